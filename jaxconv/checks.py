@@ -1,0 +1,40 @@
+"""Checks of arguments, whose messages quote what was given and say what to do."""
+
+import difflib
+from collections.abc import Iterable
+
+import numpy as np
+
+
+def check_positive(name: str, value: object) -> None:
+    """Refuses all but positive integers.
+
+    Raises:
+      ValueError: with the name and the value.
+
+    Example:
+      >>> check_positive("epochs", 0)
+      Traceback (most recent call last):
+      ValueError: epochs must be a positive integer, not 0.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"{name} must be a positive integer, not {value!r}.")
+
+
+def check_choice(what: str, given: object, known: Iterable[object]) -> None:
+    """Refuses what is not among the known names, and suggests the nearest one.
+
+    Raises:
+      ValueError: with the name given, the nearest match, and all known ones where they are few.
+
+    Example:
+      >>> check_choice("architecture", "lab5", ["lab6", "intro"])
+      Traceback (most recent call last):
+      ValueError: Unknown architecture 'lab5' (did you mean 'lab6'?): use one of lab6, intro.
+    """
+    names = list(map(str, known))
+    if str(given) not in names:
+        near = difflib.get_close_matches(str(given), names, n=5)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        use = f"use one of {', '.join(names)}" if len(names) <= 30 else f"{len(names)} are known"
+        raise ValueError(f"Unknown {what} {given!r}{hint}: {use}.")

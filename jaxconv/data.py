@@ -1,0 +1,237 @@
+"""Data sets as arrays in memory: the bundled MNIST, TFDS sets, a user's own; checked at the door.
+
+Images stay uint8 (or whatever float they came in) until a step makes them the model's float.
+"""
+
+import dataclasses
+import hashlib
+import importlib.resources
+import io
+import math
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Array, Int, Int32, Key, Shaped, UInt32
+
+from jaxconv.checks import check_positive
+
+MNIST_SHA256 = "ee068f36682cba7f38bafdedc77b0f873ebbcf877036f7ebde566966146ac146"
+
+Batch = Mapping[str, Array | np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Split:
+    """One part of a data set: `image` (uint8 or floating point) and `label` (int32)."""
+
+    image: Shaped[np.ndarray, "samples height width channels"]
+    label: Int32[np.ndarray, " samples"]
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def batch(self) -> dict[str, np.ndarray]:
+        """The whole split as one batch: `{"image": ..., "label": ...}`."""
+        return {"image": self.image, "label": self.label}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Dataset:
+    """Train and test split, and a validation split once one was cut off.
+
+    Build one with `from_arrays`, which checks everything, or with `load_dataset`.
+    """
+
+    name: str
+    train: Split
+    test: Split
+    num_classes: int
+    validation: Split | None = None
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """`(height, width, channels)` of one image."""
+        height, width, channels = self.train.image.shape[1:]
+        return height, width, channels
+
+    @classmethod
+    def from_arrays(
+        cls,
+        train_image: npt.ArrayLike,
+        train_label: npt.ArrayLike,
+        test_image: npt.ArrayLike,
+        test_label: npt.ArrayLike,
+        *,
+        num_classes: int | None = None,
+        name: str = "arrays",
+    ) -> "Dataset":
+        """A data set from arrays, checked.
+
+        Args:
+          train_image: `[samples, height, width, channels]`, uint8 (0 to 255; a step scales it to
+            [0, 1]) or floating point (used as it is).
+          train_label: `[samples]`, integers in `[0, num_classes)`.
+          test_image: as `train_image`.
+          test_label: as `train_label`.
+          num_classes: the number of classes; by default the largest label plus one.
+          name: what messages call it.
+
+        Raises:
+          ValueError: for a wrong rank or dtype, lengths or image sizes that differ, labels out of
+            range, NaN or infinite pixels, an empty split. The message quotes the culprit.
+
+        Example:
+          >>> image, label = np.zeros((4, 28, 28, 1), np.uint8), np.array([0, 1, 2, 1])
+          >>> data = Dataset.from_arrays(image, label, image, label)
+          >>> data.num_classes, data.input_shape, len(data.train)
+          (3, (28, 28, 1), 4)
+        """
+        labels = [np.asarray(label) for label in (train_label, test_label)]
+        if num_classes is None:
+            num_classes = 1 + max(
+                (int(x.max()) for x in labels if x.size and x.dtype.kind in "iu"), default=0
+            )
+        check_positive("num_classes", num_classes)
+        train = _split("train", np.asarray(train_image), labels[0], num_classes)
+        test = _split("test", np.asarray(test_image), labels[1], num_classes)
+        for what, a, b in (
+            ("shape", train.image.shape[1:], test.image.shape[1:]),
+            ("dtype", train.image.dtype, test.image.dtype),
+        ):
+            if a != b:
+                raise ValueError(f"Train and test images differ in {what}: {a} and {b}.")
+        return cls(name, train, test, num_classes)
+
+    def split_validation(self, fraction: float) -> "Dataset":
+        """Cuts the last part of the training split off for validation, before any shuffle.
+
+        Args:
+          fraction: share of the training samples, in [0, 1). The cut is where Keras'
+            `validation_split` makes it: at `floor(samples · (1 - fraction))`. With 0 nothing
+            is cut.
+
+        Raises:
+          ValueError: if the fraction is not in [0, 1) or leaves one of the two parts empty.
+
+        Example:
+          >>> data = load_dataset("mnist").split_validation(0.1)
+          >>> len(data.train), len(data.validation)
+          (54000, 6000)
+
+        Source: https://keras.io/api/models/model_training_apis/ (fit, validation_split)
+        """
+        if not 0 <= fraction < 1:
+            raise ValueError(f"The validation fraction must be in [0, 1), not {fraction!r}.")
+        if fraction == 0:
+            return self
+        cut = math.floor(len(self.train) * (1 - fraction))
+        if not 0 < cut < len(self.train):
+            raise ValueError(
+                f"A validation fraction of {fraction!r} leaves {cut} of {len(self.train)} samples "
+                f"to train and {len(self.train) - cut} to validate: both need at least one."
+            )
+        head = Split(self.train.image[:cut], self.train.label[:cut])
+        tail = Split(self.train.image[cut:], self.train.label[cut:])
+        return dataclasses.replace(self, train=head, validation=tail)
+
+
+def load_dataset(name: str = "mnist", *, data_dir: str | None = None) -> Dataset:
+    """Loads a data set by name. Nothing is ever downloaded.
+
+    Args:
+      name: `"mnist"`, the bundled one: 60,000 training and 10,000 test images, uint8
+        [28, 28, 1], in the order of `keras.datasets.mnist`; or `"tfds:NAME"`, an image
+        classification set that TFDS has already prepared on this disk.
+      data_dir: where TFDS keeps its sets; its own default when None. Not for `"mnist"`.
+
+    Raises:
+      ValueError: for an unknown name, a damaged bundled file, or a TFDS set without fixed-size
+        images and integer labels.
+      FileNotFoundError: if TFDS has not prepared the set; the message names the command.
+      ModuleNotFoundError: for `"tfds:NAME"` without tensorflow-datasets.
+
+    Example:
+      >>> data = load_dataset("mnist")
+      >>> data.train.image.shape, str(data.train.image.dtype), data.train.label[:5].tolist()
+      ((60000, 28, 28, 1), 'uint8', [5, 0, 4, 1, 9])
+
+    Source: http://yann.lecun.com/exdb/mnist/ (CC BY-SA 3.0)
+    """
+    if name.startswith("tfds:"):
+        from jaxconv import (
+            tfds,
+        )  # reached upwards, and only here: see the contract in pyproject.toml
+
+        return tfds.load(name.removeprefix("tfds:"), data_dir=data_dir)
+    if name != "mnist":
+        raise ValueError(f'Unknown data set {name!r}: use "mnist", or "tfds:NAME" for a TFDS set.')
+    if data_dir is not None:
+        raise ValueError(
+            f'"mnist" comes with the package; data_dir={data_dir!r} is for "tfds:NAME" sets.'
+        )
+    return _bundled_mnist()
+
+
+def epoch_permutation(
+    rng: Key[Array, ""] | UInt32[Array, "2"], epoch: int | Int[Array, ""], samples: int
+) -> Int32[Array, " samples"]:
+    """The order of the samples in an epoch, from the run's root key and the epoch's number alone.
+
+    Example:
+      >>> order = epoch_permutation(jax.random.key(0), 0, 5)
+      >>> sorted(order.tolist())
+      [0, 1, 2, 3, 4]
+    """
+    return jax.random.permutation(jax.random.fold_in(jax.random.fold_in(rng, 0), epoch), samples)
+
+
+def _bundled_mnist() -> Dataset:
+    content = importlib.resources.files("jaxconv").joinpath("_data/mnist.npz").read_bytes()
+    found = hashlib.sha256(content).hexdigest()
+    if found != MNIST_SHA256:
+        raise ValueError(
+            f"The bundled mnist.npz is damaged: its SHA-256 is {found}, not {MNIST_SHA256}. "
+            "Reinstall the package."
+        )
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        return Dataset.from_arrays(
+            arrays["x_train"][..., None],
+            arrays["y_train"],
+            arrays["x_test"][..., None],
+            arrays["y_test"],
+            num_classes=10,
+            name="mnist",
+        )
+
+
+def _split(name: str, image: np.ndarray, label: np.ndarray, num_classes: int) -> Split:
+    if image.ndim != 4:
+        raise ValueError(
+            f"The {name} images must be [samples, height, width, channels], not {image.shape}"
+            + (": add the channel axis with image[..., None]." if image.ndim == 3 else ".")
+        )
+    if image.dtype != np.uint8 and not np.issubdtype(image.dtype, np.floating):
+        raise ValueError(f"The {name} images must be uint8 or floating point, not {image.dtype}.")
+    if label.ndim != 1 or label.dtype.kind not in "iu":
+        raise ValueError(
+            f"The {name} labels must be integers [samples], not {label.dtype} {label.shape}"
+            + (": for one-hot labels pass label.argmax(-1)." if label.ndim == 2 else ".")
+        )
+    if len(image) != len(label):
+        raise ValueError(f"The {name} split has {len(image)} images and {len(label)} labels.")
+    if image.size == 0:
+        raise ValueError(f"The {name} split is empty: its images have shape {image.shape}.")
+    outside = np.flatnonzero((label < 0) | (label >= num_classes))
+    if outside.size:
+        index = outside[0]
+        raise ValueError(
+            f"The {name} label at index {index} is {label[index]}, outside [0, {num_classes})."
+        )
+    if image.dtype != np.uint8:
+        finite = np.isfinite(image)
+        if not finite.all():
+            index = tuple(np.argwhere(~finite)[0].tolist())
+            raise ValueError(f"The {name} images hold {image[index]} at index {index}.")
+    return Split(image, label.astype(np.int32))

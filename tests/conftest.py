@@ -1,0 +1,50 @@
+"""What the tests share: real digits, and hypothesis profiles."""
+
+import os
+
+os.environ["KERAS_BACKEND"] = "jax"  # the oracle; must be set before Keras is imported
+
+import hypothesis
+import jax
+import jaxtyping
+import pytest
+
+import jaxconv
+
+hypothesis.settings.register_profile("fast", max_examples=15, deadline=None, derandomize=True)
+hypothesis.settings.register_profile("thorough", max_examples=250, deadline=None)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
+
+
+@pytest.fixture(scope="session")
+def mnist() -> jaxconv.Dataset:
+    return jaxconv.load_dataset("mnist")
+
+
+@pytest.fixture(scope="session")
+def digits(mnist: jaxconv.Dataset) -> jaxconv.Dataset:
+    """A few hundred real digits; 300 and 70 leave partial batches of every usual size."""
+    train, test = mnist.train, mnist.test
+    return jaxconv.Dataset.from_arrays(
+        train.image[:300],
+        train.label[:300],
+        test.image[:70],
+        test.label[:70],
+        num_classes=10,
+        name="digits",
+    )
+
+
+@pytest.fixture
+def untyped():
+    """No run-time type checks, which a user does not have either: for tests of our own messages."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
+def x64():
+    """64 bits for one test."""
+    with jax.enable_x64(True):
+        yield
