@@ -1,0 +1,265 @@
+"""Convolution and pooling on NHWC images, in the form that is fast on each backend.
+
+Every operation has two forms that agree in value and in reverse-mode gradient:
+
+* ``"patches"``: static slices of the input, one for each cell of the window, which a convolution
+  joins and multiplies by its kernel as one matrix. The CPU's form: XLA's CPU compiler has no fast
+  convolution gradient, least of all inside a loop, but its matrix product is good.
+* ``"xla"``: ``lax.conv_general_dilated`` and ``lax.reduce_window``. The form for GPU and TPU, and
+  the one that also supports forward-mode differentiation of max-pooling.
+
+``form=None`` picks by ``jax.default_backend()``. Parameters never depend on the form.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float
+
+from jaxconv.checks import check_choice, check_positive
+
+Form = Literal["patches", "xla"]
+Pair = int | tuple[int, int]
+Pads = tuple[tuple[int, int], tuple[int, int]]
+Padding = str | int | tuple[int, int] | Pads
+
+
+def conv(
+    image: Float[Array, "batch height width channels"],
+    kernel: Float[Array, "kernel_height kernel_width channels filters"],
+    *,
+    strides: Pair = 1,
+    padding: Padding = "valid",
+    form: Form | None = None,
+) -> Float[Array, "batch out_height out_width filters"]:
+    """Two-dimensional convolution (cross-correlation, as in every deep-learning library).
+
+    Args:
+      image: the batch of images.
+      kernel: the filters, in Keras' order (HWIO).
+      strides: one integer, or one for height and one for width.
+      padding: ``"valid"`` or ``"same"`` in any case; or zeros to add, in the forms that Keras'
+        ``ZeroPadding2D`` takes: ``1``, ``(1, 2)`` or ``((top, bottom), (left, right))``.
+      form: ``"patches"``, ``"xla"`` or ``None`` for the backend's own (see the module).
+
+    Returns:
+      The feature maps, one channel a filter.
+
+    Raises:
+      ValueError: if an argument is malformed, the channels differ, or the window does not fit.
+
+    Example:
+      >>> image = jnp.arange(9.0).reshape(1, 3, 3, 1)
+      >>> kernel = jnp.arange(4.0).reshape(2, 2, 1, 1)
+      >>> print(conv(image, kernel, padding=1)[0, :, :, 0])
+      [[ 0.  3.  8.  4.]
+       [ 9. 19. 25. 10.]
+       [21. 37. 43. 16.]
+       [ 6.  7.  8.  0.]]
+
+    Source: https://keras.io/api/layers/convolution_layers/convolution2d/
+    """
+    _check_image(image)
+    if image.shape[-1] != kernel.shape[-2]:
+        raise ValueError(
+            f"The image has {image.shape[-1]} channels and the kernel of shape {kernel.shape} "
+            f"expects {kernel.shape[-2]}: create the parameters with the input_shape of the data."
+        )
+    steps = as_pair("strides", strides)
+    pads = _pads(padding, image.shape, kernel.shape[:2], steps)
+    if _form(form) == "xla":
+        dimensions = ("NHWC", "HWIO", "NHWC")
+        return lax.conv_general_dilated(image, kernel, steps, pads, dimension_numbers=dimensions)
+    windows = _windows(_pad(image, pads, 0.0), kernel.shape[:2], steps)
+    return jnp.concatenate(windows, axis=-1) @ kernel.reshape(-1, kernel.shape[-1])
+
+
+def max_pool(
+    image: Float[Array, "batch height width channels"],
+    window: Pair = 2,
+    *,
+    strides: Pair | None = None,
+    padding: Padding = "valid",
+    form: Form | None = None,
+) -> Float[Array, "batch out_height out_width channels"]:
+    """The maximum of each window; its gradient goes to the first maximum in row-major order, whole.
+
+    Args:
+      image: the batch of images or feature maps.
+      window: one integer, or one for height and one for width.
+      strides: likewise; ``None`` is the window itself.
+      padding: as in ``conv``, but padded cells never win.
+      form: ``"patches"``, ``"xla"`` or ``None`` for the backend's own. The gradient of
+        ``"patches"`` is written by hand and has no forward mode.
+
+    Raises:
+      ValueError: if an argument is malformed or the window does not fit.
+
+    Example:
+      >>> image = jnp.arange(1.0, 10.0).reshape(1, 3, 3, 1)
+      >>> print(max_pool(image, 2, strides=1)[0, :, :, 0])
+      [[5. 6.]
+       [8. 9.]]
+
+    Source: https://keras.io/api/layers/pooling_layers/max_pooling2d/
+    """
+    size, steps, pads = _pool_arguments(image, window, strides, padding)
+    if _form(form) == "patches":
+        return _max_pool_patches(image, size, steps, pads)
+    return lax.reduce_window(
+        image, -jnp.inf, lax.max, (1, *size, 1), (1, *steps, 1), ((0, 0), *pads, (0, 0))
+    )
+
+
+def avg_pool(
+    image: Float[Array, "batch height width channels"],
+    window: Pair = 2,
+    *,
+    strides: Pair | None = None,
+    padding: Padding = "valid",
+    form: Form | None = None,
+) -> Float[Array, "batch out_height out_width channels"]:
+    """The mean of each window; padded cells are left out of the count, as in Keras.
+
+    The arguments and errors are those of ``max_pool``.
+
+    Example:
+      >>> image = jnp.arange(4.0).reshape(1, 2, 2, 1)
+      >>> print(avg_pool(image, 2, strides=1, padding="same")[0, :, :, 0])
+      [[1.5 2. ]
+       [2.5 3. ]]
+
+    Source: https://keras.io/api/layers/pooling_layers/average_pooling2d/
+    """
+    size, steps, pads = _pool_arguments(image, window, strides, padding)
+    real = np.pad(np.ones(image.shape[1:3], int), pads)
+    count = sum(_windows(real[None, :, :, None], size, steps))
+    if _form(form) == "patches":
+        total = sum(_windows(_pad(image, pads, 0.0), size, steps))
+    else:
+        total = lax.reduce_window(
+            image, 0.0, lax.add, (1, *size, 1), (1, *steps, 1), ((0, 0), *pads, (0, 0))
+        )
+    return total / jnp.asarray(np.maximum(count, 1), image.dtype)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
+def _max_pool_patches(image: Array, size: tuple[int, int], steps: tuple[int, int], pads: Pads):
+    return functools.reduce(jnp.maximum, _windows(_pad(image, pads, -jnp.inf), size, steps))
+
+
+def _max_pool_forward(image, size, steps, pads):
+    # Plain autodiff of `maximum` would split a tie between the cells: remember the winner instead.
+    windows = _windows(_pad(image, pads, -jnp.inf), size, steps)
+    best, winner = (
+        windows[0],
+        jnp.zeros(windows[0].shape, jnp.int32 if len(windows) > 255 else jnp.uint8),
+    )
+    for cell, candidate in enumerate(windows[1:], start=1):
+        winner = jnp.where(candidate > best, jnp.asarray(cell, winner.dtype), winner)
+        best = jnp.maximum(best, candidate)
+    return best, (winner, image.shape)
+
+
+def _max_pool_backward(size, steps, pads, residuals, gradient):
+    winner, shape = residuals
+    cells = [jnp.where(winner == cell, gradient, 0) for cell in range(size[0] * size[1])]
+    scatter = jax.linear_transpose(
+        lambda image: _windows(_pad(image, pads, 0.0), size, steps),
+        jax.ShapeDtypeStruct(shape, gradient.dtype),
+    )
+    return scatter(cells)
+
+
+_max_pool_patches.defvjp(_max_pool_forward, _max_pool_backward)
+
+
+def _form(form: Form | None) -> Form:
+    check_choice("form", form, ("patches", "xla", None))
+    return form or ("patches" if jax.default_backend() == "cpu" else "xla")
+
+
+def _check_image(image: Array) -> None:
+    if image.ndim != 4:
+        raise ValueError(f"Images are [batch, height, width, channels], not {image.shape}.")
+    if not jnp.issubdtype(image.dtype, jnp.floating):
+        raise ValueError(f"Images are floating-point here, not {image.dtype}: scale them first.")
+
+
+def as_pair(name: str, value: Any) -> tuple[int, int]:
+    """One integer as a pair, or a pair as it is, once checked to be positive.
+
+    Example:
+      >>> as_pair("strides", 2), as_pair("strides", (1, 2))
+      ((2, 2), (1, 2))
+    """
+    pair = tuple(value) if isinstance(value, Sequence) else (value, value)
+    if len(pair) != 2:
+        raise ValueError(f"{name} is one integer or two (height, width), not {value!r}.")
+    for number in pair:
+        check_positive(name, number)
+    return int(pair[0]), int(pair[1])
+
+
+def _pool_arguments(image: Array, window: Pair, strides: Pair | None, padding: Padding):
+    _check_image(image)
+    size = as_pair("window", window)
+    steps = size if strides is None else as_pair("strides", strides)
+    return size, steps, _pads(padding, image.shape, size, steps)
+
+
+def _pads(
+    padding: Padding, shape: tuple[int, ...], window: tuple[int, ...], strides: tuple[int, int]
+) -> Pads:
+    """Cells to add, ``((top, bottom), (left, right))``, once the window is known to fit."""
+    if isinstance(padding, str) and padding.lower() in ("valid", "same"):
+        pads = lax.padtype_to_pads(shape[1:3], window, strides, padding.upper())
+    else:
+        pads = [(side, side) if isinstance(side, int) else side for side in _two_sides(padding)]
+    for n, size, pad in zip(shape[1:3], window, pads, strict=True):
+        if n + sum(pad) < size:
+            raise ValueError(
+                f"a window of {window[0]}×{window[1]} does not fit into {shape[1]}×{shape[2]} "
+                f"with padding {padding!r}: use larger images, fewer layers or padding 'same'."
+            )
+    (top, bottom), (left, right) = pads
+    return (int(top), int(bottom)), (int(left), int(right))
+
+
+def _two_sides(padding: Padding) -> Sequence:
+    sides = (padding, padding) if isinstance(padding, int) else padding
+    if isinstance(sides, Sequence) and not isinstance(sides, str) and len(sides) == 2:
+        flat = [n for side in sides for n in (side if isinstance(side, Sequence) else (side, side))]
+        if len(flat) == 4 and all(type(n) is int and n >= 0 for n in flat):
+            return sides
+    raise ValueError(
+        "padding is 'valid', 'same', an integer, (height, width) or "
+        f"((top, bottom), (left, right)), not {padding!r}."
+    )
+
+
+def _pad(image: Array, pads: Pads, value: float) -> Array:
+    if not any(map(any, pads)):
+        return image
+    return jnp.pad(image, ((0, 0), *pads, (0, 0)), constant_values=value)
+
+
+def _windows(image, window: Sequence[int], strides: tuple[int, int]) -> list:
+    """One strided slice of the image for each cell of the window, in row-major order."""
+    height, width = (
+        (n - size) // step for n, size, step in zip(image.shape[1:3], window, strides, strict=True)
+    )
+    return [
+        image[
+            :,
+            i : i + height * strides[0] + 1 : strides[0],
+            j : j + width * strides[1] + 1 : strides[1],
+        ]
+        for i in range(window[0])
+        for j in range(window[1])
+    ]

@@ -1,0 +1,178 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jaxconv.layers import avg_pool, conv, max_pool
+
+FORMS = ("patches", "xla")
+
+
+@st.composite
+def cases(draw):
+    """Sizes odd and even, windows larger and smaller than the stride and than the image."""
+    size = draw(st.tuples(st.integers(1, 9), st.integers(1, 9)))
+    window = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
+    strides = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
+    side = st.tuples(st.integers(0, 2), st.integers(0, 2))
+    padding = draw(st.sampled_from(["valid", "SAME", "Same"]) | st.tuples(side, side))
+    pads = {"valid": ((0, 0), (0, 0)), "same": oracles.same_pads(size, window, strides)}
+    pads = pads[padding.lower()] if isinstance(padding, str) else padding
+    fits = all(n + sum(p) >= w for n, p, w in zip(size, pads, window, strict=True))
+    if not fits:
+        window = tuple(min(w, n + sum(p)) for n, p, w in zip(size, pads, window, strict=True))
+    channels, filters = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
+    seed = draw(st.integers(0, 2**32 - 1))
+    return size, window, strides, padding, pads, channels, filters, np.random.default_rng(seed)
+
+
+def check(form, function, image, oracle, cotangent, tolerance=2e-5):
+    def value_and_gradients(cotangent, *arrays):
+        value, pull = jax.vjp(lambda *xs: function(*xs, form=form), *arrays)
+        return value, *pull(cotangent)
+
+    @jax.jit
+    def plain_and_mapped(cotangent, image, *rest):
+        value, d_image, *d_rest = jax.vmap(
+            lambda g, x: value_and_gradients(g[None], x[None], *rest)
+        )(cotangent, image)
+        mapped = value[:, 0], d_image[:, 0], *(d.sum(axis=0) for d in d_rest)
+        return value_and_gradients(cotangent, image, *rest), mapped
+
+    for found in plain_and_mapped(cotangent, *image):
+        for ours, expected in zip(found, oracle, strict=True):
+            np.testing.assert_allclose(ours, expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@given(case=cases())
+def test_conv_and_its_gradients_match_numpy(form, case):
+    size, window, strides, padding, pads, channels, filters, rng = case
+    image = rng.normal(size=(2, *size, channels)).astype(np.float32)
+    kernel = rng.normal(size=(*window, channels, filters)).astype(np.float32)
+    shape = oracles.conv(image, kernel, strides, pads).shape
+    cotangent = rng.normal(size=shape).astype(np.float32)
+    oracle = oracles.conv(image, kernel, strides, pads, cotangent)
+
+    def function(image, kernel, form):
+        return conv(image, kernel, strides=strides, padding=padding, form=form)
+
+    check(form, function, (jnp.asarray(image), jnp.asarray(kernel)), oracle, cotangent)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", ["max_pool", "avg_pool"])
+@given(case=cases())
+def test_pooling_and_its_gradient_match_numpy(name, form, case):
+    size, window, strides, padding, pads, channels, _, rng = case
+    if name == "max_pool" and not isinstance(padding, str):
+        padding = "valid"  # a window of padding alone has no maximum
+        pads = ((0, 0), (0, 0))
+        window = tuple(min(w, n) for w, n in zip(window, size, strict=True))
+    # Few distinct values, so that most windows hold ties.
+    image = rng.integers(-2, 3, size=(2, *size, channels)).astype(np.float32)
+    pool, oracle = {"max_pool": max_pool, "avg_pool": avg_pool}[name], getattr(oracles, name)
+    shape = jax.eval_shape(
+        lambda x: pool(x, window, strides=strides, padding=padding, form=form), image
+    ).shape
+    cotangent = rng.normal(size=shape).astype(np.float32)
+
+    def function(image, form):
+        return pool(image, window, strides=strides, padding=padding, form=form)
+
+    expected = oracle(image, window, strides, pads, cotangent)
+    check(form, function, (jnp.asarray(image),), expected, cotangent)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    ("image", "strides", "padding", "expected"),
+    [
+        ([[1, 2, 3], [4, 5, 6], [7, 8, 9]], 1, "valid", [[5, 6], [8, 9]]),
+        ([[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11, 12]], 2, "valid", [[6, 8]]),
+        ([[1, 2, 3], [4, 5, 6], [7, 8, 9]], 1, "same", [[5, 6, 6], [8, 9, 9], [8, 9, 9]]),
+    ],
+)
+def test_max_pool_gives_what_notebook_001_prints(form, image, strides, padding, expected):
+    image = jnp.asarray(image, jnp.float32)[None, :, :, None]
+    found = max_pool(image, 2, strides=strides, padding=padding, form=form)
+    np.testing.assert_array_equal(found[0, :, :, 0], expected)
+
+
+def test_conv_gives_the_shape_that_notebook_001_prints():
+    image, kernel = jnp.ones((4, 10, 10, 128)), jnp.ones((3, 3, 128, 32))
+    assert conv(image, kernel).shape == (4, 8, 8, 32)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_first_of_equal_maxima_takes_the_whole_gradient(form):
+    gradient = jax.grad(lambda x: max_pool(x, 2, form=form).sum())(jnp.ones((1, 2, 2, 1)))
+    np.testing.assert_array_equal(gradient[0, :, :, 0], [[1, 0], [0, 0]])
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_window_of_more_than_256_cells_still_finds_its_winner(form):
+    image = jnp.zeros((1, 2, 140, 1)).at[0, 1, 135, 0].set(1.0)  # cell 275
+    gradient = jax.jit(jax.grad(lambda x: max_pool(x, (2, 140), form=form).sum()))(image)
+    np.testing.assert_array_equal(gradient, image)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_nan_is_not_pooled_away(form):
+    image = jnp.ones((1, 2, 2, 1)).at[0, 1, 0, 0].set(jnp.nan)
+    assert jnp.isnan(max_pool(image, 2, form=form)).all()
+
+
+def test_forward_mode_needs_the_xla_form_of_max_pool():
+    image = jnp.arange(16.0).reshape(1, 4, 4, 1)
+    _, tangent = jax.jvp(lambda x: max_pool(x, 2, form="xla"), (image,), (jnp.ones_like(image),))
+    np.testing.assert_array_equal(tangent, jnp.ones((1, 2, 2, 1)))
+    with pytest.raises(TypeError, match="forward-mode"):
+        jax.jvp(lambda x: max_pool(x, 2, form="patches"), (image,), (image,))
+
+
+def test_the_form_follows_the_backend(monkeypatch):
+    def traced() -> str:
+        return str(
+            jax.make_jaxpr(lambda *xs: conv(*xs))(jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 2)))
+        )
+
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+    assert "conv_general_dilated" not in traced()
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert "conv_general_dilated" in traced()
+
+
+IMAGE, KERNEL = jnp.ones((1, 4, 5, 1)), jnp.ones((3, 3, 1, 2))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: conv(IMAGE, jnp.ones((3, 3, 2, 2))), "has 1 channels .* expects 2"),
+        (lambda: conv(IMAGE, jnp.ones((5, 3, 1, 2))), "5×3 does not fit into 4×5"),
+        (lambda: conv(IMAGE, KERNEL, strides=0), "strides must be a positive integer, not 0"),
+        (lambda: conv(IMAGE, KERNEL, strides=(1, 2, 3)), r"one integer or two .*\(1, 2, 3\)"),
+        (lambda: conv(IMAGE, KERNEL, padding="full"), "padding is .* not 'full'"),
+        (lambda: conv(IMAGE, KERNEL, padding=-1), "padding is .* not -1"),
+        (lambda: conv(IMAGE, KERNEL, padding=((1, 2), (3,))), "padding is .* not"),
+        (lambda: max_pool(IMAGE, 6), "6×6 does not fit into 4×5"),
+        (lambda: max_pool(IMAGE, 2, form="fast"), "Unknown form 'fast'"),
+        (lambda: avg_pool(IMAGE, 2, strides=1.5), "strides must be a positive integer, not 1.5"),
+    ],
+)
+@pytest.mark.usefixtures("untyped")
+def test_bad_arguments_are_refused_with_what_was_given(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+@pytest.mark.parametrize(("padding", "pairs"), [(2, ((2, 2), (2, 2))), ((1, 0), ((1, 1), (0, 0)))])
+def test_padding_takes_the_forms_of_zero_padding_2d(padding, pairs):
+    image = jax.random.normal(jax.random.key(0), (1, 4, 5, 1))
+    np.testing.assert_array_equal(
+        conv(image, KERNEL, padding=padding), conv(image, KERNEL, padding=pairs)
+    )
