@@ -1,0 +1,79 @@
+"""Losses: `(logits, labels) -> [N]`, one value a sample, softmax included.
+
+Keras' TensorFlow backend computes crossentropy from the logits even behind a softmax layer; so does
+this module. (Keras on JAX and on torch clips the probabilities to [1e-7, 1 - 1e-7] instead, which
+bounds the loss of a sample at 16.1 and stops its gradient there.)
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int
+
+Loss = Callable[..., Array]
+
+
+def sparse_categorical_crossentropy(
+    logits: Float[Array, "*batch classes"], labels: Int[Array, "*batch"]
+) -> Float[Array, "*batch"]:
+    """Crossentropy with integer labels: `-log softmax(logits)[label]`, in nats.
+
+    Logits of fewer than 32 bits are widened to float32 first. A label outside `[0, classes)` gives
+    NaN or a wrong value, since a compiled program cannot raise: `Dataset` checks labels at the
+    door.
+
+    Example:
+      >>> sparse_categorical_crossentropy(jnp.zeros((1, 10)), jnp.array([3]))  # log(10)
+      Array([2.3025851], dtype=float32)
+
+    Source: https://keras.io/api/losses/probabilistic_losses/ (SparseCategoricalCrossentropy)
+    """
+    return optax.softmax_cross_entropy_with_integer_labels(_widen(logits), labels)
+
+
+def categorical_crossentropy(
+    logits: Float[Array, "*batch classes"], labels: Float[Array, "*batch classes"]
+) -> Float[Array, "*batch"]:
+    """Crossentropy with one-hot (or soft) labels: `-sum(labels * log softmax(logits))`, in nats.
+
+    Raises:
+      ValueError: if labels and logits differ in shape, as integer labels do.
+
+    Example:
+      >>> categorical_crossentropy(jnp.zeros((1, 10)), jax.nn.one_hot(jnp.array([3]), 10))
+      Array([2.3025851], dtype=float32)
+
+    Source: https://keras.io/api/losses/probabilistic_losses/ (CategoricalCrossentropy)
+    """
+    if labels.shape != logits.shape:
+        raise ValueError(
+            f"categorical_crossentropy takes labels of the logits' shape {logits.shape}, not "
+            f"{labels.shape}: wrap it in one_hot_labels, or use sparse_categorical_crossentropy."
+        )
+    return optax.softmax_cross_entropy(_widen(logits), labels)
+
+
+def one_hot_labels(loss: Loss) -> Loss:
+    """Lets a loss that wants one-hot labels take integer ones; made one-hot inside the program.
+
+    Example:
+      >>> loss = one_hot_labels(categorical_crossentropy)
+      >>> loss(jnp.zeros((1, 10)), jnp.array([3]))
+      Array([2.3025851], dtype=float32)
+
+    Source: `keras.utils.to_categorical` in the notebooks 000 and 004.
+    """
+
+    def with_one_hot(
+        logits: Float[Array, "*batch classes"], labels: Int[Array, "*batch"]
+    ) -> Float[Array, "*batch"]:
+        wide = _widen(logits)
+        return loss(wide, jax.nn.one_hot(labels, wide.shape[-1], dtype=wide.dtype))
+
+    return with_one_hot
+
+
+def _widen(logits: Array) -> Array:
+    return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))

@@ -1,0 +1,52 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+
+from jaxconv import categorical_crossentropy, one_hot_labels, sparse_categorical_crossentropy
+
+LOGITS = np.random.default_rng(0).normal(scale=5, size=(64, 10)).astype(np.float32)
+LABELS = np.random.default_rng(1).integers(0, 10, size=64)
+ONE_HOT = np.eye(10, dtype=np.float32)[LABELS]
+
+
+def test_both_losses_match_numpy_and_each_other():
+    expected = -oracles.log_softmax(LOGITS)[np.arange(64), LABELS]
+    for found in (
+        sparse_categorical_crossentropy(jnp.asarray(LOGITS), jnp.asarray(LABELS)),
+        categorical_crossentropy(jnp.asarray(LOGITS), jnp.asarray(ONE_HOT)),
+        one_hot_labels(categorical_crossentropy)(jnp.asarray(LOGITS), jnp.asarray(LABELS)),
+    ):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_gradient_is_softmax_minus_one_hot():
+    expected = np.exp(oracles.log_softmax(LOGITS)) - ONE_HOT
+    for loss, labels in (
+        (sparse_categorical_crossentropy, LABELS),
+        (categorical_crossentropy, ONE_HOT),
+    ):
+        found = jax.grad(lambda x, loss=loss, y=labels: loss(x, jnp.asarray(y)).sum())(LOGITS)
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_extreme_logits_stay_finite_and_are_not_clipped():
+    logits = jnp.array([[1e4, -1e4], [-1e4, 1e4]])
+    np.testing.assert_allclose(
+        sparse_categorical_crossentropy(logits, jnp.array([0, 0])), [0.0, 2e4]
+    )
+
+
+def test_bfloat16_logits_are_widened():
+    logits = jnp.asarray(LOGITS, jnp.bfloat16)
+    loss = sparse_categorical_crossentropy(logits, jnp.asarray(LABELS))
+    assert loss.dtype == jnp.float32
+    expected = sparse_categorical_crossentropy(logits.astype(jnp.float32), jnp.asarray(LABELS))
+    np.testing.assert_array_equal(loss, expected)
+
+
+@pytest.mark.usefixtures("untyped")
+def test_integer_labels_for_one_hot_ones_are_refused():
+    with pytest.raises(ValueError, match=r"\(64, 10\), not \(64,\): wrap it in one_hot_labels"):
+        categorical_crossentropy(jnp.asarray(LOGITS), jnp.asarray(LABELS))

@@ -1,0 +1,78 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxconv import adam, rmsprop
+
+STEPS = 50
+GRADIENTS = np.random.default_rng(0).normal(size=(STEPS, 7)) * np.logspace(-6, 1, 7)
+START = np.linspace(-1, 1, 7)
+
+
+def run(tx: optax.GradientTransformation) -> np.ndarray:
+    params = {"a": jnp.asarray(START[:3]), "b": {"c": jnp.asarray(START[3:])}}
+    state = tx.init(params)
+    for g in GRADIENTS:
+        gradients = {"a": jnp.asarray(g[:3]), "b": {"c": jnp.asarray(g[3:])}}
+        updates, state = tx.update(gradients, state, params)
+        params = optax.apply_updates(params, updates)
+    return np.concatenate(jax.tree.leaves(params))
+
+
+def adam_in_numpy(rate: float, beta_1: float, beta_2: float, epsilon: float) -> np.ndarray:
+    p, m, v = START.copy(), np.zeros(7), np.zeros(7)
+    for t, g in enumerate(GRADIENTS, start=1):
+        m = beta_1 * m + (1 - beta_1) * g
+        v = beta_2 * v + (1 - beta_2) * g**2
+        alpha = rate * np.sqrt(1 - beta_2**t) / (1 - beta_1**t)
+        p = p - alpha * m / (np.sqrt(v) + epsilon)
+    return p
+
+
+def rmsprop_in_numpy(rate: float, rho: float, epsilon: float) -> np.ndarray:
+    p, v = START.copy(), np.zeros(7)
+    for g in GRADIENTS:
+        v = rho * v + (1 - rho) * g**2
+        p = p - rate * g / np.sqrt(v + epsilon)
+    return p
+
+
+@pytest.mark.usefixtures("x64")
+def test_adam_and_rmsprop_match_numpy():
+    np.testing.assert_allclose(run(adam()), adam_in_numpy(1e-3, 0.9, 0.999, 1e-7), rtol=1e-12)
+    np.testing.assert_allclose(
+        run(adam(0.01, beta_1=0.8, beta_2=0.99, epsilon=1e-3)),
+        adam_in_numpy(0.01, 0.8, 0.99, 1e-3),
+        rtol=1e-12,
+    )
+    np.testing.assert_allclose(run(rmsprop()), rmsprop_in_numpy(1e-3, 0.9, 1e-7), rtol=1e-12)
+    np.testing.assert_allclose(
+        run(rmsprop(0.01, rho=0.5, epsilon=1e-3)), rmsprop_in_numpy(0.01, 0.5, 1e-3), rtol=1e-12
+    )
+
+
+@pytest.mark.usefixtures("x64")
+def test_optax_adam_is_not_keras_adam():
+    assert abs(run(adam()) - run(optax.adam(1e-3, eps=1e-7))).max() > 1e-5
+
+
+@pytest.mark.parametrize("name", ["adam", "rmsprop"])
+def test_keras_itself_takes_the_same_steps(name):
+    import keras
+
+    theirs = {"adam": keras.optimizers.Adam, "rmsprop": keras.optimizers.RMSprop}[name]()
+    variable = keras.Variable(START.astype(np.float32))
+    theirs.build([variable])
+    for g in GRADIENTS:
+        theirs.apply([jnp.asarray(g, jnp.float32)], [variable])
+    ours = run({"adam": adam, "rmsprop": rmsprop}[name]())
+    np.testing.assert_allclose(ours, np.asarray(variable.value), rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("make", [adam, rmsprop])
+def test_the_learning_rate_may_be_a_schedule(make):
+    constant = run(make(1e-3))
+    np.testing.assert_allclose(run(make(optax.constant_schedule(1e-3))), constant, rtol=1e-6)
+    assert (run(make(optax.linear_schedule(1e-3, 0.0, 10))) != constant).all()
