@@ -1,0 +1,166 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from flax.errors import ScopeParamShapeError
+
+from jaxconv import ConvNet, create_model
+from jaxconv.models import ARCHITECTURES, Conv, Dense, Pool, activate
+
+SHAPE = (28, 28, 1)
+
+
+def params_of(model: nn.Module, shape=SHAPE, seed: int = 0):
+    return model.init(jax.random.key(seed), jnp.zeros((1, *shape)))["params"]
+
+
+def count(params) -> int:
+    return sum(x.size for x in jax.tree.leaves(params))
+
+
+# Printed by the notebooks, or by Keras' summary of their nets.
+@pytest.mark.parametrize(
+    ("name", "settings", "channels", "expected"),
+    [
+        ("strided", {}, 1, 40_394),
+        ("strided", {}, 5, 40_970),
+        ("strided", {"padding": "same"}, 1, 89_546),
+        ("lab6", {}, 1, 104_202),
+        ("intro", {}, 1, 93_322),
+        ("dropout", {}, 1, 34_826),
+        ("dense", {}, 1, 407_050),
+    ],
+)
+def test_parameter_counts_are_the_notebooks(name, settings, channels, expected):
+    assert count(params_of(create_model(name, **settings), (28, 28, channels))) == expected
+
+
+def test_the_layers_of_notebook_003_have_the_counts_that_it_prints():
+    params = params_of(create_model("strided"), (28, 28, 5))
+    counts = {name: count(layer) for name, layer in params.items()}
+    expected = {"conv1": 736, "conv2": 4640, "conv3": 18_496, "dense1": 16_448, "logits": 650}
+    assert counts == expected
+    assert (
+        count({k: v for k, v in params_of(create_model("strided")).items() if k == "conv1"}) == 160
+    )
+
+
+def test_the_head_of_intro_comes_after_55744_parameters():
+    params = params_of(create_model("intro"))
+    assert sum(count(params[f"conv{i}"]) for i in (1, 2, 3)) == 55_744
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_the_form_changes_neither_parameters_nor_logits(name):
+    image = jax.random.uniform(jax.random.key(1), (5, *SHAPE))
+    patches, xla = (create_model(name, form=form) for form in ("patches", "xla"))
+    params = params_of(patches)
+    jax.tree.map(np.testing.assert_array_equal, params, params_of(xla))
+    np.testing.assert_allclose(
+        patches.apply({"params": params}, image), xla.apply({"params": params}, image), atol=1e-5
+    )
+
+
+def test_every_setting_of_the_exercises_is_an_argument():
+    same = create_model("strided", padding="SAME")
+    np.testing.assert_array_equal(params_of(same)["dense1"]["kernel"].shape, (4 * 4 * 64, 64))
+    padded = create_model("lab6", padding=1, pool="avg", pool_padding="same", activation="tanh")
+    assert params_of(padded)["logits"]["kernel"].shape == (7 * 7 * 128, 10)
+    ring = create_model("lab6", padding=((1, 0), (2, 1)), kernel_size=(5, 3), pool_strides=1)
+    assert params_of(ring)["conv2"]["kernel"].shape == (5, 3, 32, 64)
+    assert params_of(create_model("dropout", num_classes=3))["logits"]["bias"].shape == (3,)
+
+
+@pytest.mark.parametrize("layer", [Conv(64), Dense(400)])
+def test_kernels_start_glorot_uniform_and_biases_zero(layer):
+    shape = (1, 8, 8, 32) if isinstance(layer, Conv) else (1, 300)
+    params = layer.init(jax.random.key(0), jnp.zeros(shape))["params"]
+    kernel = np.asarray(params["kernel"])
+    receptive = int(np.prod(kernel.shape[:-2]))
+    limit = np.sqrt(6 / (receptive * (kernel.shape[-2] + kernel.shape[-1])))
+    assert np.abs(kernel).max() <= limit
+    assert np.abs(kernel).max() > 0.99 * limit
+    assert kernel.std() == pytest.approx(limit / np.sqrt(3), rel=0.02)
+    assert not params["bias"].any()
+
+
+def test_dropout_zeroes_its_share_and_scales_the_rest_in_training_alone():
+    model = ConvNet(dropout_rate=0.25, num_classes=4000)
+    params = {"logits": {"kernel": jnp.ones((1, 4000)), "bias": jnp.zeros(4000)}}
+    image = jnp.ones((1000, 1, 1, 1))
+    still = model.apply({"params": params}, image)
+    np.testing.assert_array_equal(still, 1.0)
+    key = {"dropout": jax.random.key(0)}
+    moving = model.apply({"params": params}, image, train=True, rngs=key)[:, 0]
+    assert set(np.unique(moving).tolist()) == {0.0, float(np.float32(1) / np.float32(0.75))}
+    assert (moving == 0).mean() == pytest.approx(0.25, abs=0.05)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_layers_compute_in_their_dtype_and_keep_parameters_in_theirs(dtype):
+    model = create_model("dense", dtype=dtype)
+    params = params_of(model)
+    assert {x.dtype for x in jax.tree.leaves(params)} == {np.dtype(np.float32)}
+    assert model.apply({"params": params}, jnp.zeros((1, *SHAPE))).dtype == dtype
+
+
+@pytest.mark.usefixtures("x64")
+def test_float64_is_float64():
+    model = create_model("dense", dtype=jnp.float64, param_dtype=jnp.float64)
+    params = params_of(model)
+    assert model.apply({"params": params}, jnp.zeros((1, *SHAPE))).dtype == jnp.float64
+
+
+def test_float64_without_64_bits_is_refused():
+    with (
+        pytest.warns(UserWarning, match="float64"),
+        pytest.raises(ValueError, match="jax_enable_x64"),
+    ):
+        create_model("lab6", param_dtype=jnp.float64)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: create_model("lab5"), r"Unknown architecture 'lab5' \(did you mean 'lab6'\?\)"),
+        (lambda: create_model("lab6", paddings=1), r"'paddings' \(did you mean 'padding'\?\)"),
+        (lambda: params_of(create_model("lab6"), (12, 12, 1)), "'conv3': a window of 3×3 .* 1×1"),
+        (lambda: params_of(create_model("lab6"), (3, 3, 1)), "'pool1': a window of 2×2 .* 1×1"),
+        (lambda: params_of(create_model("lab6", pool="min")), "kind of pooling 'min'"),
+        (lambda: params_of(create_model("lab6", filters=(8, 0))), "filters must be .* not 0"),
+        (lambda: params_of(create_model("lab6", num_classes=-1)), "units must be .* not -1"),
+        (lambda: activate("rulu", jnp.ones(1)), r"Unknown activation 'rulu' \(did you mean 'relu'"),
+        (lambda: Conv(2).init(jax.random.key(0), jnp.ones((8, 8, 1))), r"not \(8, 8, 1\)"),
+        (
+            lambda: Pool().apply({}, jnp.ones((1, 8, 8, 1), jnp.uint8)),
+            "floating-point here, not uint8",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("untyped")
+def test_bad_settings_are_refused_and_the_layer_is_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_five_channels_do_not_fit_parameters_made_for_one():
+    model = create_model("strided")
+    with pytest.raises(ScopeParamShapeError, match=r"/conv1.*\(3, 3, 5, 16\).*\(3, 3, 1, 16\)"):
+        model.apply({"params": params_of(model)}, jnp.zeros((1, 28, 28, 5)))
+
+
+def test_activations_by_name_match_their_definitions():
+    x = jnp.linspace(-3, 3, 13)
+    for name, expected in {
+        "linear": x,
+        "relu": np.maximum(x, 0),
+        "sigmoid": 1 / (1 + np.exp(-x)),
+        "softplus": np.log1p(np.exp(x)),
+        "tanh": np.tanh(x),
+        "silu": x / (1 + np.exp(-x)),
+        "elu": np.where(x > 0, x, np.expm1(x)),
+    }.items():
+        np.testing.assert_allclose(activate(name, x), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(activate(None, x), x)
+    np.testing.assert_array_equal(activate(jnp.square, x), x**2)
