@@ -1,0 +1,287 @@
+"""The drivers of a step: an epoch as one compiled program, `fit`, `evaluate`, `predict`."""
+
+import functools
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jax import lax
+from jaxtyping import Array, Float, Int, PyTree, Shaped
+
+from jaxconv import metrics
+from jaxconv.checks import check_positive
+from jaxconv.data import Batch, Split, epoch_permutation
+from jaxconv.train import EvalStep, TrainState, TrainStep, eval_logits
+
+Row = dict[str, float]
+
+
+def train_epoch(
+    state: TrainState,
+    data: Batch,
+    permutation: Int[Array, " samples"],
+    start: int | Int[Array, ""],
+    stop: int | Int[Array, ""],
+    *,
+    train_step: TrainStep,
+    batch_size: int,
+) -> tuple[TrainState, dict[str, Shaped[Array, " steps"]]]:
+    """Steps `start` to `stop` of an epoch as one loop over data on the device; pure.
+
+    The bounds are traced, so that one compiled program serves chunks of any length, resumption in
+    mid-epoch and, under `vmap`, replicas. The last, partial batch is a step at its own size.
+
+    Args:
+      state: the state before step `start`.
+      data: all samples: a batch of the whole split, `Split.batch()`.
+      permutation: their order in this epoch, e.g. `epoch_permutation`.
+      start: the first step to take.
+      stop: the step to stop before, at most `ceil(samples / batch_size)`.
+      train_step: `(state, batch) -> (state, sums)`.
+      batch_size: samples a step.
+
+    Returns:
+      The state before step `stop`, and the step's sums with one row for each step of the epoch,
+      zero where no step was taken: chunks merge by addition.
+
+    Example:
+      >>> import jaxconv
+      >>> model, tx = jaxconv.create_model("dense"), jaxconv.rmsprop()
+      >>> state = jaxconv.create_train_state(model, tx, jax.random.key(0), (28, 28, 1))
+      >>> data = jax.tree.map(lambda x: x[:100], jaxconv.load_dataset("mnist").train.batch())
+      >>> train_step = jaxconv.make_train_step(model, tx)
+      >>> run = functools.partial(jaxconv.train_epoch, train_step=train_step, batch_size=32)
+      >>> order = jaxconv.epoch_permutation(state.rng, 0, 100)
+      >>> state, sums = jax.jit(run)(state, data, order, 0, 4)
+      >>> int(state.step), sums["count"].tolist()
+      (4, [32, 32, 32, 4])
+    """
+    full, rest = divmod(permutation.shape[0], batch_size)
+
+    def take(step: int | Array, size: int) -> Batch:
+        rows = lax.dynamic_slice_in_dim(permutation, step * batch_size, size)
+        return jax.tree.map(lambda x: jnp.asarray(x)[rows], data)
+
+    def run(step: int | Array, carry: Any, size: int = batch_size) -> Any:
+        state, rows = carry
+        state, sums = train_step(state, take(step, size))
+        return state, jax.tree.map(lambda row, x: row.at[step].set(x), rows, sums)
+
+    _, sums = jax.eval_shape(train_step, state, jax.eval_shape(lambda: take(0, rest or batch_size)))
+    rows = {name: jnp.zeros((full + (rest > 0), *x.shape), x.dtype) for name, x in sums.items()}
+    carry = state, rows
+    if full:
+        carry = lax.fori_loop(start, jnp.minimum(stop, full), run, carry)
+    if rest:
+        reached = (start <= full) & (full < stop)
+        carry = lax.cond(jnp.asarray(reached), lambda c: run(full, c, rest), lambda c: c, carry)
+    return carry
+
+
+def evaluate(
+    state: TrainState, data: Split | Batch, *, eval_step: EvalStep, batch_size: int = 200
+) -> Row:
+    """The mean loss and metrics over a split: every sample once, the last batch at its own size.
+
+    Compiled once for each `eval_step`, batch size and shape of data.
+
+    Args:
+      state: the state whose parameters are evaluated.
+      data: a `Split`, or a batch that holds it all.
+      eval_step: as `make_eval_step` makes it.
+      batch_size: samples at a time; it bounds the memory, and changes the result by no
+        more than rounding.
+
+    Raises:
+      ValueError: if `batch_size` is not positive or no sample counts.
+
+    Example:
+      >>> import jaxconv
+      >>> model, tx = jaxconv.create_model("dense"), jaxconv.rmsprop()
+      >>> state = jaxconv.create_train_state(model, tx, jax.random.key(0), (28, 28, 1))
+      >>> test = jaxconv.load_dataset("mnist").test
+      >>> sorted(jaxconv.evaluate(state, test, eval_step=jaxconv.make_eval_step(model)))
+      ['accuracy', 'loss']
+    """
+    check_positive("batch_size", batch_size)
+    rows = _evaluate(state, _batch(data), eval_step=eval_step, batch_size=batch_size)
+    return metrics.mean(jax.device_get(rows))
+
+
+def predict(
+    state: TrainState,
+    image: Shaped[Array | np.ndarray, "samples *image"],
+    *,
+    model: nn.Module,
+    batch_size: int = 200,
+) -> Float[Array, "samples classes"]:
+    """Class probabilities: softmax of the model's logits.
+
+    Args:
+      state: the state whose parameters predict.
+      image: uint8 or floating-point images, scaled as a step does it.
+      model: the Linen classifier. Compiled once for each model, batch size and shape.
+      batch_size: samples at a time.
+
+    Raises:
+      ValueError: if `batch_size` is not positive or there is no image.
+
+    Example:
+      >>> import jaxconv
+      >>> model, tx = jaxconv.create_model("dense"), jaxconv.rmsprop()
+      >>> state = jaxconv.create_train_state(model, tx, jax.random.key(0), (28, 28, 1))
+      >>> image = jaxconv.load_dataset("mnist").test.image[:3]
+      >>> jaxconv.predict(state, image, model=model).sum(axis=-1).round(5)
+      Array([1., 1., 1.], dtype=float32)
+    """
+    check_positive("batch_size", batch_size)
+    if len(image) == 0:
+        raise ValueError(f"There is no image to predict: the shape is {image.shape}.")
+    return _predict(state, image, model=model, batch_size=batch_size)
+
+
+def fit(
+    state: TrainState,
+    data: Split | Batch,
+    *,
+    train_step: TrainStep,
+    epochs: int,
+    batch_size: int,
+    validation: Split | Batch | None = None,
+    eval_step: EvalStep | None = None,
+    shuffle: bool = True,
+    chunks: int = 20,
+    callbacks: Sequence[Callable[[TrainState, Row], bool | None]] = (),
+    on_chunk: Callable[[Row], None] | None = None,
+) -> tuple[TrainState, list[Row]]:
+    """Trains for some epochs, as `keras.Model.fit` does, one compiled program an epoch.
+
+    Epochs are counted from `state.step`, so that a second call goes on where the first one ended
+    and shuffles anew. The caller's `state` stays usable: only copies are donated.
+
+    Args:
+      state: where to begin, e.g. from `create_train_state`.
+      data: the training split.
+      train_step: as `make_train_step` makes it.
+      epochs: how many epochs to train.
+      batch_size: samples a step; the last step of an epoch takes what is left.
+      validation: evaluated after each epoch, as `val_loss` and so on.
+      eval_step: as `make_eval_step` makes it; needed for `validation`.
+      shuffle: a full permutation every epoch; otherwise the order of the data.
+      chunks: into how many calls an epoch is cut, so that progress shows and Ctrl-C is heard. It
+        never changes a bit of the result.
+      callbacks: called after each epoch with the state and the epoch's row; one that returns True
+        ends the training. The state's buffers are reused after that: copy what is to be kept.
+      on_chunk: called after each chunk with the running means, `epoch`, `step`, `steps` and the
+        `seconds` that the epoch has taken.
+
+    Returns:
+      The final state, and the history: for each epoch a row with `epoch`, the means over all its
+      samples while the weights moved, the validation's, and `seconds` (training alone, compiled).
+
+    Raises:
+      ValueError: if a number is not positive, or `validation` comes without `eval_step`.
+
+    Example:
+      >>> import jaxconv
+      >>> model, tx = jaxconv.create_model("dense"), jaxconv.rmsprop()
+      >>> state = jaxconv.create_train_state(model, tx, jax.random.key(0), (28, 28, 1))
+      >>> data = jax.tree.map(lambda x: x[:256], jaxconv.load_dataset("mnist").train.batch())
+      >>> state, history = jaxconv.fit(
+      ...     state, data, train_step=jaxconv.make_train_step(model, tx), epochs=3, batch_size=64
+      ... )
+      >>> history[2]["loss"] < history[0]["loss"]
+      True
+
+    Source: https://keras.io/api/models/model_training_apis/ (fit)
+    """
+    for name, value in (("epochs", epochs), ("batch_size", batch_size), ("chunks", chunks)):
+        check_positive(name, value)
+    if validation is not None and eval_step is None:
+        raise ValueError("validation needs an eval_step: make_eval_step(model, loss=...).")
+    batch = jax.device_put(_batch(data))
+    held_out = None if validation is None else jax.device_put(_batch(validation))
+    samples = len(jax.tree.leaves(batch)[0])
+    steps = -(-samples // batch_size)
+    chunk = -(-steps // chunks)
+    run = functools.partial(_train_epoch, train_step=train_step, batch_size=batch_size)
+    state = jax.tree.map(jnp.copy, state)
+    first = -(-int(state.step) // steps)
+
+    def order_of(epoch: int) -> Array:
+        if shuffle:
+            return _epoch_permutation(state.rng, epoch, samples)
+        return jnp.arange(samples, dtype=jnp.int32)
+
+    # No step is taken here: it compiles, so that no epoch's time has it.
+    state, _ = run(state, batch, order_of(first), 0, 0)
+    history: list[Row] = []
+    for epoch in range(first, first + epochs):
+        began = time.perf_counter()
+        order, sums = order_of(epoch), []
+        for start in range(0, steps, chunk):
+            stop = min(start + chunk, steps)
+            state, rows = run(state, batch, order, start, stop)
+            sums.append(jax.device_get(rows))
+            if on_chunk is not None:
+                running = metrics.mean(metrics.merge(*sums))
+                position = {"epoch": epoch + 1, "step": stop, "steps": steps}
+                on_chunk(position | running | {"seconds": time.perf_counter() - began})
+        seconds = time.perf_counter() - began
+        row: Row = {"epoch": epoch + 1, **metrics.mean(metrics.merge(*sums))}
+        if held_out is not None and eval_step is not None:
+            means = evaluate(state, held_out, eval_step=eval_step)
+            row |= {f"val_{name}": value for name, value in means.items()}
+        history.append(row | {"seconds": seconds})
+        if any([callback(state, history[-1]) for callback in callbacks]):
+            break
+    return state, history
+
+
+_train_epoch = jax.jit(
+    train_epoch, static_argnames=("train_step", "batch_size"), donate_argnames="state"
+)
+_epoch_permutation = jax.jit(epoch_permutation, static_argnames="samples")
+
+
+@functools.partial(jax.jit, static_argnames=("eval_step", "batch_size"))
+def _evaluate(state, batch, *, eval_step, batch_size):
+    return _over_batches(functools.partial(eval_step, state), batch, batch_size, jnp.atleast_1d)
+
+
+@functools.partial(jax.jit, static_argnames=("model", "batch_size"))
+def _predict(state, image, *, model, batch_size):
+    def probabilities(image):
+        logits = eval_logits(model, state, image)
+        return nn.softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)))
+
+    return _over_batches(probabilities, image, batch_size, lambda x: x)
+
+
+def _batch(data: Split | Batch) -> dict[str, Array | np.ndarray]:
+    return dict(data.batch() if isinstance(data, Split) else data)
+
+
+def _over_batches(
+    function, data: PyTree, batch_size: int, rows: Callable[[Array], Array]
+) -> PyTree:
+    """`function` of consecutive batches in one loop, `rows` of it joined; no sample is left out."""
+    full, rest = divmod(len(jax.tree.leaves(data)[0]), batch_size)
+
+    def at(step: int | Array, size: int) -> PyTree:
+        batch = jax.tree.map(
+            lambda x: lax.dynamic_slice_in_dim(jnp.asarray(x), step * batch_size, size), data
+        )
+        return jax.tree.map(rows, function(batch))
+
+    parts = []
+    if full:
+        parts.append(lax.map(lambda step: at(step, batch_size), jnp.arange(full)))
+        parts = [jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), parts[0])]
+    if rest:
+        parts.append(at(full, rest))
+    return jax.tree.map(lambda *xs: jnp.concatenate(xs), *parts)

@@ -1,0 +1,162 @@
+"""`summary`: the table of a model that Keras' users know, from the model itself."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxconv.train import model_dtype, train_argument
+
+
+class LayerRow(NamedTuple):
+    """One layer of a model, as it ran on one sample."""
+
+    name: str
+    kind: str
+    output_shape: tuple[int, ...]
+    """Without the batch."""
+    params: int
+    """Parameters and running statistics of the layer itself."""
+    multiply_adds: int
+    """Of one sample, in the products with the layer's kernel."""
+
+
+def layer_rows(model: nn.Module, input_shape: Sequence[int]) -> list[LayerRow]:
+    """The layers of any Linen classifier, in the order in which they run.
+
+    The model is traced on abstract values, so that nothing is computed. A module counts as a layer
+    if it holds parameters of its own or calls no other module.
+
+    Args:
+      model: a Linen module that takes a batch of images.
+      input_shape: the shape of one image, `(height, width, channels)`.
+
+    Raises:
+      ValueError: if the images do not fit the model.
+
+    Example:
+      >>> import jaxconv
+      >>> layer_rows(jaxconv.create_model("strided"), (28, 28, 1))[1]
+      LayerRow(name='conv2', kind='Conv', output_shape=(6, 6, 32), params=4640, ...)
+    """
+    return _trace(model, input_shape)[0]
+
+
+def summary(model: nn.Module, input_shape: Sequence[int]) -> None:
+    """Prints layers, output shapes, parameters, multiply-adds a sample, and the totals.
+
+    Args and errors as in `layer_rows`.
+
+    Example:
+      >>> import jaxconv
+      >>> summary(jaxconv.create_model("strided"), (28, 28, 1))
+      ConvNet for inputs of (28, 28, 1)
+      ────────────────────────────────────────────────────────────────
+      Layer              Output shape          Params    Multiply-adds
+      ────────────────────────────────────────────────────────────────
+      conv1 (Conv)       (None, 13, 13, 16)       160           24,336
+      conv2 (Conv)       (None, 6, 6, 32)       4,640          165,888
+      conv3 (Conv)       (None, 2, 2, 64)      18,496           73,728
+      flatten (Flatten)  (None, 256)                0                0
+      dense1 (Dense)     (None, 64)            16,448           16,384
+      logits (Dense)     (None, 10)               650              640
+      ────────────────────────────────────────────────────────────────
+      Total params: 40,394 (157.79 KiB)
+      Trainable params: 40,394
+      Non-trainable params: 0
+      Multiply-adds a sample: 280,976
+
+    Source: https://keras.io/api/models/model/ (summary)
+    """
+    layers, variables = _trace(model, input_shape)
+    header = ("Layer", "Output shape", "Params", "Multiply-adds")
+    cells = [
+        (
+            f"{row.name} ({row.kind})",
+            f"(None, {', '.join(map(str, row.output_shape))})",
+            f"{row.params:,}",
+            f"{row.multiply_adds:,}",
+        )
+        for row in layers
+    ]
+    first, second, third, fourth = (
+        max(map(len, column)) for column in zip(header, *cells, strict=True)
+    )
+    lines = [
+        f"{a:<{first}}  {b:<{second}}  {c:>{third + 2}}  {d:>{fourth + 2}}"
+        for a, b, c, d in (header, *cells)
+    ]
+    rule = "─" * len(lines[0])
+    trainable = jax.tree.leaves(variables.get("params", {}))
+    everything = jax.tree.leaves(variables)
+    total, learned = (sum(x.size for x in leaves) for leaves in (everything, trainable))
+    size = sum(x.size * x.dtype.itemsize for x in everything)
+    print(
+        f"{type(model).__name__} for inputs of {tuple(input_shape)}", rule, lines[0], rule, sep="\n"
+    )
+    print(*lines[1:], rule, sep="\n")
+    print(f"Total params: {total:,} ({_bytes(size)})")
+    print(f"Trainable params: {learned:,}")
+    print(f"Non-trainable params: {total - learned:,}")
+    print(f"Multiply-adds a sample: {sum(row.multiply_adds for row in layers):,}")
+
+
+def _trace(
+    model: nn.Module, input_shape: Sequence[int]
+) -> tuple[list[LayerRow], Mapping[str, Any]]:
+    """The rows, and the shapes of all variables."""
+    calls: list[tuple[tuple[str, ...], str, tuple[int, ...]]] = []
+    callers: set[tuple[str, ...]] = set()
+
+    def record(next_function, args, kwargs, context):
+        output = next_function(*args, **kwargs)
+        module = context.module
+        if context.method_name == "__call__":
+            calls.append((module.path, type(module).__name__, jnp.shape(output)[1:]))
+            callers.update(module.path[:depth] for depth in range(len(module.path)))
+        return output
+
+    image = jax.ShapeDtypeStruct((1, *input_shape), model_dtype(model))
+    with nn.intercept_methods(record):
+        variables = jax.eval_shape(
+            lambda x: model.init(jax.random.key(0), x, **train_argument(model, train=False)), image
+        )
+    rows, seen = [], set()
+    for path, kind, shape in calls:
+        own = [] if path in seen else _own(variables, path)
+        kernels = [x for name, x in _own(variables, path) if name == "kernel"]
+        seen.add(path)
+        if own or path not in callers:
+            rows.append(
+                LayerRow(
+                    name="/".join(path) or kind,
+                    kind=kind,
+                    output_shape=shape,
+                    params=sum(x.size for _, x in own),
+                    multiply_adds=sum(x.size * math.prod(shape[:-1]) for x in kernels),
+                )
+            )
+    return rows, variables
+
+
+def _own(
+    variables: Mapping[str, Any], path: tuple[str, ...]
+) -> list[tuple[str, jax.ShapeDtypeStruct]]:
+    """The variables that the module at this path holds itself, in all collections."""
+    found = []
+    for tree in variables.values():
+        for key in path:
+            tree = tree.get(key, {})
+        found += [(name, x) for name, x in tree.items() if not isinstance(x, Mapping)]
+    return found
+
+
+def _bytes(size: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.2f} {unit}"
+        size /= 1024
+    return f"{size:.2f} GiB"

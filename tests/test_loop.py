@@ -1,0 +1,297 @@
+import functools
+import hashlib
+import itertools
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxconv
+from jaxconv import create_model, create_train_state, make_eval_step, make_train_step
+from jaxconv.loop import _train_epoch, evaluate, fit, predict, train_epoch
+from jaxconv.timing import CompileWatch
+
+MODEL = create_model("dense", hidden=(16,))
+TX = jaxconv.adam()
+TRAIN_STEP, EVAL_STEP = make_train_step(MODEL, TX), make_eval_step(MODEL)
+
+
+@pytest.fixture
+def state():
+    return create_train_state(MODEL, TX, jax.random.key(0), (28, 28, 1))
+
+
+def bits(state) -> str:
+    leaves = jax.tree.leaves(state._replace(rng=jax.random.key_data(state.rng)))
+    return hashlib.sha256(b"".join(np.asarray(x).tobytes() for x in leaves)).hexdigest()
+
+
+def run_in_chunks(state, data, cuts, batch_size=32, step=TRAIN_STEP):
+    order = jaxconv.epoch_permutation(state.rng, 0, len(data["label"]))
+    run = jax.jit(functools.partial(train_epoch, train_step=step, batch_size=batch_size))
+    total = None
+    for start, stop in itertools.pairwise(cuts):
+        state, rows = run(state, data, order, start, stop)
+        total = rows if total is None else jax.tree.map(jnp.add, total, rows)
+    return state, total
+
+
+def test_an_epoch_is_a_loop_of_steps_over_the_permutation(state, digits):
+    data = digits.train.batch()
+    order = np.asarray(jaxconv.epoch_permutation(state.rng, 0, 300))
+    whole, rows = run_in_chunks(state, data, [0, 10])
+    assert rows["count"].tolist() == [32] * 9 + [12]
+    step = jax.jit(TRAIN_STEP)
+    for i in range(10):
+        part = order[32 * i : 32 * i + 32]
+        state, sums = step(state, {name: x[part] for name, x in data.items()})
+        for name, row in rows.items():
+            np.testing.assert_allclose(row[i], sums[name], rtol=1e-5)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), whole.params, state.params
+    )
+    assert int(whole.step) == 10
+
+
+@pytest.mark.parametrize("name", ["strided", "lab6", "intro", "dropout", "dense"])
+def test_no_chunking_changes_a_bit(name, digits):
+    model = create_model(name)
+    step = make_train_step(model, TX)
+    start = create_train_state(model, TX, jax.random.key(1), (28, 28, 1))
+    data = jax.tree.map(lambda x: x[:200], digits.train.batch())  # 6 steps of 32, one of 8
+    whole = run_in_chunks(start, data, [0, 7], step=step)
+    for cuts in ([0, 1, 2, 3, 4, 5, 6, 7], [0, 2, 4, 6, 7], [0, 3, 7], [0, 6, 7], [0, 0, 5, 7, 7]):
+        state, rows = run_in_chunks(start, data, cuts, step=step)
+        assert bits(state) == bits(whole[0])
+        jax.tree.map(np.testing.assert_array_equal, rows, whole[1])
+
+
+def test_a_batch_larger_than_the_data_is_one_step(state, digits):
+    after, rows = run_in_chunks(state, digits.train.batch(), [0, 1], batch_size=1000)
+    assert rows["count"].tolist() == [300]
+    assert int(after.step) == 1
+
+
+def test_vmap_over_replicas_is_each_replica_by_itself(digits):
+    data = jax.tree.map(lambda x: x[:100], digits.train.batch())
+    keys = jax.random.split(jax.random.key(5), 3)
+
+    def train(key):
+        state = create_train_state(MODEL, TX, key, (28, 28, 1))
+        order = jaxconv.epoch_permutation(key, 0, 100)
+        return train_epoch(state, data, order, 0, 4, train_step=TRAIN_STEP, batch_size=32)
+
+    together, rows = jax.jit(jax.vmap(train))(keys)
+    assert rows["count"].tolist() == [[32, 32, 32, 4]] * 3
+    for i, key in enumerate(keys):
+        alone, alone_rows = jax.jit(train)(key)
+        np.testing.assert_allclose(rows["loss"][i], alone_rows["loss"], rtol=1e-5)
+        jax.tree.map(
+            lambda a, b, i=i: np.testing.assert_allclose(a[i], b, atol=1e-5),
+            together.params,
+            alone.params,
+        )
+
+
+@pytest.mark.parametrize(
+    ("samples", "batch_size"), [(70, 1), (70, 7), (70, 32), (70, 71), (1, 1), (33, 32)]
+)
+def test_every_sample_is_evaluated_once_at_any_batch_size(state, digits, samples, batch_size):
+    split = jaxconv.Split(digits.test.image[:samples], digits.test.label[:samples])
+    sums = jax.device_get(EVAL_STEP(state, split.batch()))
+    found = evaluate(state, split, eval_step=EVAL_STEP, batch_size=batch_size)
+    assert found["accuracy"] == sums["accuracy"] / samples
+    assert found["loss"] == pytest.approx(sums["loss"] / samples, rel=1e-5)
+    image = split.image
+    one = predict(state, image, model=MODEL, batch_size=batch_size)
+    np.testing.assert_allclose(one, predict(state, image, model=MODEL), atol=1e-6)
+    np.testing.assert_allclose(one.sum(axis=-1), 1.0, atol=1e-5)
+
+
+def test_padded_evaluation_equals_the_plain_one(state, digits):
+    batch = digits.test.batch()
+    padding = {"image": np.full((26, 28, 28, 1), 255, np.uint8), "label": np.zeros(26, np.int32)}
+    padded = {name: np.concatenate([batch[name], padding[name]]) for name in batch}
+    padded["mask"] = np.arange(96) < 70
+    found = evaluate(state, padded, eval_step=EVAL_STEP, batch_size=32)
+    expected = evaluate(state, batch, eval_step=EVAL_STEP, batch_size=32)
+    assert found == pytest.approx(expected, rel=1e-6)
+
+
+def test_predictions_and_evaluation_agree(state, digits):
+    probabilities = predict(state, digits.test.image, model=MODEL)
+    found = evaluate(state, digits.test, eval_step=EVAL_STEP)
+    picked = np.asarray(probabilities)[np.arange(70), digits.test.label]
+    assert found["loss"] == pytest.approx(-np.log(picked).mean(), rel=1e-5)
+    assert found["accuracy"] == (probabilities.argmax(-1) == digits.test.label).mean()
+
+
+def test_fit_compiles_once_for_all_chunks_and_epochs(state, digits):
+    options = {"train_step": make_train_step(MODEL, TX), "eval_step": make_eval_step(MODEL)}
+    options |= {"batch_size": 32, "validation": digits.test}
+    fit(state, digits.train, epochs=1, chunks=4, **options)
+    with CompileWatch() as watch:
+        fit(state, digits.train, epochs=3, chunks=3, **options)
+        fit(state, digits.train, epochs=1, chunks=1000, **options)
+    assert watch.compilations == 0
+    with CompileWatch() as watch:
+        fit(state, digits.train, epochs=1, **(options | {"batch_size": 31}))
+    assert watch.compilations > 0
+
+
+def test_the_state_is_donated_but_not_the_callers(state, digits):
+    before = bits(state)
+    fit(state, digits.train, train_step=TRAIN_STEP, epochs=2, batch_size=64)
+    assert bits(state) == before
+    copy = jax.tree.map(jnp.copy, state)
+    data, order = jax.device_put(digits.train.batch()), jnp.arange(300)
+    _train_epoch(copy, data, order, 0, 1, train_step=TRAIN_STEP, batch_size=64)
+    assert all(x.is_deleted() for x in jax.tree.leaves(copy.params))
+
+
+def test_what_a_callback_copies_to_the_host_stays(state, digits):
+    kept = []
+    fit(
+        state,
+        digits.train,
+        train_step=TRAIN_STEP,
+        epochs=3,
+        batch_size=64,
+        callbacks=[lambda state, row: kept.append((bits(state), jax.device_get(state)))],
+    )
+    assert [bits(copy) for _, copy in kept] == [digest for digest, _ in kept]
+    assert len({digest for digest, _ in kept}) == 3
+
+
+def test_fit_tells_the_history_that_steps_give(state, digits):
+    """Sample-weighted running means, validation after each epoch, no shuffle: by hand."""
+    rows_seen, chunks_seen = [], []
+    data = digits.split_validation(0.1)
+    final, history = fit(
+        state,
+        data.train,
+        train_step=TRAIN_STEP,
+        epochs=2,
+        batch_size=64,
+        validation=data.validation,
+        eval_step=EVAL_STEP,
+        shuffle=False,
+        chunks=2,
+        callbacks=[lambda state, row: rows_seen.append(dict(row))],
+        on_chunk=lambda row: chunks_seen.append((row["epoch"], row["step"], row["steps"])),
+    )
+    assert rows_seen == history
+    assert chunks_seen == [(1, 3, 5), (1, 5, 5), (2, 3, 5), (2, 5, 5)]
+    step = jax.jit(TRAIN_STEP)
+    for row in history:
+        loss = correct = 0.0
+        for start in range(0, 270, 64):
+            part = slice(start, start + 64)
+            batch = {name: x[:270][part] for name, x in digits.train.batch().items()}
+            state, sums = step(state, batch)
+            loss, correct = loss + float(sums["loss"]), correct + int(sums["accuracy"])
+        assert row["loss"] == pytest.approx(loss / 270, rel=1e-5)
+        assert row["accuracy"] == correct / 270
+        held_out = evaluate(state, data.validation, eval_step=EVAL_STEP)
+        assert row["val_loss"] == pytest.approx(held_out["loss"], rel=1e-4)
+        assert row["seconds"] > 0
+    assert int(final.step) == 10
+    assert [row["epoch"] for row in history] == [1, 2]
+
+
+def test_a_second_fit_goes_on_where_the_first_ended(state, digits):
+    run = functools.partial(fit, data=digits.train, train_step=TRAIN_STEP, batch_size=64)
+    whole, history = run(state, epochs=3)
+    half, first = run(state, epochs=1)
+    rest, second = run(half, epochs=2)
+    assert bits(rest) == bits(whole)
+    assert [row["epoch"] for row in first + second] == [1, 2, 3]
+    assert [row["loss"] for row in first + second] == [row["loss"] for row in history]
+
+
+def test_a_callback_ends_the_training_by_returning_true(state, digits):
+    options = {"train_step": TRAIN_STEP, "epochs": 10, "batch_size": 64}
+    stop = [lambda state, row: row["epoch"] == 2, lambda state, row: None]
+    assert len(fit(state, digits.train, callbacks=stop, **options)[1]) == 2
+
+
+def test_the_shuffle_matters_and_is_new_every_epoch(state, digits):
+    order = []
+
+    def spy(state, batch):
+        jax.debug.callback(lambda x: order.append(np.asarray(x)), batch["label"], ordered=True)
+        return TRAIN_STEP(state, batch)
+
+    data = {**digits.train.batch(), "label": np.arange(300, dtype=np.int32) % 10}
+    for shuffle in (True, False):
+        fit(state, data, train_step=spy, epochs=2, batch_size=300, shuffle=shuffle)
+    jax.effects_barrier()
+    first, second, straight, again = order
+    assert not np.array_equal(first, second)
+    np.testing.assert_array_equal(np.bincount(first), np.bincount(straight))
+    np.testing.assert_array_equal(straight, again)
+    np.testing.assert_array_equal(straight, data["label"])
+
+
+def test_a_batch_is_learned_by_heart(digits):
+    model, tx = create_model("lab6"), jaxconv.adam()
+    state = create_train_state(model, tx, jax.random.key(0), (28, 28, 1))
+    data = jax.tree.map(lambda x: x[:32], digits.train.batch())
+    options = {"train_step": make_train_step(model, tx), "batch_size": 32}
+    _, history = fit(state, data, epochs=40, **options)
+    assert history[-1]["accuracy"] == 1.0
+    assert history[-1]["loss"] < 0.02
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epochs": 0}, "epochs must be a positive integer, not 0"),
+        ({"batch_size": -1}, "batch_size must be a positive integer, not -1"),
+        ({"chunks": 2.5}, "chunks must be a positive integer, not 2.5"),
+        ({"validation": {}}, "validation needs an eval_step"),
+    ],
+)
+@pytest.mark.usefixtures("untyped")
+def test_bad_numbers_are_refused(state, digits, change, message):
+    options = {"train_step": TRAIN_STEP, "epochs": 1, "batch_size": 8}
+    with pytest.raises(ValueError, match=message):
+        fit(state, digits.train, **(options | change))
+
+
+def test_nothing_to_evaluate_or_predict_is_refused(state, digits):
+    with pytest.raises(ValueError, match="batch_size must be a positive integer, not 0"):
+        evaluate(state, digits.test, eval_step=EVAL_STEP, batch_size=0)
+    with pytest.raises(ValueError, match=r"no image to predict: the shape is \(0, 28, 28, 1\)"):
+        predict(state, digits.test.image[:0], model=MODEL)
+    masked = {**digits.test.batch(), "mask": np.zeros(70)}
+    with pytest.raises(ValueError, match="No sample was counted"):
+        evaluate(state, masked, eval_step=EVAL_STEP)
+
+
+FINGERPRINT = """
+import hashlib, sys
+import jax, numpy as np
+import jaxconv
+model, tx = jaxconv.create_model("dropout"), jaxconv.adam()
+state = jaxconv.create_train_state(model, tx, jax.random.key(int(sys.argv[1])), (28, 28, 1))
+data = jax.tree.map(lambda x: x[:300], jaxconv.load_dataset("mnist").train.batch())
+step = jaxconv.make_train_step(model, tx)
+state, history = jaxconv.fit(state, data, train_step=step, epochs=2, batch_size=128)
+leaves = jax.tree.leaves((state.params, state.opt_state))
+print(hashlib.sha256(b"".join(np.asarray(x).tobytes() for x in leaves)).hexdigest())
+"""
+
+
+def test_the_same_key_gives_the_same_bits_in_another_process():
+    def fingerprint(seed: int) -> str:
+        command = [sys.executable, "-c", FINGERPRINT, str(seed)]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    first = fingerprint(7)
+    assert len(first.strip()) == 64
+    assert fingerprint(7) == first
+    assert fingerprint(8) != first
