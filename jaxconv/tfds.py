@@ -1,0 +1,222 @@
+"""TFDS image sets in, without TensorFlow, and the bundled MNIST out as a TFDS set of its own."""
+
+import contextlib
+import functools
+import importlib.util
+import logging
+import threading
+import time
+import urllib.parse
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from jaxconv.checks import check_choice
+from jaxconv.data import Dataset, load_dataset
+
+MNIST_BUILDER = "jaxconv_mnist"
+
+
+def load(name: str, *, data_dir: str | None = None) -> Dataset:
+    """Reads the `train` and `test` splits of a prepared TFDS set into memory.
+
+    Use it as `load_dataset("tfds:NAME")`. The order is TFDS' own, which for most sets is a fixed
+    shuffle of the original one. The set must be prepared as array_record, since reading that needs
+    no TensorFlow; nothing is downloaded.
+
+    Args:
+      name: a TFDS name, `"fashion_mnist"`, `"cifar10:3.0.2"`, ..., with features `image` (of one
+        fixed size) and `label`.
+      data_dir: where TFDS keeps its sets; its own default when None.
+
+    Raises:
+      ModuleNotFoundError: without tensorflow-datasets.
+      FileNotFoundError: if the set is not prepared; the message names the command that does it.
+      ValueError: if the set is unknown, is prepared in another format, or is no classification of
+        images of one size with a train and a test split.
+    """
+    with _quiet():
+        builder = _builder(name, data_dir)
+        if not builder.is_prepared():
+            option = f" --data-dir {data_dir}" if data_dir else ""
+            raise FileNotFoundError(
+                f"The TFDS set {name!r} is not prepared in {builder.data_path}. Prepare it with\n"
+                f"  python experiments/prepare_tfds.py {name}{option}\n"
+                "(needs the network, and for some sets TensorFlow), or give the data_dir it is in."
+            )
+        features, splits = builder.info.features, builder.info.splits
+        missing = [feature for feature in ("image", "label") if feature not in (features or {})]
+        if missing:
+            raise ValueError(
+                f"The TFDS set {name!r} has no {' and no '.join(map(repr, missing))}: its features "
+                f"are {sorted(features or {})}. Read it with TFDS and use Dataset.from_arrays."
+            )
+        if not {"train", "test"} <= set(splits):
+            raise ValueError(
+                f"The TFDS set {name!r} has no train and test split, but {sorted(splits)}: "
+                "read it with TFDS and use Dataset.from_arrays."
+            )
+        arrays = [array for split in ("train", "test") for array in _read(builder, split)]
+        classes = getattr(features["label"], "num_classes", None)
+        return Dataset.from_arrays(*arrays, num_classes=classes, name=f"tfds:{name}")
+
+
+def prepare(name: str = MNIST_BUILDER, *, data_dir: str | None = None) -> Path:
+    """Prepares a set on disk as array_record and returns its folder.
+
+    `"jaxconv_mnist"` is the bundled MNIST in its original order; it needs neither TensorFlow nor
+    the network. Any other name goes through TFDS' own `download_and_prepare`, after a look at
+    whether the hosts that it downloads from can be reached (TFDS itself retries for minutes).
+
+    Args:
+      name: a TFDS name.
+      data_dir: where TFDS keeps its sets; its own default when None.
+
+    Raises:
+      ModuleNotFoundError: without tensorflow-datasets, or where the set needs TensorFlow.
+      ConnectionError: if a host that the set is downloaded from does not answer within 8 seconds.
+      ValueError: if TFDS does not know the set.
+    """
+    with _quiet():
+        builder = _builder(name, data_dir, file_format="array_record")
+        prepared = builder.is_prepared()
+    if name != MNIST_BUILDER and not prepared:
+        _check_hosts(name, builder.url_infos)
+    try:
+        builder.download_and_prepare()
+    except ImportError as error:
+        raise ModuleNotFoundError(
+            f"Preparing {name!r} needs a package that is missing ({str(error).splitlines()[0]}). "
+            "If it is TensorFlow: pip install tensorflow"
+        ) from error
+    return Path(builder.data_path)
+
+
+def tensorflow_installed() -> bool:
+    """Whether TensorFlow could be imported; it is not."""
+    return importlib.util.find_spec("tensorflow") is not None
+
+
+def _builder(name: str, data_dir: str | None, **settings: Any) -> Any:
+    try:
+        import tensorflow_datasets as tfds
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f'The data set "tfds:{name}" needs tensorflow-datasets ({error}): '
+            "pip install tensorflow-datasets importlib_resources"
+        ) from error
+    _mnist_builder()
+    try:
+        return tfds.builder(name, data_dir=data_dir, **settings)
+    except tfds.core.DatasetNotFoundError:
+        check_choice("TFDS set", name, tfds.list_builders(with_community_datasets=False))
+        raise
+
+
+@functools.cache
+def _mnist_builder() -> type:
+    """The builder class, which registers itself with TFDS when it is made."""
+    import tensorflow_datasets as tfds
+    from PIL import Image
+
+    class JaxconvMnist(tfds.core.GeneratorBasedBuilder):
+        """MNIST from the jaxconv package, in its original order."""
+
+        VERSION = tfds.core.Version("1.0.0")
+        RELEASE_NOTES: ClassVar = {"1.0.0": "The arrays of keras.datasets.mnist, record by record."}
+
+        def _info(self):
+            return tfds.core.DatasetInfo(
+                builder=self,
+                description="The MNIST database of handwritten digits, in its original order.",
+                features=tfds.features.FeaturesDict(
+                    {
+                        "image": tfds.features.Image(shape=(28, 28, 1)),
+                        "label": tfds.features.ClassLabel(num_classes=10),
+                    }
+                ),
+                supervised_keys=("image", "label"),
+                homepage="http://yann.lecun.com/exdb/mnist/",
+                license="CC BY-SA 3.0",
+                disable_shuffling=True,
+            )
+
+        def _split_generators(self, dl_manager):
+            data = load_dataset("mnist")
+            return {
+                "train": self._generate_examples(data.train),
+                "test": self._generate_examples(data.test),
+            }
+
+        def _generate_examples(self, split):
+            # As PIL images: TFDS would encode arrays with TensorFlow.
+            for index, (image, label) in enumerate(zip(split.image, split.label, strict=True)):
+                yield index, {"image": Image.fromarray(image[..., 0]), "label": int(label)}
+
+    return JaxconvMnist
+
+
+def _read(builder: Any, split: str) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        source = builder.as_data_source(split)
+    except NotImplementedError as error:
+        raise ValueError(
+            f"The TFDS set in {builder.data_path} is not prepared as array_record, the format that "
+            "can be read without TensorFlow: prepare it again with experiments/prepare_tfds.py and "
+            "another data_dir."
+        ) from error
+    image, label = [], []
+    for start in range(0, len(source), 1000):
+        for example in source.__getitems__(range(start, min(start + 1000, len(source)))):
+            image.append(example["image"])
+            label.append(example["label"])
+    shapes = {x.shape for x in image}
+    if len(shapes) > 1:
+        raise ValueError(
+            f"The {split} images of the TFDS set {builder.name!r} have {len(shapes)} sizes, e.g. "
+            f"{sorted(shapes)[:3]}: resize them yourself and use Dataset.from_arrays."
+        )
+    return np.stack(image), np.asarray(label)
+
+
+def _check_hosts(name: str, urls: Iterable[str], seconds: float = 8) -> None:
+    """Refuses hosts that do not answer at all; any answer will do, a refusal too."""
+    import requests
+
+    failed = {urllib.parse.urlsplit(url).netloc: f"no answer within {seconds} s" for url in urls}
+
+    def ask(host: str, url: str) -> None:
+        try:
+            requests.head(url, timeout=seconds / 2, allow_redirects=False)
+            del failed[host]
+        except requests.RequestException as error:
+            failed[host] = type(error).__name__
+
+    # Daemons, since a resolver that hangs must not keep the process alive.
+    first = {urllib.parse.urlsplit(url).netloc: url for url in urls}
+    threads = [threading.Thread(target=ask, args=pair, daemon=True) for pair in first.items()]
+    deadline = time.monotonic() + seconds
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    if failed:
+        hosts = ", ".join(f"{host} ({why})" for host, why in sorted(failed.items()))
+        raise ConnectionError(
+            f"The TFDS set {name!r} is downloaded from hosts that cannot be reached: {hosts}. "
+            "Prepare it on a machine with network access and copy its folder here."
+        )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps absl's notes on paths that it probes and on OpenCV, which nobody needs, off stderr."""
+    logger = logging.getLogger("absl")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

@@ -1,0 +1,171 @@
+import json
+import re
+import socket
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import jaxconv
+from jaxconv import tfds
+
+PREPARE = Path(__file__).parents[1] / "experiments" / "prepare_tfds.py"
+
+# TFDS and what it imports warn in ways that are not ours to mend.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def build(tmp_path: Path, name: str, splits: dict, features: dict) -> None:
+    """Prepares a TFDS set of PIL images without TensorFlow, as a user's own builder would."""
+    import tensorflow_datasets
+
+    set_name = name
+
+    class Made(tensorflow_datasets.core.GeneratorBasedBuilder, skip_registration=True):
+        name = set_name
+        VERSION = tensorflow_datasets.core.Version("1.0.0")
+
+        def _info(self):
+            made = tensorflow_datasets.features.FeaturesDict(features)
+            return tensorflow_datasets.core.DatasetInfo(
+                builder=self, features=made, disable_shuffling=True
+            )
+
+        def _split_generators(self, dl_manager):
+            return {split: self._generate_examples(rows) for split, rows in splits.items()}
+
+        def _generate_examples(self, rows):
+            yield from enumerate(rows)
+
+    Made(data_dir=str(tmp_path), file_format="array_record").download_and_prepare()
+
+
+def pictures(count: int, shape: tuple[int, ...], classes: int, seed: int) -> tuple:
+    from PIL import Image
+
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 256, (count, *shape), np.uint8)
+    label = rng.integers(0, classes, count)
+    pil = [Image.fromarray(x[..., 0] if shape[-1] == 1 else x) for x in image]
+    rows = [{"image": x, "label": int(y)} for x, y in zip(pil, label, strict=True)]
+    return image, label, rows
+
+
+@pytest.mark.parametrize(("shape", "classes"), [((32, 32, 3), 7), ((28, 20, 1), 2)])
+def test_colour_and_grey_sets_are_read_with_their_own_shapes_and_classes(tmp_path, shape, classes):
+    import tensorflow_datasets
+
+    parts = {"train": pictures(12, shape, classes, 0), "test": pictures(5, shape, classes, 1)}
+    features = {
+        "image": tensorflow_datasets.features.Image(shape=shape),
+        "label": tensorflow_datasets.features.ClassLabel(num_classes=classes),
+    }
+    build(tmp_path, "made", {split: part[2] for split, part in parts.items()}, features)
+    data = jaxconv.load_dataset("tfds:made", data_dir=str(tmp_path))
+    assert (data.name, data.num_classes, data.input_shape) == ("tfds:made", classes, shape)
+    for split, (image, label, _) in parts.items():
+        np.testing.assert_array_equal(getattr(data, split).image, image)
+        np.testing.assert_array_equal(getattr(data, split).label, label)
+
+
+def test_sets_that_do_not_fit_say_why(tmp_path):
+    import tensorflow_datasets
+
+    any_size = tensorflow_datasets.features.Image(shape=(None, None, 3))
+    label = tensorflow_datasets.features.ClassLabel(num_classes=2)
+    both = {"image": any_size, "label": label}
+    small, large = pictures(1, (4, 4, 3), 2, 0)[2], pictures(1, (5, 4, 3), 2, 0)[2]
+    build(tmp_path, "sizes", {"train": small + large, "test": small}, both)
+    build(tmp_path, "untested", {"train": small, "validation": small}, both)
+    unlabelled = [{"image": row["image"]} for row in small]
+    build(tmp_path, "unlabelled", {"train": unlabelled}, {"image": any_size})
+    for name, message in (
+        ("sizes", r"train images .* have 2 sizes, e.g. \[\(4, 4, 3\), \(5, 4, 3\)\]"),
+        ("untested", r"no train and test split, but \['train', 'validation'\]"),
+        ("unlabelled", r"has no 'label': its features are \['image'\]"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            tfds.load(name, data_dir=str(tmp_path))
+
+
+def test_a_set_that_is_not_prepared_names_the_command(tmp_path):
+    for name in ("cifar10", tfds.MNIST_BUILDER):
+        command = f"experiments/prepare_tfds.py {name} --data-dir {tmp_path}"
+        with pytest.raises(FileNotFoundError, match=re.escape(command)):
+            jaxconv.load_dataset(f"tfds:{name}", data_dir=str(tmp_path))
+
+
+def test_an_unknown_set_gets_the_nearest_name(tmp_path):
+    with pytest.raises(ValueError, match=r"Unknown TFDS set 'cifer10' \(did you mean 'cifar10'"):
+        jaxconv.load_dataset("tfds:cifer10", data_dir=str(tmp_path))
+
+
+def test_without_tensorflow_datasets_the_message_has_the_remedy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    with pytest.raises(ModuleNotFoundError, match="pip install tensorflow-datasets"):
+        jaxconv.load_dataset("tfds:mnist")
+
+
+def test_hosts_are_asked_before_a_download_begins():
+    class Refuse(BaseHTTPRequestHandler):
+        def do_HEAD(self):
+            self.send_response(404)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with (
+        HTTPServer(("127.0.0.1", 0), Refuse) as server,
+        socket.create_server(("127.0.0.1", 0)) as silent,
+    ):
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        answering = f"http://127.0.0.1:{server.server_port}/x"
+        mute = f"http://127.0.0.1:{silent.getsockname()[1]}/x"
+        tfds._check_hosts("set", [answering])  # even a 404 shows that the host is there
+        with pytest.raises(ConnectionError, match=r"'set' is downloaded .* 127\.0\.0\.1:\d+ \("):
+            tfds._check_hosts("set", [answering, mute], seconds=0.5)
+        server.shutdown()
+    with pytest.raises(ConnectionError, match="cannot be reached"):
+        tfds._check_hosts("set", [answering], seconds=2.0)
+
+
+def test_a_download_that_cannot_work_ends_with_a_message(tmp_path, monkeypatch):
+    import tensorflow_datasets
+
+    builder = tensorflow_datasets.builder("mnist", data_dir=str(tmp_path))
+    closed = {"http://127.0.0.1:9/train-images.gz": None}
+    monkeypatch.setattr(type(builder), "url_infos", closed)
+    with pytest.raises(ConnectionError, match=r"127\.0\.0\.1:9 \(ConnectionError\)"):
+        tfds.prepare("mnist", data_dir=str(tmp_path))
+
+
+ROUND_TRIP = """
+import json, sys
+import numpy as np
+import jaxconv
+ours = jaxconv.load_dataset("mnist")
+back = jaxconv.load_dataset("tfds:jaxconv_mnist", data_dir=sys.argv[1])
+print(json.dumps({
+    "equal": all(
+        np.array_equal(getattr(getattr(ours, split), field), getattr(getattr(back, split), field))
+        for split in ("train", "test") for field in ("image", "label")
+    ),
+    "classes": back.num_classes,
+    "tensorflow": "tensorflow" in sys.modules,
+}))
+"""
+
+
+@pytest.mark.slow
+def test_the_bundled_set_goes_through_tfds_and_comes_back_bit_for_bit(tmp_path):
+    command = [sys.executable, str(PREPARE), "--data-dir", str(tmp_path)]
+    prepared = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert f"--dataset tfds:jaxconv_mnist --data-dir {tmp_path}" in prepared.stdout
+    command = [sys.executable, "-c", ROUND_TRIP, str(tmp_path)]
+    back = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert json.loads(back.stdout) == {"equal": True, "classes": 10, "tensorflow": False}
