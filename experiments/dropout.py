@@ -1,0 +1,37 @@
+"""Keras' simple convnet (notebook 004): two convolutions, dropout, one-hot labels.
+
+    python experiments/dropout.py
+
+MORE
+"""
+
+import dataclasses
+from typing import Any
+
+from jaxconv import adam, categorical_crossentropy, create_model, experiment, one_hot_labels
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(experiment.Config):
+    """The notebook's settings."""
+
+    epochs: int = 15
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    validation_split: float = 0.1
+    padding: int | str = "valid"
+    """Padding of the convolutions: valid, same, or a number of zeros on each side."""
+
+
+def main(config: Config) -> dict[str, Any]:
+    return experiment.run(
+        config,
+        name="dropout",
+        model=lambda num_classes: create_model("dropout", num_classes, padding=config.padding),
+        tx=adam,
+        loss=one_hot_labels(categorical_crossentropy),
+    )
+
+
+if __name__ == "__main__":
+    experiment.cli(Config, main, __doc__)

@@ -1,0 +1,36 @@
+"""Introduction to Convnets (notebook 002): three convolutions, two poolings, two dense layers.
+
+    python experiments/intro.py
+
+MORE
+"""
+
+import dataclasses
+from typing import Any
+
+from jaxconv import create_model, experiment, rmsprop, sparse_categorical_crossentropy
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(experiment.Config):
+    """The notebook's settings."""
+
+    epochs: int = 5
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    padding: int | str = "valid"
+    """Padding of the convolutions: valid, same, or a number of zeros on each side."""
+
+
+def main(config: Config) -> dict[str, Any]:
+    return experiment.run(
+        config,
+        name="intro",
+        model=lambda num_classes: create_model("intro", num_classes, padding=config.padding),
+        tx=rmsprop,
+        loss=sparse_categorical_crossentropy,
+    )
+
+
+if __name__ == "__main__":
+    experiment.cli(Config, main, __doc__)

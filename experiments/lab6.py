@@ -1,0 +1,36 @@
+"""Lab 6's convnet (notebook 001): three convolutions, two poolings, one dense layer.
+
+    python experiments/lab6.py
+
+MORE
+"""
+
+import dataclasses
+from typing import Any
+
+from jaxconv import create_model, experiment, rmsprop, sparse_categorical_crossentropy
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(experiment.Config):
+    """The notebook's settings."""
+
+    epochs: int = 5
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    padding: int | str = "valid"
+    """Padding of the convolutions: valid, same, or a number of zeros on each side."""
+
+
+def main(config: Config) -> dict[str, Any]:
+    return experiment.run(
+        config,
+        name="lab6",
+        model=lambda num_classes: create_model("lab6", num_classes, padding=config.padding),
+        tx=rmsprop,
+        loss=sparse_categorical_crossentropy,
+    )
+
+
+if __name__ == "__main__":
+    experiment.cli(Config, main, __doc__)

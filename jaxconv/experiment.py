@@ -1,0 +1,211 @@
+"""What every experiment shares: data, model, fit, evaluation, and the files in the run's folder."""
+
+import contextlib
+import dataclasses
+import importlib.util
+import math
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+import optax
+from flax import linen as nn
+
+from jaxconv import run_folder
+from jaxconv.checks import check_positive
+from jaxconv.data import load_dataset
+from jaxconv.loop import Row, evaluate, fit
+from jaxconv.losses import Loss
+from jaxconv.plots import plot_history
+from jaxconv.progress import Progress
+from jaxconv.tabulate import summary
+from jaxconv.timing import Stopwatch, environment, process_seconds
+from jaxconv.train import TrainState, create_train_state, make_eval_step, make_train_step
+
+_SECONDS_IMPORT = process_seconds()
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The settings that all experiments have in common."""
+
+    epochs: int
+    """Epochs to train."""
+    batch_size: int
+    """Samples a step; the last step of an epoch takes what is left."""
+    learning_rate: float
+    """Learning rate of the optimizer."""
+    seed: int = 0
+    """Seed of the root key: initial parameters, shuffles and dropout follow from it."""
+    dataset: str = "mnist"
+    """"mnist", the bundled one, or "tfds:NAME", a set that TFDS has prepared on this disk."""
+    data_dir: str | None = None
+    """Where TFDS keeps its sets (default: TFDS' own folder)."""
+    validation_split: float = 0.0
+    """Share of the training samples, taken from the end, to validate on after each epoch."""
+    output_dir: str | None = None
+    """The run's folder (default: the next free runs/EXPERIMENT-SEED-N)."""
+    overwrite: bool = False
+    """Replace the run that --output-dir holds."""
+    quiet: bool = False
+    """Print nothing but the result."""
+
+
+C = TypeVar("C", bound=Config)
+
+
+def run(
+    config: Config,
+    *,
+    name: str,
+    model: Callable[[int], nn.Module],
+    tx: Callable[[float], optax.GradientTransformation],
+    loss: Loss,
+    validate_on_test: bool = False,
+) -> dict[str, Any]:
+    """Trains and evaluates one net, and writes the run's folder.
+
+    The folder gets `config.json` at the start, a line of `metrics.jsonl` after each epoch, and
+    `result.json` and `curves.png` at the end.
+
+    Args:
+      config: the settings.
+      name: the experiment's name.
+      model: makes the model for a number of classes.
+      tx: makes the optimizer for a learning rate.
+      loss: `(logits, labels) -> [N]`, for integer labels.
+      validate_on_test: validate on the test set, as notebook 000 does, unless
+        `config.validation_split` asks for a part of the training set.
+
+    Returns:
+      What `result.json` holds.
+
+    Raises:
+      ValueError: for a setting or data set that makes no sense. Nothing is written then.
+      FileExistsError: if the named folder holds a run and `overwrite` is False.
+    """
+    began = time.perf_counter()
+    _check(config)
+    say = (lambda *_: None) if config.quiet else print
+    with Stopwatch() as data_watch:
+        data = load_dataset(config.dataset, data_dir=config.data_dir)
+        data = data.split_validation(config.validation_split)
+    net, optimizer = model(data.num_classes), tx(config.learning_rate)
+    train_step = make_train_step(net, optimizer, loss=loss)
+    eval_step = make_eval_step(net, loss=loss)
+    facts = environment()
+    with Stopwatch() as init_watch:
+        state = create_train_state(net, optimizer, jax.random.key(config.seed), data.input_shape)
+
+    folder = run_folder.create_run_folder(
+        f"{name}-{config.seed}", config.output_dir, overwrite=config.overwrite
+    )
+    run_folder.write_json(
+        folder / run_folder.CONFIG, {"experiment": name, **dataclasses.asdict(config)}
+    )
+    say(f"{name} on {data.name}: {len(data.train)} training samples, seed {config.seed}")
+    say(f"Device: {facts['backend']} ({facts['device_kind']}), jax {facts['jax_version']}")
+    if not config.quiet:
+        summary(net, data.input_shape)
+
+    progress = Progress(config.epochs, quiet=config.quiet)
+
+    def after_epoch(_: TrainState, row: Row) -> None:
+        run_folder.append_row(folder / run_folder.METRICS, row)
+        progress.on_epoch(row)
+
+    validation = data.validation or (data.test if validate_on_test else None)
+    try:
+        with Stopwatch() as fit_watch, progress:
+            state, history = fit(
+                state,
+                data.train,
+                train_step=train_step,
+                epochs=config.epochs,
+                batch_size=config.batch_size,
+                validation=validation,
+                eval_step=eval_step,
+                callbacks=[after_epoch],
+                on_chunk=progress.on_chunk,
+            )
+        with Stopwatch() as test_watch:
+            test = evaluate(state, data.test, eval_step=eval_step)
+    except KeyboardInterrupt:
+        print(f"Interrupted. The epochs that ended are in {folder / run_folder.METRICS}")
+        raise
+
+    watches = (data_watch, init_watch, fit_watch, test_watch)
+    last, seconds_train = history[-1], sum(row["seconds"] for row in history)
+    result = {
+        "experiment": name,
+        "dataset": data.name,
+        "seed": config.seed,
+        "params_count": sum(x.size for x in jax.tree.leaves(state.params)),
+        "epochs": len(history),
+        "steps": int(state.step),
+        "train_loss": last["loss"],
+        "train_accuracy": last["accuracy"],
+        "val_loss": last.get("val_loss"),
+        "val_accuracy": last.get("val_accuracy"),
+        "test_loss": test["loss"],
+        "test_accuracy": test["accuracy"],
+        "seconds_import": _SECONDS_IMPORT,
+        "seconds_data": data_watch.seconds,
+        "seconds_compile": sum(watch.compile_seconds for watch in watches),
+        "seconds_train": seconds_train,
+        "seconds_evaluation": fit_watch.seconds - seconds_train + test_watch.seconds,
+        "seconds_total": (_SECONDS_IMPORT or 0.0) + time.perf_counter() - began,
+        **facts,
+    }
+    run_folder.write_json(folder / run_folder.RESULT, result)
+    if importlib.util.find_spec("matplotlib"):
+        title = f"{name} on {data.name}, seed {config.seed}"
+        plot_history(history, test, folder / run_folder.CURVES, title=title)
+    else:
+        print(f"matplotlib is missing: {run_folder.CURVES} is left out (pip install matplotlib).")
+    print(f"Test loss: {test['loss']:.4f}\nTest accuracy: {test['accuracy']:.4f}\nRun: {folder}")
+    return result
+
+
+def cli(config: type[C], main: Callable[[C], Any], description: str | None) -> None:
+    """Runs `main` with the settings of the command line: the entry point of an experiment's script.
+
+    Errors that the user can mend end with a message and exit code 2, Ctrl-C with 130.
+    """
+    with contextlib.suppress(ValueError, AttributeError):  # a user's pipe may be ASCII
+        sys.stdout.reconfigure(errors="replace")  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        import tyro
+    except ModuleNotFoundError:
+        if len(sys.argv) > 1:
+            print(
+                "error: tyro is not installed, so options cannot be read: pip install tyro",
+                file=sys.stderr,
+            )
+            sys.exit(2)
+        print("tyro is not installed: running with the defaults.")
+        settings = config()  # pyright: ignore[reportCallIssue]
+    else:
+        settings = tyro.cli(config, description=description, config=(tyro.conf.FlagCreatePairsOff,))
+    try:
+        main(settings)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except (ValueError, OSError, ModuleNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _check(config: Config) -> None:
+    check_positive("epochs", config.epochs)
+    check_positive("batch_size", config.batch_size)
+    if not 0 < config.learning_rate < math.inf:
+        raise ValueError(
+            f"learning_rate must be positive and finite, not {config.learning_rate!r}."
+        )
+    if not 0 <= config.seed < 2**32:
+        raise ValueError(f"seed must be in [0, 2**32), not {config.seed!r}.")
+    if config.overwrite and config.output_dir is None:
+        raise ValueError("overwrite needs output_dir: runs in runs/ never replace each other.")

@@ -1,0 +1,60 @@
+import sys
+
+import pytest
+
+from jaxconv.progress import Progress, epoch_line
+
+ROW = {"loss": 0.03076, "accuracy": 0.99031}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "pace"), [(2.6, "3s 3ms"), (0.1, "0s 107us"), (10_000.0, "10000s 11s")]
+)
+def test_the_line_is_keras(seconds, pace):
+    row = {**ROW, "val_loss": 0.04, "val_accuracy": 0.98, "epoch": 3, "seconds": seconds}
+    assert epoch_line(row, 938, 938) == (
+        f"938/938 - {pace}/step - accuracy: 0.9903 - loss: 0.0308"
+        " - val_accuracy: 0.9800 - val_loss: 0.0400"
+    )
+
+
+def show(progress: Progress) -> None:
+    with progress:
+        for epoch in (1, 2):
+            for step in (5, 10):
+                progress.on_chunk(
+                    {"epoch": epoch, "step": step, "steps": 10, "seconds": 0.1, **ROW}
+                )
+            progress.on_epoch({"epoch": epoch, "seconds": 0.5, **ROW})
+
+
+def test_where_stdout_is_no_terminal_an_epoch_is_one_plain_line(capsys):
+    show(Progress(2))
+    lines = capsys.readouterr().out.splitlines()
+    expected = "10/10 - 0s 50ms/step - accuracy: 0.9903 - loss: 0.0308"
+    assert lines == [f"Epoch 1/2 - {expected}", f"Epoch 2/2 - {expected}"]
+
+
+def test_a_terminal_gets_a_live_bar(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "120")
+    show(Progress(2))
+    out = capsys.readouterr().out
+    assert "Epoch 2/2" in out
+    assert "━" in out
+    assert "10/10 - 0s 50ms/step - accuracy: 0.9903 - loss: 0.0308" in out
+
+
+def test_quiet_is_quiet(capsys):
+    show(Progress(2, quiet=True))
+    assert capsys.readouterr().out == ""
+
+
+def test_without_rich_a_terminal_is_told_so_and_gets_plain_lines(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setitem(sys.modules, "rich", None)
+    show(Progress(2))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "rich is not installed: the live bar is left out (pip install rich)."
+    assert len(lines) == 3
