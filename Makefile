@@ -20,8 +20,8 @@ test: $(VENV)/.installed-test  ## run the tests, but for the slow ones
 	$(BIN)/python -m pytest -q $(ARGS)
 
 .PHONY: test-slow
-test-slow: $(VENV)/.installed-test  ## run the slow tests
-	$(BIN)/python -m pytest -q -m slow $(ARGS)
+test-slow: $(VENV)/.installed-test  ## run the slow tests, and hypothesis with many examples
+	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -q -m "slow or hypothesis" $(ARGS)
 
 .PHONY: check
 check: $(VENV)/.installed-dev  ## lint, format check, types, floors; pre-commit and CI run the same
@@ -46,7 +46,7 @@ clean:  ## delete the environment and caches, not the runs
 # An environment is installed anew only when pyproject.toml changes.
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .

@@ -3,36 +3,48 @@
     python experiments/accuracy_table.py
     python experiments/accuracy_table.py --seeds 3 --nets lab6 strided
 
-Each run keeps its folder under runs/. The table goes to stdout as Markdown, the figures of
-every run to experiments/results/accuracy.json.
+Each run keeps its folder under runs/. The table goes to stdout as Markdown, the figures of every
+run to experiments/results/accuracy.json, in place of those that it held of the same net.
 """
 
 import argparse
 import importlib
 import json
 import statistics
+import sys
 from pathlib import Path
 from typing import Any
 
-from jaxconv.timing import environment
+from jaxconv.checks import check_positive
 
 NETS = ("lab6", "intro", "strided", "dropout", "dense")
 RESULTS = Path(__file__).parent / "results" / "accuracy.json"
 # Times are left out: runs one after the other on a machine in use are no measurement.
-FIELDS = ("experiment", "seed", "params_count", "epochs", "steps", "test_loss", "test_accuracy")
+FIELDS = (
+    "experiment",
+    "seed",
+    "params_count",
+    "epochs",
+    "steps",
+    "test_loss",
+    "test_accuracy",
+    "device_kind",
+    "jax_version",
+)
 
 
 def main(nets: list[str], seeds: int, results: Path) -> None:
-    runs: list[dict[str, Any]] = []
+    check_positive("seeds", seeds)
+    results.parent.mkdir(parents=True, exist_ok=True)
+    runs: list[dict[str, Any]] = json.loads(results.read_text()) if results.exists() else []
     for net in nets:
         module = importlib.import_module(net)  # beside this script, which Python has on its path
+        runs = [run for run in runs if run["experiment"] != net]
         for seed in range(seeds):
             result = module.main(module.Config(seed=seed, quiet=True))
             runs.append({field: result[field] for field in FIELDS})
-    facts = environment()
-    results.parent.mkdir(parents=True, exist_ok=True)
-    results.write_text(json.dumps({**facts, "runs": runs}, indent=1) + "\n")
-    print(f"\n{facts['device_kind']}, jax {facts['jax_version']}, seeds 0 to {seeds - 1}\n")
+            results.write_text(json.dumps(runs, indent=1) + "\n")
+    print(f"\nseeds 0 to {seeds - 1}, {runs[-1]['device_kind']}, jax {runs[-1]['jax_version']}\n")
     print("| net | params | epochs | test accuracy | test loss |\n|---|---|---|---|---|")
     for net in nets:
         rows = [run for run in runs if run["experiment"] == net]
@@ -57,4 +69,9 @@ if __name__ == "__main__":
     parser.add_argument("--nets", nargs="+", choices=NETS, default=list(NETS))
     parser.add_argument("--results", type=Path, default=RESULTS, help="the JSON file to write")
     arguments = parser.parse_args()
-    main(arguments.nets, arguments.seeds, arguments.results)
+    try:
+        main(arguments.nets, arguments.seeds, arguments.results)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except ValueError as error:
+        parser.error(str(error))

@@ -21,6 +21,8 @@ class Config(experiment.Config):
 
 
 def main(config: Config) -> dict[str, Any]:
+    if config.padding != "valid":
+        raise ValueError(f"dense has no convolution that padding={config.padding!r} could change.")
     return experiment.run(
         config,
         name="dense",

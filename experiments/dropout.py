@@ -19,8 +19,6 @@ class Config(experiment.Config):
     batch_size: int = 128
     learning_rate: float = 1e-3
     validation_split: float = 0.1
-    padding: int | str = "valid"
-    """Padding of the convolutions: valid, same, or a number of zeros on each side."""
 
 
 def main(config: Config) -> dict[str, Any]:

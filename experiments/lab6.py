@@ -18,8 +18,6 @@ class Config(experiment.Config):
     epochs: int = 5
     batch_size: int = 64
     learning_rate: float = 1e-3
-    padding: int | str = "valid"
-    """Padding of the convolutions: valid, same, or a number of zeros on each side."""
 
 
 def main(config: Config) -> dict[str, Any]:

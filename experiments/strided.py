@@ -18,8 +18,6 @@ class Config(experiment.Config):
     epochs: int = 10
     batch_size: int = 32
     learning_rate: float = 1e-3
-    padding: int | str = "valid"
-    """Padding of the convolutions: valid, same, or a number of zeros on each side."""
 
 
 def main(config: Config) -> dict[str, Any]:

@@ -32,8 +32,9 @@ def check_choice(what: str, given: object, known: Iterable[object]) -> None:
       Traceback (most recent call last):
       ValueError: Unknown architecture 'lab5' (did you mean 'lab6'?): use one of lab6, intro.
     """
-    names = list(map(str, known))
-    if str(given) not in names:
+    choices = list(known)
+    if given not in choices:
+        names = list(map(str, choices))
         near = difflib.get_close_matches(str(given), names, n=5)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         use = f"use one of {', '.join(names)}" if len(names) <= 30 else f"{len(names)} are known"

@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Array, Int, Int32, Key, Shaped, UInt32
@@ -19,6 +20,7 @@ from jaxconv.checks import check_positive
 
 MNIST_SHA256 = "ee068f36682cba7f38bafdedc77b0f873ebbcf877036f7ebde566966146ac146"
 
+IMAGE_DTYPES = [np.dtype(x) for x in ("uint8", jnp.bfloat16, "float16", "float32", "float64")]
 Batch = Mapping[str, Array | np.ndarray]
 
 
@@ -94,6 +96,8 @@ class Dataset:
                 (int(x.max()) for x in labels if x.size and x.dtype.kind in "iu"), default=0
             )
         check_positive("num_classes", num_classes)
+        if num_classes >= 2**31:
+            raise ValueError(f"Labels are int32: {num_classes} classes are too many.")
         train = _split("train", np.asarray(train_image), labels[0], num_classes)
         test = _split("test", np.asarray(test_image), labels[1], num_classes)
         for what, a, b in (
@@ -122,6 +126,8 @@ class Dataset:
 
         Source: https://keras.io/api/models/model_training_apis/ (fit, validation_split)
         """
+        if self.validation is not None:
+            raise ValueError("A validation part was cut off already: split the whole set once.")
         if not 0 <= fraction < 1:
             raise ValueError(f"The validation fraction must be in [0, 1), not {fraction!r}.")
         if fraction == 0:
@@ -184,7 +190,8 @@ def epoch_permutation(
       >>> sorted(order.tolist())
       [0, 1, 2, 3, 4]
     """
-    return jax.random.permutation(jax.random.fold_in(jax.random.fold_in(rng, 0), epoch), samples)
+    key = jax.random.fold_in(jax.random.fold_in(rng, 0), epoch)
+    return jax.random.permutation(key, jnp.arange(samples, dtype=jnp.int32))
 
 
 def _bundled_mnist() -> Dataset:
@@ -212,8 +219,10 @@ def _split(name: str, image: np.ndarray, label: np.ndarray, num_classes: int) ->
             f"The {name} images must be [samples, height, width, channels], not {image.shape}"
             + (": add the channel axis with image[..., None]." if image.ndim == 3 else ".")
         )
-    if image.dtype != np.uint8 and not np.issubdtype(image.dtype, np.floating):
-        raise ValueError(f"The {name} images must be uint8 or floating point, not {image.dtype}.")
+    image = image.astype(image.dtype.newbyteorder("="), copy=False)
+    if image.dtype not in IMAGE_DTYPES:
+        known = ", ".join(map(str, IMAGE_DTYPES))
+        raise ValueError(f"The {name} images must be one of {known}, not {image.dtype}.")
     if label.ndim != 1 or label.dtype.kind not in "iu":
         raise ValueError(
             f"The {name} labels must be integers [samples], not {label.dtype} {label.shape}"

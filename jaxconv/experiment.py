@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import importlib.util
 import math
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -42,11 +43,13 @@ class Config:
     dataset: str = "mnist"
     """"mnist", the bundled one, or "tfds:NAME", a set that TFDS has prepared on this disk."""
     data_dir: str | None = None
-    """Where TFDS keeps its sets (default: TFDS' own folder)."""
+    """Where TFDS keeps its sets, if not in its own folder."""
     validation_split: float = 0.0
     """Share of the training samples, taken from the end, to validate on after each epoch."""
+    padding: int | str = "valid"
+    """Padding of the convolutions: valid, same, or a number of zeros on each side."""
     output_dir: str | None = None
-    """The run's folder (default: the next free runs/EXPERIMENT-SEED-N)."""
+    """The run's folder, if not the next free runs/EXPERIMENT-SEED-N."""
     overwrite: bool = False
     """Replace the run that --output-dir holds."""
     quiet: bool = False
@@ -133,7 +136,12 @@ def run(
         with Stopwatch() as test_watch:
             test = evaluate(state, data.test, eval_step=eval_step)
     except KeyboardInterrupt:
-        print(f"Interrupted. The epochs that ended are in {folder / run_folder.METRICS}")
+        rows = folder / run_folder.METRICS
+        print(
+            f"Interrupted. The epochs that ended are in {rows}"
+            if rows.exists()
+            else f"Interrupted before an epoch had ended; the settings are in {folder}"
+        )
         raise
 
     watches = (data_watch, init_watch, fit_watch, test_watch)
@@ -192,7 +200,8 @@ def cli(config: type[C], main: Callable[[C], Any], description: str | None) -> N
     try:
         main(settings)
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.stdout.flush()
+        os._exit(130)  # an orderly exit crashes where XLA is still compiling
     except (ValueError, OSError, ModuleNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -207,5 +216,7 @@ def _check(config: Config) -> None:
         )
     if not 0 <= config.seed < 2**32:
         raise ValueError(f"seed must be in [0, 2**32), not {config.seed!r}.")
+    if config.output_dir == "":
+        raise ValueError("output_dir is empty: name a folder, or leave it out.")
     if config.overwrite and config.output_dir is None:
         raise ValueError("overwrite needs output_dir: runs in runs/ never replace each other.")

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.linen.dtypes import promote_dtype
 from jax import lax
 from jaxtyping import Array, Float
 
@@ -64,12 +65,13 @@ def conv(
 
     Source: https://keras.io/api/layers/convolution_layers/convolution2d/
     """
-    _check_image(image)
+    check_image(image)
     if image.shape[-1] != kernel.shape[-2]:
         raise ValueError(
             f"The image has {image.shape[-1]} channels and the kernel of shape {kernel.shape} "
             f"expects {kernel.shape[-2]}: create the parameters with the input_shape of the data."
         )
+    image, kernel = promote_dtype(image, kernel)
     steps = as_pair("strides", strides)
     pads = _pads(padding, image.shape, kernel.shape[:2], steps)
     if _form(form) == "xla":
@@ -184,7 +186,17 @@ def _form(form: Form | None) -> Form:
     return form or ("patches" if jax.default_backend() == "cpu" else "xla")
 
 
-def _check_image(image: Array) -> None:
+def check_image(image: Array) -> None:
+    """Refuses what is no batch of floating-point images.
+
+    Raises:
+      ValueError: with the shape or dtype that was given.
+
+    Example:
+      >>> check_image(jnp.ones((28, 28, 1)))
+      Traceback (most recent call last):
+      ValueError: Images are [batch, height, width, channels], not (28, 28, 1).
+    """
     if image.ndim != 4:
         raise ValueError(f"Images are [batch, height, width, channels], not {image.shape}.")
     if not jnp.issubdtype(image.dtype, jnp.floating):
@@ -207,10 +219,13 @@ def as_pair(name: str, value: Any) -> tuple[int, int]:
 
 
 def _pool_arguments(image: Array, window: Pair, strides: Pair | None, padding: Padding):
-    _check_image(image)
+    check_image(image)
     size = as_pair("window", window)
     steps = size if strides is None else as_pair("strides", strides)
-    return size, steps, _pads(padding, image.shape, size, steps)
+    pads = _pads(padding, image.shape, size, steps)
+    if any(max(pad) >= n for pad, n in zip(pads, size, strict=True)):
+        raise ValueError(f"padding {padding!r} fills a whole window of {size[0]}×{size[1]}.")
+    return size, steps, pads
 
 
 def _pads(
@@ -220,7 +235,7 @@ def _pads(
     if isinstance(padding, str) and padding.lower() in ("valid", "same"):
         pads = lax.padtype_to_pads(shape[1:3], window, strides, padding.upper())
     else:
-        pads = [(side, side) if isinstance(side, int) else side for side in _two_sides(padding)]
+        pads = _two_sides(padding)
     for n, size, pad in zip(shape[1:3], window, pads, strict=True):
         if n + sum(pad) < size:
             raise ValueError(
@@ -231,16 +246,17 @@ def _pads(
     return (int(top), int(bottom)), (int(left), int(right))
 
 
-def _two_sides(padding: Padding) -> Sequence:
-    sides = (padding, padding) if isinstance(padding, int) else padding
-    if isinstance(sides, Sequence) and not isinstance(sides, str) and len(sides) == 2:
-        flat = [n for side in sides for n in (side if isinstance(side, Sequence) else (side, side))]
-        if len(flat) == 4 and all(type(n) is int and n >= 0 for n in flat):
-            return sides
-    raise ValueError(
-        "padding is 'valid', 'same', an integer, (height, width) or "
-        f"((top, bottom), (left, right)), not {padding!r}."
-    )
+def _two_sides(padding: Any) -> list[tuple[int, ...]]:
+    sides = padding if isinstance(padding, Sequence) else (padding, padding)
+    pairs = [tuple(side) if isinstance(side, Sequence) else (side, side) for side in sides]
+    numbers = [n for pair in pairs for n in pair]
+    whole = all(isinstance(n, int | np.integer) and n >= 0 for n in numbers)
+    if isinstance(padding, str) or [len(pair) for pair in pairs] != [2, 2] or not whole:
+        raise ValueError(
+            "padding is 'valid', 'same', an integer, (height, width) or "
+            f"((top, bottom), (left, right)), not {padding!r}."
+        )
+    return pairs
 
 
 def _pad(image: Array, pads: Pads, value: float) -> Array:

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int, PyTree, Shaped
 
 from jaxconv import metrics
 from jaxconv.checks import check_positive
-from jaxconv.data import Batch, Split, epoch_permutation
+from jaxconv.data import Batch, Dataset, Split, epoch_permutation
 from jaxconv.train import EvalStep, TrainState, TrainStep, eval_logits
 
 Row = dict[str, float]
@@ -60,7 +60,9 @@ def train_epoch(
       >>> int(state.step), sums["count"].tolist()
       (4, [32, 32, 32, 4])
     """
+    check_positive("batch_size", batch_size)
     full, rest = divmod(permutation.shape[0], batch_size)
+    start, stop = jnp.asarray(start, jnp.int32), jnp.asarray(stop, jnp.int32)
 
     def take(step: int | Array, size: int) -> Batch:
         rows = lax.dynamic_slice_in_dim(permutation, step * batch_size, size)
@@ -78,7 +80,7 @@ def train_epoch(
         carry = lax.fori_loop(start, jnp.minimum(stop, full), run, carry)
     if rest:
         reached = (start <= full) & (full < stop)
-        carry = lax.cond(jnp.asarray(reached), lambda c: run(full, c, rest), lambda c: c, carry)
+        carry = lax.cond(reached, lambda c: run(full, c, rest), lambda c: c, carry)
     return carry
 
 
@@ -160,8 +162,9 @@ def fit(
 ) -> tuple[TrainState, list[Row]]:
     """Trains for some epochs, as `keras.Model.fit` does, one compiled program an epoch.
 
-    Epochs are counted from `state.step`, so that a second call goes on where the first one ended
-    and shuffles anew. The caller's `state` stays usable: only copies are donated.
+    Epochs are counted from `state.step`, so that a second call with the same data and batch size
+    goes on where the first one ended and shuffles anew. The caller's `state` stays usable: only
+    copies are donated.
 
     Args:
       state: where to begin, e.g. from `create_train_state`.
@@ -221,17 +224,17 @@ def fit(
     state, _ = run(state, batch, order_of(first), 0, 0)
     history: list[Row] = []
     for epoch in range(first, first + epochs):
-        began = time.perf_counter()
-        order, sums = order_of(epoch), []
+        order, sums, seconds = order_of(epoch), [], 0.0
         for start in range(0, steps, chunk):
             stop = min(start + chunk, steps)
+            began = time.perf_counter()
             state, rows = run(state, batch, order, start, stop)
             sums.append(jax.device_get(rows))
-            if on_chunk is not None:
-                running = metrics.mean(metrics.merge(*sums))
+            seconds += time.perf_counter() - began
+            total = metrics.merge(*sums)
+            if on_chunk is not None and total["count"].any():
                 position = {"epoch": epoch + 1, "step": stop, "steps": steps}
-                on_chunk(position | running | {"seconds": time.perf_counter() - began})
-        seconds = time.perf_counter() - began
+                on_chunk(position | metrics.mean(total) | {"seconds": seconds})
         row: Row = {"epoch": epoch + 1, **metrics.mean(metrics.merge(*sums))}
         if held_out is not None and eval_step is not None:
             means = evaluate(state, held_out, eval_step=eval_step)
@@ -263,7 +266,14 @@ def _predict(state, image, *, model, batch_size):
 
 
 def _batch(data: Split | Batch) -> dict[str, Array | np.ndarray]:
-    return dict(data.batch() if isinstance(data, Split) else data)
+    if isinstance(data, Dataset):
+        raise TypeError("Pass a split of the data set, such as data.train, not all of it.")
+    batch = dict(data.batch() if isinstance(data, Split) else data)
+    shapes = {name: np.shape(x) for name, x in batch.items()}
+    # Compiled, a field that is too short would be read past its end without a word.
+    if len({shape[:1] for shape in shapes.values()}) != 1 or 0 in next(iter(shapes.values()))[:1]:
+        raise ValueError(f"All fields need the same number of samples, at least one, not {shapes}.")
+    return batch
 
 
 def _over_batches(

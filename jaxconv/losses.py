@@ -69,6 +69,8 @@ def one_hot_labels(loss: Loss) -> Loss:
     def with_one_hot(
         logits: Float[Array, "*batch classes"], labels: Int[Array, "*batch"]
     ) -> Float[Array, "*batch"]:
+        if not jnp.issubdtype(labels.dtype, jnp.integer):
+            raise ValueError(f"one_hot_labels takes integer labels, not {labels.dtype}.")
         wide = _widen(logits)
         return loss(wide, jax.nn.one_hot(labels, wide.shape[-1], dtype=wide.dtype))
 

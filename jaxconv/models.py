@@ -1,6 +1,8 @@
 """The notebooks' nets: one Linen module, the table of its settings, and the layers in it."""
 
-from collections.abc import Callable
+import contextlib
+import math
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax.numpy as jnp
@@ -10,7 +12,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Shaped
 
 from jaxconv.checks import check_choice, check_positive
-from jaxconv.layers import Form, Padding, Pair, as_pair, avg_pool, conv, max_pool
+from jaxconv.layers import Form, Padding, Pair, as_pair, avg_pool, check_image, conv, max_pool
 
 Activation = str | Callable[[Array], Array] | None
 
@@ -76,6 +78,13 @@ class ConvNet(nn.Module):
         self, image: Float[Array, "batch height width channels"], *, train: bool = False
     ) -> Float[Array, "batch classes"]:
         dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        if not 0 <= self.dropout_rate < 1:
+            raise ValueError(f"dropout_rate must be in [0, 1), not {self.dropout_rate!r}.")
+        if not 0 <= self.num_pools <= len(self.filters):
+            raise ValueError(
+                f"num_pools must be 0 to {len(self.filters)}, the number of convolutions, not "
+                f"{self.num_pools!r}."
+            )
         x = image
         for i, filters in enumerate(self.filters, start=1):
             x = Conv(
@@ -142,6 +151,7 @@ def create_model(name: str, num_classes: int = 10, **settings: Any) -> ConvNet:
     for dtype in (settings.get("dtype"), settings.get("param_dtype")):
         if dtype is not None and jnp.zeros((), dtype).dtype != jnp.dtype(dtype):
             raise ValueError(f'{dtype} needs jax.config.update("jax_enable_x64", True) first.')
+    settings = {setting: _hashable(value) for setting, value in settings.items()}
     return ConvNet(num_classes=num_classes, **{**ARCHITECTURES[name], **settings})
 
 
@@ -171,15 +181,15 @@ class Conv(nn.Module):
     def __call__(
         self, image: Float[Array, "batch height width channels"]
     ) -> Float[Array, "batch out_height out_width filters"]:
+        with _named(self):
+            check_image(image)
         check_positive("filters", self.filters)
         shape = (*as_pair("kernel_size", self.kernel_size), image.shape[-1], self.filters)
         kernel = self.param("kernel", nn.initializers.glorot_uniform(), shape, self.param_dtype)
         bias = self.param("bias", nn.initializers.zeros, (self.filters,), self.param_dtype)
         image, kernel, bias = promote_dtype(image, kernel, bias, dtype=self.dtype)
-        try:
+        with _named(self):
             maps = conv(image, kernel, strides=self.strides, padding=self.padding, form=self.form)
-        except ValueError as error:
-            raise ValueError(f"Layer {self.name or type(self).__name__!r}: {error}") from None
         return activate(self.activation, maps + bias)
 
 
@@ -204,12 +214,10 @@ class Pool(nn.Module):
     ) -> Float[Array, "batch out_height out_width channels"]:
         kinds = {"max": max_pool, "avg": avg_pool}
         check_choice("kind of pooling", self.kind, kinds)
-        try:
+        with _named(self):
             return kinds[self.kind](
                 image, self.window, strides=self.strides, padding=self.padding, form=self.form
             )
-        except ValueError as error:
-            raise ValueError(f"Layer {self.name or type(self).__name__!r}: {error}") from None
 
 
 class Flatten(nn.Module):
@@ -221,7 +229,7 @@ class Flatten(nn.Module):
     """
 
     def __call__(self, x: Shaped[Array, "batch ..."]) -> Shaped[Array, "batch features"]:
-        return x.reshape(x.shape[0], -1)
+        return x.reshape(x.shape[0], math.prod(x.shape[1:]))
 
 
 class Dense(nn.Module):
@@ -265,3 +273,17 @@ def activate(activation: Activation, x: Float[Array, "..."]) -> Float[Array, "..
     name = "linear" if activation is None else activation
     check_choice("activation", name, ACTIVATIONS)
     return ACTIVATIONS[name](x)
+
+
+@contextlib.contextmanager
+def _named(layer: nn.Module) -> Iterator[None]:
+    """Puts the layer's name in front of what is wrong with its input."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"Layer {layer.name or type(layer).__name__!r}: {error}") from None
+
+
+def _hashable(value: Any) -> Any:
+    """Lists as tuples: a model is a static argument of compiled functions."""
+    return tuple(map(_hashable, value)) if isinstance(value, list | tuple) else value

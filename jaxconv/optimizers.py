@@ -73,8 +73,10 @@ def adam(
         nu = jax.tree.map(lambda v, g: beta_2 * v + (1 - beta_2) * g * g, state.nu, updates)
 
         def direction(m: jax.Array, v: jax.Array) -> jax.Array:
-            t = count.astype(m.dtype)
-            return jnp.sqrt(1 - beta_2**t) / (1 - beta_1**t) * m / (jnp.sqrt(v) + epsilon)
+            # In bfloat16 beta_2**t would be 1, and the step nothing.
+            t = count.astype(jnp.promote_types(m.dtype, jnp.float32))
+            alpha = jnp.sqrt(1 - beta_2**t) / (1 - beta_1**t)
+            return alpha.astype(m.dtype) * m / (jnp.sqrt(v) + epsilon)
 
         return jax.tree.map(direction, mu, nu), optax.ScaleByAdamState(count, mu, nu)
 

@@ -6,11 +6,11 @@ from types import TracebackType
 
 
 def epoch_line(row: Mapping[str, float], step: int, steps: int) -> str:
-    """Keras' line: steps, time, and the means so far.
+    """Keras' line (`verbose=2`): steps, time, and the means so far.
 
     Example:
       >>> epoch_line({"seconds": 3.2, "loss": 0.0486, "accuracy": 0.9853}, 938, 938)
-      '938/938 - 3s 3ms/step - accuracy: 0.9853 - loss: 0.0486'
+      '938/938 - 3s - 3ms/step - accuracy: 0.9853 - loss: 0.0486'
     """
     per_step = row["seconds"] / step
     pace = f"{per_step:.0f}s" if per_step >= 10 else f"{per_step * 1e3:.0f}ms"
@@ -20,8 +20,9 @@ def epoch_line(row: Mapping[str, float], step: int, steps: int) -> str:
         (key for key in row if key not in ("epoch", "step", "steps", "seconds")),
         key=lambda key: (key.startswith("val_"), key),
     )
-    parts = [f"{step}/{steps}", f"{row['seconds']:.0f}s {pace}/step"]
-    return " - ".join(parts + [f"{key}: {row[key]:.4f}" for key in means])
+    parts = [f"{step}/{steps}", f"{row['seconds']:.0f}s", f"{pace}/step"]
+    parts += [f"{key}: {row[key]:{'.4f' if abs(row[key]) > 1e-3 else '.4e'}}" for key in means]
+    return " - ".join(parts)
 
 
 class Progress:

@@ -1,6 +1,7 @@
 """The folder of a run: found free or refused, and its files, which are whole or absent."""
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -53,7 +54,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
       OSError: if it cannot be written.
     """
     draft = path.with_suffix(".tmp")
-    draft.write_text(json.dumps(content, indent=2) + "\n")
+    draft.write_text(_json(content, indent=2) + "\n")
     os.replace(draft, path)
 
 
@@ -64,7 +65,16 @@ def append_row(path: Path, row: Mapping[str, Any]) -> None:
       OSError: if it cannot be written.
     """
     with path.open("a") as file:
-        file.write(json.dumps(row) + "\n")
+        file.write(_json(row) + "\n")
+
+
+def _json(content: Mapping[str, Any], indent: int | None = None) -> str:
+    """Strict JSON: NaN and infinity, which it does not have, become null."""
+    finite = {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in content.items()
+    }
+    return json.dumps(finite, indent=indent, allow_nan=False)
 
 
 def _next_free(parent: Path, name: str) -> Path:

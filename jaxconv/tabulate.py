@@ -21,7 +21,8 @@ class LayerRow(NamedTuple):
     params: int
     """Parameters and running statistics of the layer itself."""
     multiply_adds: int
-    """Of one sample, in the products with the layer's kernel."""
+    """Of one sample: the kernel's size times the positions that it is applied at, which holds for
+    dense layers and convolutions."""
 
 
 def layer_rows(model: nn.Module, input_shape: Sequence[int]) -> list[LayerRow]:
@@ -115,7 +116,9 @@ def _trace(
         output = next_function(*args, **kwargs)
         module = context.module
         if context.method_name == "__call__":
-            calls.append((module.path, type(module).__name__, jnp.shape(output)[1:]))
+            calls.append(
+                (module.path, type(module).__name__, jnp.shape(jax.tree.leaves(output)[0])[1:])
+            )
             callers.update(module.path[:depth] for depth in range(len(module.path)))
         return output
 

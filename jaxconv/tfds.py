@@ -41,10 +41,11 @@ def load(name: str, *, data_dir: str | None = None) -> Dataset:
         builder = _builder(name, data_dir)
         if not builder.is_prepared():
             option = f" --data-dir {data_dir}" if data_dir else ""
+            needs = "" if name == MNIST_BUILDER else " (needs the network, some sets TensorFlow)"
             raise FileNotFoundError(
                 f"The TFDS set {name!r} is not prepared in {builder.data_path}. Prepare it with\n"
                 f"  python experiments/prepare_tfds.py {name}{option}\n"
-                "(needs the network, and for some sets TensorFlow), or give the data_dir it is in."
+                f"{needs.strip()}{', or ' if needs else 'or '}give the data_dir it is in."
             )
         features, splits = builder.info.features, builder.info.splits
         missing = [feature for feature in ("image", "label") if feature not in (features or {})]
@@ -76,7 +77,7 @@ def prepare(name: str = MNIST_BUILDER, *, data_dir: str | None = None) -> Path:
 
     Raises:
       ModuleNotFoundError: without tensorflow-datasets, or where the set needs TensorFlow.
-      ConnectionError: if a host that the set is downloaded from does not answer within 8 seconds.
+      ConnectionError: if a host that the set is downloaded from does not answer within 5 seconds.
       ValueError: if TFDS does not know the set.
     """
     with _quiet():
@@ -113,6 +114,8 @@ def _builder(name: str, data_dir: str | None, **settings: Any) -> Any:
     except tfds.core.DatasetNotFoundError:
         check_choice("TFDS set", name, tfds.list_builders(with_community_datasets=False))
         raise
+    except AssertionError as error:  # a version that TFDS does not have
+        raise ValueError(f"The TFDS set {name!r} cannot be had: {error}") from error
 
 
 @functools.cache
@@ -181,7 +184,7 @@ def _read(builder: Any, split: str) -> tuple[np.ndarray, np.ndarray]:
     return np.stack(image), np.asarray(label)
 
 
-def _check_hosts(name: str, urls: Iterable[str], seconds: float = 8) -> None:
+def _check_hosts(name: str, urls: Iterable[str], seconds: float = 5) -> None:
     """Refuses hosts that do not answer at all; any answer will do, a refusal too."""
     import requests
 

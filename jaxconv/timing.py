@@ -1,8 +1,10 @@
 """What a measurement needs to be trusted: compile time kept apart, and what it ran on."""
 
 import importlib.metadata
+import os
 import platform
 import time
+from pathlib import Path
 from types import TracebackType
 
 import jax
@@ -94,17 +96,17 @@ class Stopwatch:
 
 
 def process_seconds() -> float | None:
-    """Wall seconds since this process was started, or None where psutil is missing.
+    """Wall seconds since this process was started; None where the system has no `/proc`.
 
     Example:
       >>> process_seconds() is None or process_seconds() > 0
       True
     """
-    try:
-        import psutil
-    except ModuleNotFoundError:
+    stat = Path("/proc/self/stat")
+    if not stat.exists():
         return None
-    return max(0.0, time.time() - psutil.Process().create_time())
+    ticks = int(stat.read_text().rpartition(")")[2].split()[19])  # field 22: since boot
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
 
 
 def environment() -> dict[str, str | int]:

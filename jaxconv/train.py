@@ -44,7 +44,7 @@ class TrainState(NamedTuple):
 def create_train_state(
     model: nn.Module,
     tx: optax.GradientTransformation,
-    rng: Key[Array, ""] | UInt32[Array, "2"],
+    rng: Key[Array, ""] | UInt32[Array, "2"] | UInt32[np.ndarray, "2"],
     input_shape: Sequence[int],
 ) -> TrainState:
     """Initial parameters and optimizer state, from the run's root key.
@@ -67,7 +67,7 @@ def create_train_state(
       >>> sum(x.size for x in jax.tree.leaves(state.params))
       104202
     """
-    if not isinstance(rng, jax.Array):
+    if not isinstance(rng, jax.Array | np.ndarray):
         raise TypeError(f"rng must be a PRNG key such as jax.random.key(0), not {rng!r}.")
     image = jnp.zeros((1, *input_shape), model_dtype(model))
 
@@ -85,7 +85,7 @@ def create_train_state(
             )
         return TrainState(jnp.zeros((), jnp.int32), params, tx.init(params), rng, batch_stats)
 
-    return init(rng)
+    return init(jnp.asarray(rng))
 
 
 def make_train_step(
@@ -99,7 +99,8 @@ def make_train_step(
 
     Args:
       model: a Linen classifier, as in `create_train_state`.
-      tx: an optax transform.
+      tx: an optax transform. One that asks for more than gradients gets `value`, `grad` and
+        `value_fn` of the loss, as line searches do.
       loss: `(logits, labels) -> [N]`, one value a sample. The step descends on the mean over the
         samples that count.
       metrics: by name, functions as `loss`.
@@ -144,8 +145,17 @@ def make_train_step(
             mean_loss = sums["loss"] / jnp.maximum(sums["count"], 1)
             return mean_loss, (sums, updated.get("batch_stats", {}))
 
-        gradients, (sums, batch_stats) = jax.grad(objective, has_aux=True)(state.params)
-        updates, opt_state = tx.update(gradients, state.opt_state, state.params)
+        (value, (sums, batch_stats)), gradients = jax.value_and_grad(objective, has_aux=True)(
+            state.params
+        )
+        updates, opt_state = optax.with_extra_args_support(tx).update(
+            gradients,
+            state.opt_state,
+            state.params,
+            value=value,
+            grad=gradients,
+            value_fn=lambda params: objective(params)[0],
+        )
         params = optax.apply_updates(state.params, updates)
         return TrainState(state.step + 1, params, opt_state, state.rng, batch_stats), sums
 
@@ -185,8 +195,15 @@ def _measures(loss: Loss, metrics: Mapping[str, Metric]) -> dict[str, Metric]:
 
 
 def _sums(measures: Mapping[str, Metric], logits: Array, batch: Batch) -> dict[str, Array]:
-    mask = jnp.asarray(batch.get("mask", np.ones(logits.shape[0]))).astype(bool)
+    samples = logits.shape[:1]
+    mask = jnp.asarray(batch.get("mask", np.ones(samples))).astype(bool)
     label, sums = jnp.asarray(batch["label"]), {}
+    if mask.shape != samples:
+        raise ValueError(f"The mask must have one value a sample, {samples}, not {mask.shape}.")
+    if label.shape not in (samples, logits.shape):
+        raise ValueError(
+            f"Labels are integers {samples} or one-hot {logits.shape}, not {label.shape}."
+        )
     for name, measure in measures.items():
         values = measure(logits, label)
         if values.shape != mask.shape:
@@ -237,4 +254,11 @@ def train_argument(model: nn.Module, *, train: bool) -> dict[str, Any]:
 
 def _as_float(image: Array | np.ndarray, model: nn.Module) -> Array:
     image = jnp.asarray(image)
-    return image.astype(model_dtype(model)) / 255 if image.dtype == jnp.uint8 else image
+    if image.dtype == jnp.uint8:
+        return image.astype(model_dtype(model)) / 255
+    if not jnp.issubdtype(image.dtype, jnp.floating):
+        raise ValueError(
+            f"Images are uint8, which is scaled, or floating point, which is not; these are "
+            f"{image.dtype}: convert them with astype."
+        )
+    return image

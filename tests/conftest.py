@@ -12,7 +12,7 @@ import pytest
 import jaxconv
 
 hypothesis.settings.register_profile("fast", max_examples=15, deadline=None, derandomize=True)
-hypothesis.settings.register_profile("thorough", max_examples=250, deadline=None)
+hypothesis.settings.register_profile("thorough", max_examples=100, deadline=None)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 
 

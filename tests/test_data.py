@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import jaxconv
 from jaxconv import data as data_module
 from jaxconv.data import Dataset, epoch_permutation, load_dataset
 
@@ -49,12 +48,14 @@ def test_a_damaged_file_is_refused(monkeypatch, tmp_path):
     [
         ({"train_image": IMAGE[..., 0]}, r"train images .* not \(6, 4, 5\): .* image\[..., None\]"),
         ({"test_image": IMAGE[0, 0]}, r"test images must be \[samples, .* not \(5, 1\)"),
-        ({"train_image": IMAGE.astype(int)}, "uint8 or floating point, not int64"),
+        ({"train_image": IMAGE.astype(int)}, "must be one of uint8, .* not int64"),
         ({"train_label": LABEL.astype(float)}, r"labels must be integers .* float64 \(6,\)"),
         ({"train_label": np.eye(3)[LABEL]}, r"float64 \(6, 3\): for one-hot .*argmax"),
         ({"train_label": LABEL[:4]}, "train split has 6 images and 4 labels"),
         ({"num_classes": 2}, r"train label at index 2 is 2, outside \[0, 2\)"),
         ({"test_label": -LABEL, "num_classes": 3}, r"test label at index 1 is -1, outside"),
+        ({"train_image": IMAGE.astype(np.longdouble)}, "must be one of uint8, .* not float128"),
+        ({"num_classes": 2**31}, "2147483648 classes are too many"),
         ({"num_classes": 0}, "num_classes must be a positive integer, not 0"),
         ({"test_image": IMAGE[:0], "test_label": LABEL[:0]}, "test split is empty"),
         ({"train_image": IMAGE[:, :0]}, r"train split is empty: its images have shape \(6, 0"),
@@ -84,6 +85,8 @@ def test_what_looks_odd_but_is_legal_passes():
     assert (len(one.train), one.num_classes) == (1, 1)
     unsigned = Dataset.from_arrays(IMAGE, LABEL.astype(np.uint8), IMAGE, LABEL.tolist())
     assert unsigned.train.label.dtype == np.int32
+    swapped = IMAGE.astype(">f4")  # as other tools dump them
+    assert Dataset.from_arrays(swapped, LABEL, swapped, LABEL).train.image.dtype == np.float32
     image = np.full((6, 4, 5, 3), -7.5, np.float64)
     assert Dataset.from_arrays(image, LABEL, image, LABEL).train.image.dtype == np.float64
 
@@ -94,6 +97,8 @@ def test_the_validation_split_is_the_tail_before_any_shuffle(mnist):
     np.testing.assert_array_equal(split.validation.label, mnist.train.label[54_000:])
     assert split.test is mnist.test
     assert mnist.split_validation(0.0) is mnist
+    with pytest.raises(ValueError, match="cut off already"):
+        split.split_validation(0.1)
 
 
 @given(samples=st.integers(2, 1000), fraction=st.floats(0.01, 0.99))
@@ -129,4 +134,10 @@ def test_an_epoch_is_a_full_permutation_of_its_own():
     assert not np.array_equal(orders[0], orders[1])
     np.testing.assert_array_equal(orders[2], epoch_permutation(jax.random.key(3), 2, 1000))
     assert not np.array_equal(orders[0], epoch_permutation(jax.random.key(4), 0, 1000))
-    assert jaxconv.epoch_permutation is epoch_permutation
+    expected = jax.random.permutation(jax.random.fold_in(jax.random.fold_in(key, 0), 2), 1000)
+    np.testing.assert_array_equal(orders[2], expected)  # the keys that the README documents
+
+
+@pytest.mark.usefixtures("x64")
+def test_orders_are_int32_in_64_bits_too():
+    assert epoch_permutation(jax.random.key(0), 0, 5).dtype == np.int32

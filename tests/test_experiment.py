@@ -16,7 +16,7 @@ import jaxconv
 from jaxconv import experiment
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
-NETS = {  # seed's settings and the parameters that the notebooks print
+NETS = {  # the settings and the parameter counts that the notebooks print
     "lab6": (5, 64, 104_202),
     "intro": (5, 64, 93_322),
     "strided": (10, 32, 40_394),
@@ -59,6 +59,8 @@ def test_every_experiment_runs_and_writes_its_folder(net, tmp_path, capsys):
     assert (result["params_count"], result["steps"]) == (NETS[net][2], 2 * steps)
     assert result["train_loss"] == rows[1]["loss"] < rows[0]["loss"]
     assert result["seconds_train"] == pytest.approx(sum(row["seconds"] for row in rows))
+    assert result["seconds_compile"] > 0
+    assert 0 <= result["seconds_evaluation"] < result["seconds_total"]
     assert all(not isinstance(value, dict | list) for value in result.values())
     assert {"jax_version", "jaxlib_version", "flax_version", "optax_version", "backend"} <= {
         *result
@@ -68,6 +70,28 @@ def test_every_experiment_runs_and_writes_its_folder(net, tmp_path, capsys):
     assert f"Total params: {NETS[net][2]:,}" in out
     assert f"Epoch 2/2 - {steps}/{steps} - " in out
     assert f"Test accuracy: {result['test_accuracy']:.4f}\nRun: {tmp_path / 'run'}\n" in out
+
+
+def test_every_net_is_trained_as_its_notebook_does(monkeypatch):
+    seen = {}
+    monkeypatch.setattr(experiment, "run", lambda config, **given: seen.update(given))
+    for net in NETS:
+        module = importlib.import_module(net)
+        module.main(module.Config())
+        adam = net in ("strided", "dropout")
+        assert seen["tx"] is (jaxconv.adam if adam else jaxconv.rmsprop)
+        one_hot = "one_hot_labels" in seen["loss"].__qualname__
+        assert one_hot == (net == "dropout")
+        assert seen["name"] == net
+        model = seen["model"](3)
+        assert model.num_classes == 3
+        assert seen.pop("validate_on_test", False) == (net == "strided")
+
+
+def test_a_padding_that_cannot_matter_is_refused():
+    dense = importlib.import_module("dense")
+    with pytest.raises(ValueError, match="no convolution that padding='same' could change"):
+        dense.main(dense.Config(padding="same"))
 
 
 @pytest.mark.usefixtures("few_digits")
@@ -110,6 +134,7 @@ def run_cli(monkeypatch, capsys, net: str, *arguments: str) -> tuple[int, str]:
         (["--data-dir", "/nowhere"], "data_dir='/nowhere' is for"),
         (["--validation-split", "1"], r"must be in \[0, 1\), not 1.0"),
         (["--padding", "full"], "padding is 'valid', 'same'.* not 'full'"),
+        (["--output-dir", ""], "output_dir is empty"),
         (["--overwrite"], "overwrite needs output_dir"),
         (["--output-dir", "/dev/null/x"], "/dev/null"),
         (["--epoch", "3"], "--epochs"),
@@ -159,7 +184,7 @@ def test_on_a_bare_machine_the_defaults_run_and_what_is_left_out_is_said(
     monkeypatch, capsys, tmp_path
 ):
     monkeypatch.chdir(tmp_path)
-    for missing in ("tyro", "psutil", "matplotlib", "rich"):
+    for missing in ("tyro", "matplotlib", "rich"):
         monkeypatch.setitem(sys.modules, missing, None)
     monkeypatch.setattr(
         experiment.importlib.util, "find_spec", lambda name: None if name == "matplotlib" else name
@@ -194,25 +219,37 @@ def test_help_reads_well():
     assert "Epochs to train. (default: 15)" in run.stdout
 
 
-def test_ctrl_c_ends_cleanly_and_keeps_what_was_written(tmp_path):
-    """On a real terminal, so that the live bar is put away as well."""
+@pytest.mark.parametrize("epochs_first", [0, 2])
+def test_ctrl_c_ends_cleanly_and_keeps_what_was_written(tmp_path, epochs_first):
+    """On a real terminal, so that the live bar is put away as well; also while XLA compiles."""
     master, slave = pty.openpty()
     command = [sys.executable, str(EXPERIMENTS / "dense.py"), "--epochs", "500"]
     command += ["--output-dir", str(tmp_path / "run")]
     process = subprocess.Popen(command, stdout=slave, stderr=subprocess.PIPE)
     os.close(slave)
     os.set_blocking(master, False)
-    rows, output, deadline = tmp_path / "run" / "metrics.jsonl", b"", time.monotonic() + 120
-    while not (rows.exists() and rows.read_text().count("\n") >= 2):
-        assert time.monotonic() < deadline
-        assert process.poll() is None
-        output += _drain(master)
-        time.sleep(0.05)
+    config, rows = tmp_path / "run" / "config.json", tmp_path / "run" / "metrics.jsonl"
+    output, deadline = b"", time.monotonic() + 120
+
+    def wait_until(reached) -> None:
+        nonlocal output
+        while not reached():
+            assert time.monotonic() < deadline
+            output += _drain(master)
+            time.sleep(0.02)
+
+    wait_until(
+        lambda: (
+            config.exists()
+            and (
+                epochs_first == 0
+                or (rows.exists() and rows.read_text().count("\n") >= epochs_first)
+            )
+        )
+    )
+    assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    while process.poll() is None:
-        assert time.monotonic() < deadline
-        output += _drain(master)
-        time.sleep(0.05)
+    wait_until(lambda: process.poll() is not None)
     output += _drain(master)
     assert process.returncode == 130
     assert process.stderr is not None
@@ -220,11 +257,15 @@ def test_ctrl_c_ends_cleanly_and_keeps_what_was_written(tmp_path):
     process.stderr.close()
     os.close(master)
     text = output.decode()
-    assert "Epoch 1/500" in text
-    assert "━" in text
-    assert "Interrupted" in text
-    kept = [json.loads(line) for line in rows.read_text().splitlines()]
-    assert [row["epoch"] for row in kept] == list(range(1, len(kept) + 1))
+    if epochs_first == 0:
+        assert "Interrupted before an epoch had ended" in text
+        assert not rows.exists()
+    else:
+        assert "Epoch 1/500" in text
+        assert "━" in text
+        assert "Interrupted. The epochs that ended are in" in text
+        kept = [json.loads(line) for line in rows.read_text().splitlines()]
+        assert [row["epoch"] for row in kept] == list(range(1, len(kept) + 1))
     assert not (tmp_path / "run" / "result.json").exists()
 
 
@@ -240,14 +281,19 @@ def test_the_accuracy_table_is_made_of_runs(monkeypatch, digits, tmp_path, capsy
     monkeypatch.chdir(tmp_path)
     table = importlib.import_module("accuracy_table")
     table.main(["dense"], 2, tmp_path / "results" / "accuracy.json")
-    runs = json.loads((tmp_path / "results" / "accuracy.json").read_text())["runs"]
+    runs = json.loads((tmp_path / "results" / "accuracy.json").read_text())
     assert [run["seed"] for run in runs] == [0, 1]
     mean = sum(run["test_accuracy"] for run in runs) / 2
     assert f"| `dense` | 407,050 | 5 | {mean:.4f} ± " in capsys.readouterr().out
+    kept = [{**runs[0], "experiment": "lab6"}, *runs]
+    (tmp_path / "results" / "accuracy.json").write_text(json.dumps(kept))
+    table.main(["dense"], 1, tmp_path / "results" / "accuracy.json")
+    again = json.loads((tmp_path / "results" / "accuracy.json").read_text())
+    assert [(run["experiment"], run["seed"]) for run in again] == [("lab6", 0), ("dense", 0)]
 
 
 @pytest.mark.slow
-def test_one_epoch_of_lab6_on_the_real_mnist_reaches_98_percent(tmp_path):
+def test_one_epoch_of_lab6_learns_the_real_mnist(tmp_path):
     lab6 = importlib.import_module("lab6")
     result = lab6.main(lab6.Config(epochs=1, quiet=True, output_dir=str(tmp_path)))
     assert result["steps"] == 938

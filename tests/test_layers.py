@@ -68,10 +68,11 @@ def test_conv_and_its_gradients_match_numpy(form, case):
 @given(case=cases())
 def test_pooling_and_its_gradient_match_numpy(name, form, case):
     size, window, strides, padding, pads, channels, _, rng = case
-    if name == "max_pool" and not isinstance(padding, str):
-        padding = "valid"  # a window of padding alone has no maximum
-        pads = ((0, 0), (0, 0))
-        window = tuple(min(w, n) for w, n in zip(window, size, strict=True))
+    if not isinstance(padding, str):  # no window may see padding alone
+        pads = tuple(tuple(min(p, w - 1) for p in pad) for pad, w in zip(pads, window, strict=True))
+        window = tuple(min(w, n + sum(p)) for w, n, p in zip(window, size, pads, strict=True))
+        pads = tuple(tuple(min(p, w - 1) for p in pad) for pad, w in zip(pads, window, strict=True))
+        padding = pads
     # Few distinct values, so that most windows hold ties.
     image = rng.integers(-2, 3, size=(2, *size, channels)).astype(np.float32)
     pool, oracle = {"max_pool": max_pool, "avg_pool": avg_pool}[name], getattr(oracles, name)
@@ -159,8 +160,10 @@ IMAGE, KERNEL = jnp.ones((1, 4, 5, 1)), jnp.ones((3, 3, 1, 2))
         (lambda: conv(IMAGE, KERNEL, padding="full"), "padding is .* not 'full'"),
         (lambda: conv(IMAGE, KERNEL, padding=-1), "padding is .* not -1"),
         (lambda: conv(IMAGE, KERNEL, padding=((1, 2), (3,))), "padding is .* not"),
+        (lambda: max_pool(IMAGE, 2, padding=2), "padding 2 fills a whole window of 2×2"),
         (lambda: max_pool(IMAGE, 6), "6×6 does not fit into 4×5"),
         (lambda: max_pool(IMAGE, 2, form="fast"), "Unknown form 'fast'"),
+        (lambda: max_pool(IMAGE, 2, form="None"), "Unknown form 'None'"),
         (lambda: avg_pool(IMAGE, 2, strides=1.5), "strides must be a positive integer, not 1.5"),
     ],
 )
@@ -168,6 +171,11 @@ IMAGE, KERNEL = jnp.ones((1, 4, 5, 1)), jnp.ones((3, 3, 1, 2))
 def test_bad_arguments_are_refused_with_what_was_given(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_image_and_kernel_may_differ_in_dtype(form):
+    assert conv(IMAGE.astype(jnp.bfloat16), KERNEL, form=form).dtype == jnp.float32
 
 
 @pytest.mark.parametrize(("padding", "pairs"), [(2, ((2, 2), (2, 2))), ((1, 0), ((1, 1), (0, 0)))])

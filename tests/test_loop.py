@@ -29,14 +29,16 @@ def bits(state) -> str:
     return hashlib.sha256(b"".join(np.asarray(x).tobytes() for x in leaves)).hexdigest()
 
 
+RUN = jax.jit(train_epoch, static_argnames=("train_step", "batch_size"))
+
+
 def run_in_chunks(state, data, cuts, batch_size=32, step=TRAIN_STEP):
     order = jaxconv.epoch_permutation(state.rng, 0, len(data["label"]))
-    run = jax.jit(functools.partial(train_epoch, train_step=step, batch_size=batch_size))
-    total = None
+    parts = []
     for start, stop in itertools.pairwise(cuts):
-        state, rows = run(state, data, order, start, stop)
-        total = rows if total is None else jax.tree.map(jnp.add, total, rows)
-    return state, total
+        state, rows = RUN(state, data, order, start, stop, train_step=step, batch_size=batch_size)
+        parts.append(rows)
+    return state, jax.tree.map(lambda *rows: sum(rows), *parts)
 
 
 def test_an_epoch_is_a_loop_of_steps_over_the_permutation(state, digits):
@@ -260,6 +262,41 @@ def test_bad_numbers_are_refused(state, digits, change, message):
     options = {"train_step": TRAIN_STEP, "epochs": 1, "batch_size": 8}
     with pytest.raises(ValueError, match=message):
         fit(state, digits.train, **(options | change))
+
+
+@pytest.mark.usefixtures("untyped")
+def test_data_that_cannot_be_a_split_is_refused(state, digits):
+    run = functools.partial(fit, state, train_step=TRAIN_STEP, epochs=1, batch_size=8)
+    batch = digits.test.batch()
+    for broken in (
+        {**batch, "label": batch["label"][:60]},
+        {name: x[:0] for name, x in batch.items()},
+        {**batch, "label": 3},
+    ):
+        with pytest.raises(ValueError, match=r"same number of samples, at least one, not .*28"):
+            evaluate(state, broken, eval_step=EVAL_STEP)
+        with pytest.raises(ValueError, match=r"same number of samples"):
+            run(broken)
+    with pytest.raises(TypeError, match=r"such as data\.train"):
+        run(digits)
+    with pytest.raises(ValueError, match="batch_size must be a positive integer, not 0"):
+        train_epoch(state, batch, jnp.arange(70), 0, 1, train_step=TRAIN_STEP, batch_size=0)
+
+
+def test_a_chunk_of_masked_samples_alone_shows_nothing_and_harms_nothing(state, digits):
+    masked = {**digits.train.batch(), "mask": np.arange(300) >= 100}
+    seen = []
+    _, history = fit(
+        state,
+        masked,
+        train_step=TRAIN_STEP,
+        epochs=1,
+        batch_size=50,
+        shuffle=False,
+        on_chunk=lambda row: seen.append(row["step"]),
+    )
+    assert seen == [3, 4, 5, 6]
+    assert np.isfinite(history[0]["loss"])
 
 
 def test_nothing_to_evaluate_or_predict_is_refused(state, digits):

@@ -50,3 +50,5 @@ def test_bfloat16_logits_are_widened():
 def test_integer_labels_for_one_hot_ones_are_refused():
     with pytest.raises(ValueError, match=r"\(64, 10\), not \(64,\): wrap it in one_hot_labels"):
         categorical_crossentropy(jnp.asarray(LOGITS), jnp.asarray(LABELS))
+    with pytest.raises(ValueError, match="one_hot_labels takes integer labels, not float32"):
+        one_hot_labels(categorical_crossentropy)(jnp.asarray(LOGITS), jnp.asarray(ONE_HOT))

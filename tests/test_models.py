@@ -72,6 +72,11 @@ def test_every_setting_of_the_exercises_is_an_argument():
     assert params_of(create_model("dropout", num_classes=3))["logits"]["bias"].shape == (3,)
 
 
+def test_an_empty_batch_gives_empty_logits():
+    model = create_model("lab6")
+    assert model.apply({"params": params_of(model)}, jnp.zeros((0, *SHAPE))).shape == (0, 10)
+
+
 @pytest.mark.parametrize("layer", [Conv(64), Dense(400)])
 def test_kernels_start_glorot_uniform_and_biases_zero(layer):
     shape = (1, 8, 8, 32) if isinstance(layer, Conv) else (1, 300)
@@ -128,6 +133,8 @@ def test_float64_without_64_bits_is_refused():
         (lambda: params_of(create_model("lab6"), (12, 12, 1)), "'conv3': a window of 3×3 .* 1×1"),
         (lambda: params_of(create_model("lab6"), (3, 3, 1)), "'pool1': a window of 2×2 .* 1×1"),
         (lambda: params_of(create_model("lab6", pool="min")), "kind of pooling 'min'"),
+        (lambda: params_of(create_model("dropout", dropout_rate=1.5)), r"in \[0, 1\), not 1.5"),
+        (lambda: params_of(create_model("lab6", filters=(8,))), "num_pools must be 0 to 1, .* 2"),
         (lambda: params_of(create_model("lab6", filters=(8, 0))), "filters must be .* not 0"),
         (lambda: params_of(create_model("lab6", num_classes=-1)), "units must be .* not -1"),
         (lambda: activate("rulu", jnp.ones(1)), r"Unknown activation 'rulu' \(did you mean 'relu'"),
@@ -142,6 +149,18 @@ def test_float64_without_64_bits_is_refused():
 def test_bad_settings_are_refused_and_the_layer_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.usefixtures("untyped")
+def test_images_without_a_batch_are_named_before_parameters_are_compared():
+    model = create_model("lab6")
+    with pytest.raises(ValueError, match=r"'conv1': Images are .* not \(28, 28, 1\)"):
+        model.apply({"params": params_of(model)}, jnp.ones(SHAPE))
+
+
+def test_settings_may_be_lists_and_models_stay_hashable():
+    model = create_model("lab6", filters=[8, 16, 16], padding=[[1, 0], [0, 1]])
+    assert hash(model) == hash(create_model("lab6", filters=(8, 16, 16), padding=((1, 0), (0, 1))))
 
 
 def test_five_channels_do_not_fit_parameters_made_for_one():

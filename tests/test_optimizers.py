@@ -72,6 +72,16 @@ def test_keras_itself_takes_the_same_steps(name):
 
 
 @pytest.mark.parametrize("make", [adam, rmsprop])
+def test_bfloat16_parameters_move(make):
+    params = jnp.zeros(3, jnp.bfloat16)
+    tx = make(0.5)
+    updates, _ = tx.update(jnp.ones(3, jnp.bfloat16), tx.init(params))
+    expected, _ = tx.update(jnp.ones(3), tx.init(jnp.zeros(3)))
+    assert updates.dtype == jnp.bfloat16
+    np.testing.assert_allclose(updates.astype(jnp.float32), expected, rtol=0.02)
+
+
+@pytest.mark.parametrize("make", [adam, rmsprop])
 def test_the_learning_rate_may_be_a_schedule(make):
     constant = run(make(1e-3))
     np.testing.assert_allclose(run(make(optax.constant_schedule(1e-3))), constant, rtol=1e-6)

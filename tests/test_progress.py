@@ -8,13 +8,13 @@ ROW = {"loss": 0.03076, "accuracy": 0.99031}
 
 
 @pytest.mark.parametrize(
-    ("seconds", "pace"), [(2.6, "3s 3ms"), (0.1, "0s 107us"), (10_000.0, "10000s 11s")]
+    ("seconds", "pace"), [(2.6, "3s - 3ms"), (0.1, "0s - 107us"), (10_000.0, "10000s - 11s")]
 )
 def test_the_line_is_keras(seconds, pace):
-    row = {**ROW, "val_loss": 0.04, "val_accuracy": 0.98, "epoch": 3, "seconds": seconds}
+    row = {**ROW, "val_loss": 0.00012, "val_accuracy": 0.98, "epoch": 3, "seconds": seconds}
     assert epoch_line(row, 938, 938) == (
         f"938/938 - {pace}/step - accuracy: 0.9903 - loss: 0.0308"
-        " - val_accuracy: 0.9800 - val_loss: 0.0400"
+        " - val_accuracy: 0.9800 - val_loss: 1.2000e-04"
     )
 
 
@@ -31,7 +31,7 @@ def show(progress: Progress) -> None:
 def test_where_stdout_is_no_terminal_an_epoch_is_one_plain_line(capsys):
     show(Progress(2))
     lines = capsys.readouterr().out.splitlines()
-    expected = "10/10 - 0s 50ms/step - accuracy: 0.9903 - loss: 0.0308"
+    expected = "10/10 - 0s - 50ms/step - accuracy: 0.9903 - loss: 0.0308"
     assert lines == [f"Epoch 1/2 - {expected}", f"Epoch 2/2 - {expected}"]
 
 
@@ -43,7 +43,7 @@ def test_a_terminal_gets_a_live_bar(capsys, monkeypatch):
     out = capsys.readouterr().out
     assert "Epoch 2/2" in out
     assert "━" in out
-    assert "10/10 - 0s 50ms/step - accuracy: 0.9903 - loss: 0.0308" in out
+    assert "10/10 - 0s - 50ms/step - accuracy: 0.9903 - loss: 0.0308" in out
 
 
 def test_quiet_is_quiet(capsys):

@@ -40,6 +40,8 @@ def test_json_is_written_whole_and_rows_one_by_one(tmp_path):
     with pytest.raises(TypeError):
         write_json(tmp_path / "a.json", {"x": object()})
     assert json.loads((tmp_path / "a.json").read_text()) == {"x": None, "y": 1.5}
+    write_json(tmp_path / "a.json", {"x": float("nan"), "y": float("inf")})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"x": None, "y": None}
     for n in range(3):
         append_row(tmp_path / "rows.jsonl", {"n": n})
     lines = (tmp_path / "rows.jsonl").read_text().splitlines()

@@ -74,6 +74,22 @@ def test_any_linen_model_has_a_table(capsys):
     assert "Non-trainable params: 8" in printed
 
 
+class Pair(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(3)(x), x
+
+
+class Uses(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return Pair()(x.reshape(x.shape[0], -1))[0]
+
+
+def test_a_layer_may_return_more_than_one_array():
+    assert [row.params for row in layer_rows(Uses(), (2, 2, 1))] == [15]
+
+
 def test_the_summary_of_a_model_that_does_not_fit_names_the_layer():
     with pytest.raises(ValueError, match="conv3"):
         jaxconv.summary(jaxconv.create_model("lab6"), (12, 12, 1))

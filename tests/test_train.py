@@ -82,7 +82,8 @@ def test_a_masked_batch_is_the_batch_without_what_is_masked(batch):
     assert_close(a.opt_state, b.opt_state)
     assert_close(sums_a, sums_b, 1e-5)
     assert_close(make_eval_step(model)(state, padded), make_eval_step(model)(state, short), 1e-5)
-    nothing, sums = step(state, {**batch, "mask": jnp.zeros(32)})
+    with jax.debug_nans(True):
+        nothing, sums = step(state, {**batch, "mask": jnp.zeros(32)})
     assert_close(nothing.params, state.params)
     assert int(sums["count"]) == 0
 
@@ -101,6 +102,53 @@ def test_metrics_of_the_users_own_are_summed(batch):
         scalar(state, batch)
     with pytest.raises(ValueError, match="report count themselves: rename the metric"):
         make_train_step(model, TX, metrics={"count": top2})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image": jnp.ones((32, 28, 28, 1), jnp.int32)}, "these are int32: convert them"),
+        ({"mask": jnp.ones((32, 1))}, r"mask must have one value a sample, \(32,\), not \(32, 1\)"),
+        ({"label": jnp.zeros((32, 1), int)}, r"integers \(32,\) or one-hot .* not \(32, 1\)"),
+    ],
+)
+def test_a_batch_that_cannot_be_is_refused(batch, change, message):
+    model = create_model("dense")
+    state = create_train_state(model, TX, jax.random.key(0), SHAPE)
+    with pytest.raises(ValueError, match=message):
+        make_train_step(model, TX)(state, batch | change)
+
+
+@pytest.mark.parametrize(
+    "tx",
+    [
+        optax.polyak_sgd(),
+        optax.chain(optax.sgd(0.1), optax.contrib.reduce_on_plateau()),
+        optax.lbfgs(),
+    ],
+)
+def test_transforms_that_ask_for_the_loss_get_it(batch, tx):
+    model = jaxconv.ConvNet()
+    state = create_train_state(model, tx, jax.random.key(0), SHAPE)
+    step = jax.jit(make_train_step(model, tx))
+    losses = []
+    for _ in range(5):
+        state, sums = step(state, batch)
+        losses.append(float(sums["loss"]))
+    assert losses[-1] < losses[0]
+
+
+def test_every_key_is_the_documented_one(batch):
+    """fold_in(rng, 2) for the parameters, fold_in(fold_in(rng, 1), step) for dropout."""
+    rng, model = jax.random.key(5), jaxconv.ConvNet(dropout_rate=0.5)
+    state = create_train_state(model, TX, rng, SHAPE)
+    init = model.init(jax.random.fold_in(rng, 2), jnp.zeros((1, *SHAPE)))
+    assert_close(state.params, init["params"], 0)
+    key = jax.random.fold_in(jax.random.fold_in(rng, 1), 7)
+    logits = model.apply(init, batch["image"] / 255.0, train=True, rngs={"dropout": key})
+    expected = jaxconv.sparse_categorical_crossentropy(logits, jnp.asarray(batch["label"])).sum()
+    _, sums = make_train_step(model, TX)(state._replace(step=jnp.asarray(7)), batch)
+    assert float(sums["loss"]) == pytest.approx(float(expected), rel=1e-6)
 
 
 class Plain(nn.Module):
@@ -224,7 +272,7 @@ def test_dropout_masks_follow_from_the_key_and_the_step_alone(batch):
 
 def test_raw_keys_work_as_well(batch):
     model = create_model("dense")
-    state = create_train_state(model, TX, jax.random.PRNGKey(0), SHAPE)
+    state = create_train_state(model, TX, np.asarray(jax.random.PRNGKey(0)), SHAPE)
     typed = create_train_state(model, TX, jax.random.key(0), SHAPE)
     assert_close(state.params, typed.params, 0)
     make_train_step(model, TX)(state, batch)
