@@ -7,7 +7,8 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
@@ -105,22 +106,20 @@ def run(
     folder = run_folder.create_run_folder(
         f"{name}-{config.seed}", config.output_dir, overwrite=config.overwrite
     )
-    run_folder.write_json(
-        folder / run_folder.CONFIG, {"experiment": name, **dataclasses.asdict(config)}
-    )
-    say(f"{name} on {data.name}: {len(data.train)} training samples, seed {config.seed}")
-    say(f"Device: {facts['backend']} ({facts['device_kind']}), jax {facts['jax_version']}")
-    if not config.quiet:
-        summary(net, data.input_shape)
+    with _interrupts_told(folder):
+        settings = {"experiment": name, **dataclasses.asdict(config)}
+        run_folder.write_json(folder / run_folder.CONFIG, settings)
+        say(f"{name} on {data.name}: {len(data.train)} training samples, seed {config.seed}")
+        say(f"Device: {facts['backend']} ({facts['device_kind']}), jax {facts['jax_version']}")
+        if not config.quiet:
+            summary(net, data.input_shape)
 
-    progress = Progress(config.epochs, quiet=config.quiet)
+        progress = Progress(config.epochs, quiet=config.quiet)
 
-    def after_epoch(_: TrainState, row: Row) -> None:
-        run_folder.append_row(folder / run_folder.METRICS, row)
-        progress.on_epoch(row)
+        def after_epoch(_: TrainState, row: Row) -> None:
+            run_folder.append_row(folder / run_folder.METRICS, row)
+            progress.on_epoch(row)
 
-    validation = data.validation or (data.test if validate_on_test else None)
-    try:
         with Stopwatch() as fit_watch, progress:
             state, history = fit(
                 state,
@@ -128,21 +127,13 @@ def run(
                 train_step=train_step,
                 epochs=config.epochs,
                 batch_size=config.batch_size,
-                validation=validation,
+                validation=data.validation or (data.test if validate_on_test else None),
                 eval_step=eval_step,
                 callbacks=[after_epoch],
                 on_chunk=progress.on_chunk,
             )
         with Stopwatch() as test_watch:
             test = evaluate(state, data.test, eval_step=eval_step)
-    except KeyboardInterrupt:
-        rows = folder / run_folder.METRICS
-        print(
-            f"Interrupted. The epochs that ended are in {rows}"
-            if rows.exists()
-            else f"Interrupted before an epoch had ended; the settings are in {folder}"
-        )
-        raise
 
     watches = (data_watch, init_watch, fit_watch, test_watch)
     last, seconds_train = history[-1], sum(row["seconds"] for row in history)
@@ -205,6 +196,19 @@ def cli(config: type[C], main: Callable[[C], Any], description: str | None) -> N
     except (ValueError, OSError, ModuleNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+@contextlib.contextmanager
+def _interrupts_told(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        rows = folder / run_folder.METRICS
+        if rows.exists():
+            print(f"Interrupted. The epochs that ended are in {rows}")
+        else:
+            print(f"Interrupted before an epoch had ended; the settings are in {folder}")
+        raise
 
 
 def _check(config: Config) -> None:

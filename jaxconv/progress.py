@@ -16,13 +16,13 @@ def epoch_line(row: Mapping[str, float], step: int, steps: int) -> str:
     pace = f"{per_step:.0f}s" if per_step >= 10 else f"{per_step * 1e3:.0f}ms"
     if per_step < 1e-3:
         pace = f"{per_step * 1e6:.0f}us"
-    means = sorted(
-        (key for key in row if key not in ("epoch", "step", "steps", "seconds")),
-        key=lambda key: (key.startswith("val_"), key),
-    )
-    parts = [f"{step}/{steps}", f"{row['seconds']:.0f}s", f"{pace}/step"]
-    parts += [f"{key}: {row[key]:{'.4f' if abs(row[key]) > 1e-3 else '.4e'}}" for key in means]
-    return " - ".join(parts)
+    return " - ".join([f"{step}/{steps}", f"{row['seconds']:.0f}s", f"{pace}/step", *_means(row)])
+
+
+def _means(row: Mapping[str, float]) -> list[str]:
+    names = [name for name in row if name not in ("epoch", "step", "steps", "seconds")]
+    names.sort(key=lambda name: (name.startswith("val_"), name))
+    return [f"{name}: {row[name]:{'.4f' if abs(row[name]) > 1e-3 else '.4e'}}" for name in names]
 
 
 class Progress:
@@ -44,7 +44,7 @@ class Progress:
                 return
             self._bar = progress.Progress(
                 "Epoch {task.fields[epoch]}",
-                progress.BarColumn(bar_width=24),
+                progress.BarColumn(bar_width=20),
                 "{task.fields[line]}",
                 refresh_per_second=5,
             )
@@ -67,18 +67,21 @@ class Progress:
         """Moves the epoch's bar to where the epoch is."""
         self._steps = int(row["steps"])
         if self._bar:
-            epoch, step = int(row["epoch"]), int(row["step"])
+            epoch, step = f"{int(row['epoch'])}/{self._epochs}", int(row["step"])
             if self._task is None:
-                name = f"{epoch}/{self._epochs}"
-                self._task = self._bar.add_task("", total=self._steps, epoch=name, line="")
-            line = epoch_line(row, step, self._steps)
+                self._task = self._bar.add_task("", total=self._steps, epoch=epoch, line="")
+            line = " - ".join([f"{step}/{self._steps}", *_means(row)])  # short: it must not wrap
             self._bar.update(self._task, completed=step, line=line)
 
     def on_epoch(self, row: Mapping[str, float]) -> None:
-        """Finishes the epoch's line."""
-        line = epoch_line(row, self._steps, self._steps)
+        """Puts the epoch's line in the place of its bar."""
+        if self._quiet:
+            return
+        epoch = f"Epoch {int(row['epoch'])}/{self._epochs}"
+        line = f"{epoch} - {epoch_line(row, self._steps, self._steps)}"
         if self._bar and self._task is not None:
-            self._bar.update(self._task, completed=self._steps, line=line)
+            self._bar.remove_task(self._task)
             self._task = None
-        elif not self._quiet:
-            print(f"Epoch {int(row['epoch'])}/{self._epochs} - {line}", flush=True)
+            self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        else:
+            print(line, flush=True)

@@ -35,15 +35,20 @@ def test_where_stdout_is_no_terminal_an_epoch_is_one_plain_line(capsys):
     assert lines == [f"Epoch 1/2 - {expected}", f"Epoch 2/2 - {expected}"]
 
 
-def test_a_terminal_gets_a_live_bar(capsys, monkeypatch):
+def test_a_terminal_gets_a_live_bar_and_then_whole_lines(capsys, monkeypatch):
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setenv("COLUMNS", "120")
-    show(Progress(2))
+    monkeypatch.setenv("COLUMNS", "80")
+    bars = []
+    progress = Progress(2)
+    monkeypatch.setattr(
+        progress._bar, "update", lambda *_, completed, line: bars.append((completed, line))
+    )
+    show(progress)
     out = capsys.readouterr().out
-    assert "Epoch 2/2" in out
+    assert bars == [(n, f"{n}/10 - accuracy: 0.9903 - loss: 0.0308") for n in (5, 10, 5, 10)]
     assert "━" in out
-    assert "10/10 - 0s - 50ms/step - accuracy: 0.9903 - loss: 0.0308" in out
+    assert "Epoch 2/2 - 10/10 - 0s - 50ms/step - accuracy: 0.9903 - loss: 0.0308\n" in out
 
 
 def test_quiet_is_quiet(capsys):
