@@ -224,18 +224,18 @@ def fit(
     state, _ = run(state, batch, order_of(first), 0, 0)
     history: list[Row] = []
     for epoch in range(first, first + epochs):
-        order, sums, seconds = order_of(epoch), [], 0.0
+        order, total, seconds = order_of(epoch), {}, 0.0
         for start in range(0, steps, chunk):
             stop = min(start + chunk, steps)
             began = time.perf_counter()
             state, rows = run(state, batch, order, start, stop)
-            sums.append(jax.device_get(rows))
+            rows = jax.device_get(rows)
             seconds += time.perf_counter() - began
-            total = metrics.merge(*sums)
+            total = metrics.merge(total, rows) if total else rows
             if on_chunk is not None and total["count"].any():
                 position = {"epoch": epoch + 1, "step": stop, "steps": steps}
                 on_chunk(position | metrics.mean(total) | {"seconds": seconds})
-        row: Row = {"epoch": epoch + 1, **metrics.mean(metrics.merge(*sums))}
+        row: Row = {"epoch": epoch + 1, **metrics.mean(total)}
         if held_out is not None and eval_step is not None:
             means = evaluate(state, held_out, eval_step=eval_step)
             row |= {f"val_{name}": value for name, value in means.items()}
@@ -270,8 +270,9 @@ def _batch(data: Split | Batch) -> dict[str, Array | np.ndarray]:
         raise TypeError("Pass a split of the data set, such as data.train, not all of it.")
     batch = dict(data.batch() if isinstance(data, Split) else data)
     shapes = {name: np.shape(x) for name, x in batch.items()}
+    lengths = {shape[0] if shape else None for shape in shapes.values()}
     # Compiled, a field that is too short would be read past its end without a word.
-    if len({shape[:1] for shape in shapes.values()}) != 1 or 0 in next(iter(shapes.values()))[:1]:
+    if len(lengths) != 1 or lengths & {0, None}:
         raise ValueError(f"All fields need the same number of samples, at least one, not {shapes}.")
     return batch
 
@@ -290,8 +291,8 @@ def _over_batches(
 
     parts = []
     if full:
-        parts.append(lax.map(lambda step: at(step, batch_size), jnp.arange(full)))
-        parts = [jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), parts[0])]
+        looped = lax.map(lambda step: at(step, batch_size), jnp.arange(full))
+        parts.append(jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), looped))
     if rest:
         parts.append(at(full, rest))
     return jax.tree.map(lambda *xs: jnp.concatenate(xs), *parts)

@@ -10,6 +10,7 @@ import jaxtyping
 import pytest
 
 import jaxconv
+from jaxconv import experiment
 
 hypothesis.settings.register_profile("fast", max_examples=15, deadline=None, derandomize=True)
 hypothesis.settings.register_profile("thorough", max_examples=100, deadline=None)
@@ -33,6 +34,12 @@ def digits(mnist: jaxconv.Dataset) -> jaxconv.Dataset:
         num_classes=10,
         name="digits",
     )
+
+
+@pytest.fixture
+def few_digits(monkeypatch, digits):
+    """Experiments run on a few hundred digits, whatever they ask for."""
+    monkeypatch.setattr(experiment, "load_dataset", lambda *_, **__: digits)
 
 
 @pytest.fixture

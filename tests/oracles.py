@@ -1,7 +1,9 @@
-"""Independent oracles: NumPy in float64, written from the definitions, without any JAX."""
+"""Independent oracles: NumPy in float64, written from the definitions, not from our code."""
 
+import hashlib
 from collections.abc import Iterator
 
+import jax
 import numpy as np
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
@@ -87,3 +89,9 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
     logits = logits.astype(np.float64)
     shifted = logits - logits.max(axis=-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+def bits(state) -> str:
+    """A fingerprint of every bit of a TrainState."""
+    leaves = jax.tree.leaves(state._replace(rng=jax.random.key_data(state.rng)))
+    return hashlib.sha256(b"".join(np.asarray(x).tobytes() for x in leaves)).hexdigest()

@@ -1,0 +1,170 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from oracles import bits
+
+import jaxconv
+from jaxconv import create_model, create_train_state, make_eval_step, make_train_step
+from jaxconv.loop import _train_epoch, evaluate, fit
+from jaxconv.timing import CompileWatch
+
+MODEL = create_model("dense", hidden=(16,))
+TX = jaxconv.adam()
+TRAIN_STEP, EVAL_STEP = make_train_step(MODEL, TX), make_eval_step(MODEL)
+
+
+@pytest.fixture
+def state():
+    return create_train_state(MODEL, TX, jax.random.key(0), (28, 28, 1))
+
+
+def test_fit_compiles_once_for_all_chunks_and_epochs(state, digits):
+    options = {"train_step": make_train_step(MODEL, TX), "eval_step": make_eval_step(MODEL)}
+    options |= {"batch_size": 32, "validation": digits.test}
+    fit(state, digits.train, epochs=1, chunks=4, **options)
+    with CompileWatch() as watch:
+        fit(state, digits.train, epochs=3, chunks=3, **options)
+        fit(state, digits.train, epochs=1, chunks=1000, **options)
+    assert watch.compilations == 0
+    with CompileWatch() as watch:
+        fit(state, digits.train, epochs=1, **(options | {"batch_size": 31}))
+    assert watch.compilations > 0
+
+
+def test_the_state_is_donated_but_not_the_callers(state, digits):
+    before = bits(state)
+    fit(state, digits.train, train_step=TRAIN_STEP, epochs=2, batch_size=64)
+    assert bits(state) == before
+    copy = jax.tree.map(jnp.copy, state)
+    data, order = jax.device_put(digits.train.batch()), jnp.arange(300)
+    _train_epoch(copy, data, order, 0, 1, train_step=TRAIN_STEP, batch_size=64)
+    assert all(x.is_deleted() for x in jax.tree.leaves(copy.params))
+
+
+def test_what_a_callback_copies_to_the_host_stays(state, digits):
+    kept = []
+    fit(
+        state,
+        digits.train,
+        train_step=TRAIN_STEP,
+        epochs=3,
+        batch_size=64,
+        callbacks=[lambda state, row: kept.append((bits(state), jax.device_get(state)))],
+    )
+    assert [bits(copy) for _, copy in kept] == [digest for digest, _ in kept]
+    assert len({digest for digest, _ in kept}) == 3
+
+
+def test_fit_tells_the_history_that_steps_give(state, digits):
+    """Sample-weighted running means, validation after each epoch, no shuffle: by hand."""
+    rows_seen, chunks_seen = [], []
+    data = digits.split_validation(0.1)
+    final, history = fit(
+        state,
+        data.train,
+        train_step=TRAIN_STEP,
+        epochs=2,
+        batch_size=64,
+        validation=data.validation,
+        eval_step=EVAL_STEP,
+        shuffle=False,
+        chunks=2,
+        callbacks=[lambda state, row: rows_seen.append(dict(row))],
+        on_chunk=lambda row: chunks_seen.append((row["epoch"], row["step"], row["steps"])),
+    )
+    assert rows_seen == history
+    assert chunks_seen == [(1, 3, 5), (1, 5, 5), (2, 3, 5), (2, 5, 5)]
+    step = jax.jit(TRAIN_STEP)
+    for row in history:
+        loss = correct = 0.0
+        for start in range(0, 270, 64):
+            part = slice(start, start + 64)
+            batch = {name: x[:270][part] for name, x in digits.train.batch().items()}
+            state, sums = step(state, batch)
+            loss, correct = loss + float(sums["loss"]), correct + int(sums["accuracy"])
+        assert row["loss"] == pytest.approx(loss / 270, rel=1e-5)
+        assert row["accuracy"] == correct / 270
+        held_out = evaluate(state, data.validation, eval_step=EVAL_STEP)
+        assert row["val_loss"] == pytest.approx(held_out["loss"], rel=1e-4)
+        assert row["seconds"] > 0
+    assert int(final.step) == 10
+    assert [row["epoch"] for row in history] == [1, 2]
+
+
+def test_a_second_fit_goes_on_where_the_first_ended(state, digits):
+    run = functools.partial(fit, data=digits.train, train_step=TRAIN_STEP, batch_size=64)
+    whole, history = run(state, epochs=3)
+    half, first = run(state, epochs=1)
+    rest, second = run(half, epochs=2)
+    assert bits(rest) == bits(whole)
+    assert [row["epoch"] for row in first + second] == [1, 2, 3]
+    assert [row["loss"] for row in first + second] == [row["loss"] for row in history]
+
+
+def test_a_callback_ends_the_training_by_returning_true(state, digits):
+    options = {"train_step": TRAIN_STEP, "epochs": 10, "batch_size": 64}
+    stop = [lambda state, row: row["epoch"] == 2, lambda state, row: None]
+    assert len(fit(state, digits.train, callbacks=stop, **options)[1]) == 2
+
+
+def test_the_shuffle_matters_and_is_new_every_epoch(state, digits):
+    order = []
+
+    def spy(state, batch):
+        jax.debug.callback(lambda x: order.append(np.asarray(x)), batch["label"], ordered=True)
+        return TRAIN_STEP(state, batch)
+
+    data = {**digits.train.batch(), "label": np.arange(300, dtype=np.int32) % 10}
+    for shuffle in (True, False):
+        fit(state, data, train_step=spy, epochs=2, batch_size=300, shuffle=shuffle)
+    jax.effects_barrier()
+    first, second, straight, again = order
+    assert not np.array_equal(first, second)
+    np.testing.assert_array_equal(np.bincount(first), np.bincount(straight))
+    np.testing.assert_array_equal(straight, again)
+    np.testing.assert_array_equal(straight, data["label"])
+
+
+def test_a_batch_is_learned_by_heart(digits):
+    model, tx = create_model("lab6"), jaxconv.adam()
+    state = create_train_state(model, tx, jax.random.key(0), (28, 28, 1))
+    data = jax.tree.map(lambda x: x[:32], digits.train.batch())
+    options = {"train_step": make_train_step(model, tx), "batch_size": 32}
+    _, history = fit(state, data, epochs=40, **options)
+    assert history[-1]["accuracy"] == 1.0
+    assert history[-1]["loss"] < 0.02
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epochs": 0}, "epochs must be a positive integer, not 0"),
+        ({"batch_size": -1}, "batch_size must be a positive integer, not -1"),
+        ({"chunks": 2.5}, "chunks must be a positive integer, not 2.5"),
+        ({"validation": {}}, "validation needs an eval_step"),
+    ],
+)
+@pytest.mark.usefixtures("untyped")
+def test_bad_numbers_are_refused(state, digits, change, message):
+    options = {"train_step": TRAIN_STEP, "epochs": 1, "batch_size": 8}
+    with pytest.raises(ValueError, match=message):
+        fit(state, digits.train, **(options | change))
+
+
+def test_a_chunk_of_masked_samples_alone_shows_nothing_and_harms_nothing(state, digits):
+    masked = {**digits.train.batch(), "mask": np.arange(300) >= 100}
+    seen = []
+    _, history = fit(
+        state,
+        masked,
+        train_step=TRAIN_STEP,
+        epochs=1,
+        batch_size=50,
+        shuffle=False,
+        on_chunk=lambda row: seen.append(row["step"]),
+    )
+    assert seen == [3, 4, 5, 6]
+    assert np.isfinite(history[0]["loss"])
