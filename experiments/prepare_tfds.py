@@ -3,7 +3,7 @@
     python experiments/prepare_tfds.py                      the bundled MNIST, as jaxconv_mnist
     python experiments/prepare_tfds.py fashion_mnist        TFDS' own download_and_prepare
 
-The first needs neither network nor TensorFlow (14 s on 2 cores). The second needs the network, and
+The first needs neither network nor TensorFlow (10 s on 2 cores). The second needs the network, and
 for some sets TensorFlow. Either is then read with `--dataset tfds:NAME`.
 """
 
