@@ -92,9 +92,8 @@ class Dataset:
         """
         labels = [np.asarray(label) for label in (train_label, test_label)]
         if num_classes is None:
-            num_classes = 1 + max(
-                (int(x.max()) for x in labels if x.size and x.dtype.kind in "iu"), default=0
-            )
+            found = [int(x.max()) for x in labels if x.size and x.dtype.kind in "iu"]
+            num_classes = 1 + max([0, *found])  # of negative labels alone: still refused as such
         check_positive("num_classes", num_classes)
         if num_classes >= 2**31:
             raise ValueError(f"Labels are int32: {num_classes} classes are too many.")

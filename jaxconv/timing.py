@@ -5,7 +5,6 @@ import os
 import platform
 import time
 from pathlib import Path
-from types import TracebackType
 
 import jax
 import jax.monitoring
@@ -44,12 +43,7 @@ class CompileWatch:
         jax.monitoring.register_event_time_span_listener(self._record)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         jax.monitoring.unregister_event_time_span_listener(self._record)
 
     def _record(self, event: str, start_time: float, end_time: float, **_: object) -> None:
@@ -83,14 +77,9 @@ class Stopwatch:
         self._began = time.perf_counter()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         wall = time.perf_counter() - self._began
-        self._compile.__exit__(kind, error, traceback)
+        self._compile.__exit__()
         self.compile_seconds = self._compile.seconds
         self.seconds = max(0.0, wall - self.compile_seconds)
 

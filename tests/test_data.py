@@ -55,6 +55,7 @@ def test_a_damaged_file_is_refused(monkeypatch, tmp_path):
         ({"num_classes": 2}, r"train label at index 2 is 2, outside \[0, 2\)"),
         ({"test_label": -LABEL, "num_classes": 3}, r"test label at index 1 is -1, outside"),
         ({"train_image": IMAGE.astype(np.longdouble)}, "must be one of uint8, .* not float128"),
+        ({"train_label": LABEL * 0 - 1, "test_label": LABEL * 0 - 1}, r"is -1, outside \[0, 1\)"),
         ({"num_classes": 2**31}, "2147483648 classes are too many"),
         ({"num_classes": 0}, "num_classes must be a positive integer, not 0"),
         ({"test_image": IMAGE[:0], "test_label": LABEL[:0]}, "test split is empty"),
