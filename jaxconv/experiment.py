@@ -15,7 +15,7 @@ import jax
 import optax
 from flax import linen as nn
 
-from jaxconv import run_folder
+from jaxconv import keras, run_folder
 from jaxconv.checks import check_positive
 from jaxconv.data import load_dataset
 from jaxconv.loop import Row, evaluate, fit
@@ -49,10 +49,14 @@ class Config:
     """Share of the training samples, taken from the end, to validate on after each epoch."""
     padding: int | str = "valid"
     """Padding of the convolutions: valid, same, or a number of zeros on each side."""
+    init_from: str | None = None
+    """Begin with the weights in a Keras file, NAME.weights.h5 or NAME.keras, not random ones."""
+    export_keras: str | None = None
+    """Write the trained weights for Keras as well, to NAME.weights.h5."""
     output_dir: str | None = None
     """The run's folder, if not the next free runs/EXPERIMENT-SEED-N."""
     overwrite: bool = False
-    """Replace the run that --output-dir holds."""
+    """Replace the run that --output-dir holds, and the file that --export-keras names."""
     quiet: bool = False
     """Print nothing but the result."""
 
@@ -88,7 +92,8 @@ def run(
 
     Raises:
       ValueError: for a setting or data set that makes no sense. Nothing is written then.
-      FileExistsError: if the named folder holds a run and `overwrite` is False.
+      FileExistsError: if the named folder holds a run, or the file to export to is there, and
+        `overwrite` is False.
     """
     began = time.perf_counter()
     _check(config)
@@ -99,9 +104,14 @@ def run(
     net, optimizer = model(data.num_classes), tx(config.learning_rate)
     train_step = make_train_step(net, optimizer, loss=loss)
     eval_step = make_eval_step(net, loss=loss)
-    facts = environment()
+    facts, shape = environment(), data.input_shape
+    if config.export_keras is not None:
+        keras.check_save(config.export_keras, net, shape, overwrite=config.overwrite)
     with Stopwatch() as init_watch:
-        state = create_train_state(net, optimizer, jax.random.key(config.seed), data.input_shape)
+        weights = config.init_from
+        params = None if weights is None else keras.load_weights(weights, net, shape)
+        rng = jax.random.key(config.seed)
+        state = create_train_state(net, optimizer, rng, shape, params=params)
 
     folder = run_folder.create_run_folder(
         f"{name}-{config.seed}", config.output_dir, overwrite=config.overwrite
@@ -111,8 +121,10 @@ def run(
         run_folder.write_json(folder / run_folder.CONFIG, settings)
         say(f"{name} on {data.name}: {len(data.train)} training samples, seed {config.seed}")
         say(f"Device: {facts['backend']} ({facts['device_kind']}), jax {facts['jax_version']}")
+        if config.init_from is not None:
+            say(f"Initial weights: {config.init_from}")
         if not config.quiet:
-            summary(net, data.input_shape)
+            summary(net, shape)
 
         progress = Progress(config.epochs, quiet=config.quiet)
 
@@ -164,6 +176,10 @@ def run(
         plot_history(history, test, folder / run_folder.CURVES, title=title)
     else:
         print(f"matplotlib is missing: {run_folder.CURVES} is left out (pip install matplotlib).")
+    if config.export_keras is not None:
+        overwrite = config.overwrite
+        keras.save_weights(config.export_keras, state.params, net, shape, overwrite=overwrite)
+        print(f"Keras weights: {config.export_keras}")
     print(f"Test loss: {test['loss']:.4f}\nTest accuracy: {test['accuracy']:.4f}\nRun: {folder}")
     return result
 
@@ -222,5 +238,7 @@ def _check(config: Config) -> None:
         raise ValueError(f"seed must be in [0, 2**32), not {config.seed!r}.")
     if config.output_dir == "":
         raise ValueError("output_dir is empty: name a folder, or leave it out.")
-    if config.overwrite and config.output_dir is None:
-        raise ValueError("overwrite needs output_dir: runs in runs/ never replace each other.")
+    if config.overwrite and config.output_dir is None and config.export_keras is None:
+        raise ValueError(
+            "overwrite needs output_dir or export_keras: runs in runs/ never replace each other."
+        )

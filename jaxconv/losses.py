@@ -1,8 +1,10 @@
 """Losses: `(logits, labels) -> [N]`, one value a sample, softmax included.
 
 Keras' TensorFlow backend computes crossentropy from the logits even behind a softmax layer; so does
-this module. (Keras on JAX and on torch clips the probabilities to [1e-7, 1 - 1e-7] instead, which
-bounds the loss of a sample at 16.1 and stops its gradient there.)
+this module. Keras on JAX and on torch takes the softmax first and clips it to [1e-7, 1 - 1e-7]
+instead: there the loss of a sample lies between 1e-7 and 16.1, and its gradient is zero at both
+ends, so that a sample that is utterly wrong teaches nothing (`tests/test_keras_parity.py` shows
+both).
 """
 
 from collections.abc import Callable

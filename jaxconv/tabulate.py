@@ -14,7 +14,8 @@ from jaxconv.train import model_dtype, train_argument
 class LayerRow(NamedTuple):
     """One layer of a model, as it ran on one sample."""
 
-    name: str
+    path: tuple[str, ...]
+    """The names that lead to it; its parameters are found by them. `()` is the model itself."""
     kind: str
     output_shape: tuple[int, ...]
     """Without the batch."""
@@ -23,6 +24,10 @@ class LayerRow(NamedTuple):
     multiply_adds: int
     """Of one sample: the kernel's size times the positions that it is applied at, which holds for
     dense layers and convolutions."""
+
+    @property
+    def name(self) -> str:
+        return "/".join(self.path) or self.kind
 
 
 def layer_rows(model: nn.Module, input_shape: Sequence[int]) -> list[LayerRow]:
@@ -41,7 +46,7 @@ def layer_rows(model: nn.Module, input_shape: Sequence[int]) -> list[LayerRow]:
     Example:
       >>> import jaxconv
       >>> layer_rows(jaxconv.create_model("strided"), (28, 28, 1))[1]
-      LayerRow(name='conv2', kind='Conv', output_shape=(6, 6, 32), params=4640, ...)
+      LayerRow(path=('conv2',), kind='Conv', output_shape=(6, 6, 32), params=4640, ...)
     """
     return _trace(model, input_shape)[0]
 
@@ -135,7 +140,7 @@ def _trace(
         if own or path not in callers:
             rows.append(
                 LayerRow(
-                    name="/".join(path) or kind,
+                    path=path,
                     kind=kind,
                     output_shape=shape,
                     params=sum(x.size for _, x in own),

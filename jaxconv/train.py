@@ -46,6 +46,8 @@ def create_train_state(
     tx: optax.GradientTransformation,
     rng: Key[Array, ""] | UInt32[Array, "2"] | UInt32[np.ndarray, "2"],
     input_shape: Sequence[int],
+    *,
+    params: PyTree[Shaped[Array | np.ndarray, "..."]] | None = None,
 ) -> TrainState:
     """Initial parameters and optimizer state, from the run's root key.
 
@@ -54,11 +56,12 @@ def create_train_state(
       tx: any optax transform.
       rng: the root key of the run, `jax.random.key(seed)`.
       input_shape: the shape of one image, `(height, width, channels)`.
+      params: parameters to begin with instead of random ones, e.g. from `keras.load_weights`.
 
     Raises:
       TypeError: if `rng` is not a key.
-      ValueError: if the images are too small for the model, or the model keeps variables other
-        than `params` and `batch_stats`.
+      ValueError: if the images are too small for the model, the model keeps variables other than
+        `params` and `batch_stats`, or the given `params` are not the model's.
 
     Example:
       >>> import jaxconv
@@ -72,7 +75,7 @@ def create_train_state(
     image = jnp.zeros((1, *input_shape), model_dtype(model))
 
     @jax.jit
-    def init(rng: Array) -> TrainState:
+    def init(rng: Array, given: PyTree | None) -> TrainState:
         variables = dict(
             model.init(jax.random.fold_in(rng, 2), image, **train_argument(model, train=False))
         )
@@ -83,9 +86,12 @@ def create_train_state(
                 f"The model keeps variables in {sorted(variables)}; a TrainState has room for "
                 "'params' and 'batch_stats' alone."
             )
+        if given is not None:
+            check_params(given, params)
+            params = given
         return TrainState(jnp.zeros((), jnp.int32), params, tx.init(params), rng, batch_stats)
 
-    return init(jnp.asarray(rng))
+    return init(jnp.asarray(rng), params)
 
 
 def make_train_step(
@@ -185,6 +191,36 @@ def make_eval_step(
         return _sums(measures, eval_logits(model, state, batch["image"]), batch)
 
     return eval_step
+
+
+def check_params(given: PyTree, params: PyTree) -> None:
+    """Refuses parameters that differ from a model's own in structure, shape or dtype.
+
+    Args:
+      given: the parameters.
+      params: the model's own, or their shapes.
+
+    Raises:
+      ValueError: with the first parameter that differs, what it is and what it should be.
+
+    Example:
+      >>> check_params({"bias": jnp.zeros(3)}, {"bias": jnp.zeros(10)})
+      Traceback (most recent call last):
+      ValueError: params['bias'] is (3,) float32, but the model's is (10,) float32: pass ...
+    """
+    has, wants = (
+        {
+            jax.tree_util.keystr(path): f"{np.shape(x)} {jnp.result_type(x)}"
+            for path, x in jax.tree_util.tree_flatten_with_path(tree)[0]
+        }
+        for tree in (given, params)
+    )
+    for path in sorted(has.keys() | wants.keys()):
+        if has.get(path) != wants.get(path):
+            raise ValueError(
+                f"params{path} is {has.get(path, 'missing')}, but the model's is "
+                f"{wants.get(path, 'missing')}: pass parameters of this model and input_shape."
+            )
 
 
 def _measures(loss: Loss, metrics: Mapping[str, Metric]) -> dict[str, Metric]:

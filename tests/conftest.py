@@ -2,7 +2,7 @@
 
 import os
 
-os.environ["KERAS_BACKEND"] = "jax"  # the oracle; must be set before Keras is imported
+os.environ.setdefault("KERAS_BACKEND", "jax")  # the oracle; Keras reads it when it is imported
 
 import hypothesis
 import jax

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from keras_parity import keras_batch, keras_model
 
 import jaxconv
 from jaxconv import experiment
@@ -92,6 +93,48 @@ def test_the_same_seed_gives_the_same_result(tmp_path):
 
     assert loss("a") == loss("b")
     assert len({loss("a", overwrite=True), loss("c", seed=1), loss("d", learning_rate=0.01)}) == 3
+
+
+@pytest.mark.usefixtures("few_digits")
+def test_weights_go_out_to_keras_and_come_back(tmp_path, digits, capsys):
+    dense = importlib.import_module("dense")
+    weights = str(tmp_path / "new" / "dense.weights.h5")
+
+    def run(folder: str, **settings) -> dict:
+        config = dense.Config(epochs=1, output_dir=str(tmp_path / folder), **settings)
+        return dense.main(config)
+
+    first = run("a", learning_rate=0.003, export_keras=weights)
+    assert f"Keras weights: {weights}\n" in capsys.readouterr().out
+    theirs = keras_model("dense")
+    with pytest.warns(UserWarning, match="Skipping variable loading for optimizer"):
+        theirs.load_weights(weights)
+    loss, accuracy = theirs.evaluate(*keras_batch(digits.test, "dense", "float32"), verbose=0)
+    assert (loss, accuracy) == pytest.approx((first["test_loss"], first["test_accuracy"]), rel=1e-5)
+
+    second = run("b", learning_rate=1e-12, init_from=weights, seed=1)
+    assert second["test_loss"] == pytest.approx(first["test_loss"], rel=1e-6)
+    assert f"Initial weights: {weights}\n" in capsys.readouterr().out
+    assert json.loads((tmp_path / "b" / "config.json").read_text())["init_from"] == weights
+
+    before = (tmp_path / "new" / "dense.weights.h5").read_bytes()
+    with pytest.raises(FileExistsError, match="is there already"):
+        run("c", export_keras=weights)
+    assert not (tmp_path / "c").exists()
+    assert (tmp_path / "new" / "dense.weights.h5").read_bytes() == before
+    run("c", export_keras=weights, overwrite=True)
+    assert (tmp_path / "new" / "dense.weights.h5").read_bytes() != before
+
+
+@pytest.mark.usefixtures("few_digits")
+def test_weights_of_another_net_stop_the_run_before_it_begins(tmp_path):
+    theirs = keras_model("dense")
+    theirs.save(tmp_path / "dense.keras")
+    lab6 = importlib.import_module("lab6")
+    config = lab6.Config(init_from=str(tmp_path / "dense.keras"), output_dir=str(tmp_path / "x"))
+    with pytest.raises(ValueError, match=r"'conv1' \(conv2d in the file\): has nothing"):
+        lab6.main(config)
+    assert not (tmp_path / "x").exists()
 
 
 def test_the_accuracy_table_is_made_of_runs(monkeypatch, digits, tmp_path, capsys):

@@ -45,7 +45,11 @@ def run_cli(monkeypatch, capsys, net: str, *arguments: str) -> tuple[int, str]:
         (["--validation-split", "1"], r"must be in \[0, 1\), not 1.0"),
         (["--padding", "full"], "padding is 'valid', 'same'.* not 'full'"),
         (["--output-dir", ""], "output_dir is empty"),
-        (["--overwrite"], "overwrite needs output_dir"),
+        (["--overwrite"], "overwrite needs output_dir or export_keras"),
+        (["--init-from", "lost.keras"], "There is no file lost.keras"),
+        (["--init-from", "x.npz"], "NAME.weights.h5 or NAME.keras, not in 'x.npz'"),
+        (["--export-keras", "x.h5"], "from NAME.weights.h5, not from 'x.h5': change the name"),
+        (["--export-keras", "/dev/null/x.weights.h5"], "/dev/null is no folder"),
         (["--output-dir", "/dev/null/x"], "/dev/null"),
         (["--epoch", "3"], "--epochs"),
     ],
@@ -123,7 +127,7 @@ def test_help_reads_well():
     assert "notebook 004" in run.stdout
     for option in (
         "epochs", "batch-size", "learning-rate", "seed", "dataset", "data-dir", "validation-split",
-        "padding", "output-dir", "quiet",
+        "padding", "init-from", "export-keras", "output-dir", "quiet",
     ):  # fmt: skip
         assert f"--{option} " in run.stdout
     assert "Epochs to train. (default: 15)" in run.stdout

@@ -317,3 +317,33 @@ def test_the_forms_agree_over_steps_in_float64(digits):
             )
         states.append(state.params)
     assert_close(*states, 1e-12)
+
+
+def test_given_parameters_take_the_place_of_random_ones():
+    model, shape = create_model("dense", hidden=(3,)), (4, 4, 1)
+    remember = optax.GradientTransformation(lambda params: params, lambda g, s, p=None: (g, s))
+    random = create_train_state(model, remember, jax.random.key(0), shape)
+    given = jax.tree.map(lambda x: np.asarray(x) + 1, random.params)
+    state = create_train_state(model, remember, jax.random.key(0), shape, params=given)
+    for tree in (state.params, state.opt_state):
+        jax.tree.map(np.testing.assert_array_equal, tree, given)
+    assert jnp.array_equal(state.rng, random.rng)
+    assert int(state.step) == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda p: p | {"logits": {}}, r"params\['logits'\]\['bias'\] is missing, but the model's"),
+        (lambda p: p | {"x": p["logits"]}, r"\['x'\]\['bias'\] is \(10,\) float32, but .* missing"),
+        (
+            lambda p: jax.tree.map(lambda x: x.astype(jnp.bfloat16), p),
+            r"\['dense1'\]\['bias'\] is \(3,\) bfloat16, but the model's is \(3,\) float32: pass",
+        ),
+    ],
+)
+def test_given_parameters_of_another_model_are_refused(change, message):
+    model, shape = create_model("dense", hidden=(3,)), (4, 4, 1)
+    params = create_train_state(model, jaxconv.adam(), jax.random.key(0), shape).params
+    with pytest.raises(ValueError, match=message):
+        create_train_state(model, jaxconv.adam(), jax.random.key(0), shape, params=change(params))

@@ -1,0 +1,324 @@
+"""Weights from and to Keras 3, by h5py alone: `.weights.h5` and `.keras` files.
+
+Keras calls a layer's group in such a file by its class and its place among the layers of that
+class, in the order in which they run: `layers/conv2d`, `layers/conv2d_1`, `layers/dense`. The
+layer's own name is a mere attribute. So the nth `Conv` of a Linen model is the nth `Conv2D` of the
+Keras model, and the nth `Dense` its nth `Dense`, whatever either side calls them. Kernels are HWIO,
+and flattened features in the same order, on both sides: nothing is transposed.
+
+A file of weights says nothing of strides, padding and activations: those are the model's.
+"""
+
+import contextlib
+import io
+import os
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jaxtyping import Array, PyTree, Shaped
+
+from jaxconv.tabulate import layer_rows
+from jaxconv.train import check_params, model_dtype, train_argument
+
+_WEIGHTS = "model.weights.h5"  # in a `.keras` file, which is a zip archive
+
+
+class _Layer(NamedTuple):
+    """A layer with weights: of a model, or of a file."""
+
+    name: str
+    arrays: Mapping[str, Any]
+    """`kernel` and, where there is one, `bias`: whatever has a shape and a dtype."""
+
+
+def load_weights(
+    path: str | os.PathLike[str], model: nn.Module, input_shape: Sequence[int]
+) -> PyTree[Array]:
+    """Reads the weights of a Keras 3 model, functional or sequential, as parameters of a model.
+
+    Nothing in the file is executed, and no more is read than the parameters need. Keras itself is
+    not needed.
+
+    Args:
+      path: a `.weights.h5` file, as `keras.Model.save_weights` writes it, or a `.keras` file, as
+        `keras.Model.save` does. An optimizer's state in it is left alone.
+      model: a Linen model whose layers with parameters are `Conv` and `Dense`, jaxconv's or Flax'.
+      input_shape: the shape of one image, `(height, width, channels)`.
+
+    Returns:
+      Parameters in the model's own structure and dtypes, for `create_train_state(..., params=...)`.
+
+    Raises:
+      FileNotFoundError: if there is no such file.
+      ModuleNotFoundError: without h5py.
+      ValueError: if the file cannot be read, or its layers are not the model's; each layer that
+        differs is named, with what the file has and what it should have.
+
+    Example:
+      >>> import tempfile
+      >>> import jaxconv
+      >>> model, shape = jaxconv.create_model("strided"), (28, 28, 1)
+      >>> state = jaxconv.create_train_state(model, jaxconv.adam(), jax.random.key(0), shape)
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     save_weights(folder + "/strided.weights.h5", state.params, model, shape)
+      ...     params = load_weights(folder + "/strided.weights.h5", model, shape)
+      >>> bool((params["conv1"]["kernel"] == state.params["conv1"]["kernel"]).all())
+      True
+
+    Source: https://keras.io/api/models/model_saving_apis/
+    """
+    path = Path(path)
+    expected = _model_layers(model, input_shape)
+    with _open(path) as file:
+        found = _file_layers(file, path)
+        problems = _differences(expected, found)
+        if problems:
+            listed = "".join(f"\n  {problem}" for problem in problems)
+            raise ValueError(
+                f"{path} does not fit {type(model).__name__} for images of {tuple(input_shape)}; "
+                f"nothing was loaded:{listed}"
+            )
+        params = {
+            f"{layer.name}/{key}": jnp.asarray(_read(found[group].arrays[key]), array.dtype)
+            for group, layer in expected.items()
+            for key, array in layer.arrays.items()
+        }
+    return unflatten_dict(params, sep="/")
+
+
+def save_weights(
+    path: str | os.PathLike[str],
+    params: PyTree[Shaped[Array | np.ndarray, "..."]],
+    model: nn.Module,
+    input_shape: Sequence[int],
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Writes parameters as a `.weights.h5` file, for `load_weights` of the same net in Keras 3.
+
+    The file appears whole or not at all.
+
+    Args:
+      path: the file to write, `NAME.weights.h5`.
+      params: the model's parameters.
+      model: as in `load_weights`.
+      input_shape: the shape of one image, `(height, width, channels)`.
+      overwrite: whether a file that is there already is replaced.
+
+    Raises:
+      FileExistsError: if the file is there and `overwrite` is False.
+      ModuleNotFoundError: without h5py.
+      OSError: if the file cannot be written.
+      ValueError: if the name does not end in `.weights.h5`, the model has other layers with
+        parameters, or the parameters are not the model's.
+
+    Example:
+      >>> import jaxconv
+      >>> model, shape = jaxconv.create_model("dense"), (28, 28, 1)
+      >>> save_weights("dense.h5", {}, model, shape)
+      Traceback (most recent call last):
+      ValueError: Keras reads weights from NAME.weights.h5, not from 'dense.h5': ...
+
+    Source: https://keras.io/api/models/model_saving_apis/weights_saving_and_loading/
+    """
+    path = Path(path)
+    check_save(path, model, input_shape, overwrite=overwrite)
+    layers = _model_layers(model, input_shape)
+    shapes = {f"{x.name}/{key}": array for x in layers.values() for key, array in x.arrays.items()}
+    check_params(params, unflatten_dict(shapes, sep="/"))
+    flat, buffer, h5py = flatten_dict(params, sep="/"), io.BytesIO(), _h5py()
+    with h5py.File(buffer, "w") as file:
+        for group, layer in layers.items():
+            variables = file.create_group(f"layers/{group}/vars")
+            variables.attrs["name"] = layer.name
+            for index, key in enumerate(layer.arrays):
+                array = np.asarray(flat[f"{layer.name}/{key}"])
+                dataset = variables.create_dataset(str(index), data=array)
+                if array.dtype == jnp.bfloat16:  # HDF5 has no such type: Keras' own mark
+                    dataset.attrs["dtype"] = "bfloat16"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        draft.write_bytes(buffer.getvalue())
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def check_save(
+    path: str | os.PathLike[str],
+    model: nn.Module,
+    input_shape: Sequence[int],
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Refuses at the start of a long run what `save_weights` would refuse at its end.
+
+    Arguments and errors as in `save_weights`.
+
+    Example:
+      >>> import jaxconv
+      >>> check_save("lab6.h5", jaxconv.create_model("lab6"), (28, 28, 1))
+      Traceback (most recent call last):
+      ValueError: Keras reads weights from NAME.weights.h5, not from 'lab6.h5': change the name.
+    """
+    path = Path(path)
+    if not path.name.endswith(".weights.h5"):
+        raise ValueError(
+            f"Keras reads weights from NAME.weights.h5, not from {path.name!r}: change the name."
+        )
+    if path.is_dir() or (path.exists() and not overwrite):
+        raise FileExistsError(f"{path} is there already: name another file, or overwrite it.")
+    nearest = next(parent for parent in path.absolute().parents if parent.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise OSError(f"{path} cannot be written: {nearest} is no folder that can be written to.")
+    _h5py()
+    _model_layers(model, input_shape)
+
+
+def _model_layers(model: nn.Module, input_shape: Sequence[int]) -> dict[str, _Layer]:
+    """The model's layers with parameters, by the group that Keras gives them."""
+    image = jnp.zeros((1, *input_shape), model_dtype(model))
+    variables = jax.eval_shape(
+        lambda: model.init(jax.random.key(0), image, **train_argument(model, train=False))
+    )
+    flat: dict[str, Any] = flatten_dict(variables.get("params", {}), sep="/")
+    layers: dict[str, _Layer] = {}
+    for row in layer_rows(model, input_shape):
+        if row.params == 0:
+            continue
+        prefix = "/".join((*row.path, ""))
+        own = {key: flat[prefix + key] for key in ("kernel", "bias") if prefix + key in flat}
+        stem = {("Conv", 4): "conv2d", ("Dense", 2): "dense"}.get(
+            (row.kind, own["kernel"].ndim if "kernel" in own else 0)
+        )
+        if stem is None or not row.path or row.params != sum(x.size for x in own.values()):
+            raise ValueError(
+                f"Layer {row.name!r} of {type(model).__name__} is a {row.kind} of {row.params:,} "
+                "parameters: Dense layers and Conv layers in two dimensions alone are carried over."
+            )
+        same = sum(group.startswith(stem) for group in layers)
+        layers[f"{stem}_{same}" if same else stem] = _Layer(row.name, own)
+    return layers
+
+
+def _file_layers(file: Any, path: Path) -> dict[str, _Layer]:
+    """The layers with weights in a file, by group. Links in it are not followed."""
+    import h5py
+
+    if "layer_names" in file.attrs or "model_weights" in file:
+        raise ValueError(
+            f"{path} has the layout of Keras 2: load it in Keras and write it anew with "
+            "model.save_weights('NAME.weights.h5')."
+        )
+    layers: dict[str, _Layer] = {}
+
+    def visit(name: str, item: Any) -> None:
+        top, *inner = name.split("/")
+        if top != "layers" or "seed_generator" in inner or not isinstance(item, h5py.Dataset):
+            return
+        group, plain = "/".join(inner[:-2]), inner[-2:-1] == ["vars"]
+        own_name = item.parent.attrs.get("name", group)
+        key = {"0": "kernel", "1": "bias"}.get(inner[-1], name) if plain else name
+        layer = layers.setdefault(group, _Layer(str(own_name), {}))
+        layers[group] = layer._replace(arrays={**layer.arrays, key: item})
+
+    file.visititems(visit)
+    if not layers:
+        raise ValueError(
+            f"{path} holds no layer with weights where functional and sequential models of Keras 3 "
+            "keep them: write it with model.save_weights('NAME.weights.h5')."
+        )
+    return layers
+
+
+def _differences(expected: Mapping[str, _Layer], found: Mapping[str, _Layer]) -> list[str]:
+    """A line for each layer of either side that the other has not, or has otherwise."""
+    nothing, problems = _Layer("", {}), []
+    for group in [*expected, *(group for group in found if group not in expected)]:
+        ours, theirs = expected.get(group, nothing), found.get(group, nothing)
+        differ = [
+            key
+            for key in dict.fromkeys([*ours.arrays, *theirs.arrays])
+            if not _fits(ours.arrays.get(key), theirs.arrays.get(key))
+        ]
+        if differ:
+            what = f"layer {ours.name!r}" if ours.name else "no layer"
+            where = f"{group} in the file" + (f", named {theirs.name!r}" if theirs.name else "")
+            has, wants = (
+                ", ".join(_describe(key, layer.arrays) for key in differ)
+                if layer.arrays
+                else "nothing"
+                for layer in (theirs, ours)
+            )
+            problems.append(f"{what} ({where}): has {has}; should have {wants}")
+    return problems
+
+
+def _fits(ours: Any, theirs: Any) -> bool:
+    if ours is None or theirs is None or theirs.external or theirs.is_virtual:
+        return False
+    return ours.shape == theirs.shape and (theirs.dtype.kind == "f" or _is_bfloat16(theirs))
+
+
+def _describe(key: str, arrays: Mapping[str, Any]) -> str:
+    if key not in arrays:
+        return f"no {key}"
+    array = arrays[key]
+    elsewhere = getattr(array, "external", None) or getattr(array, "is_virtual", False)
+    return f"{key} {array.shape} {array.dtype}{' kept in another file' if elsewhere else ''}"
+
+
+def _is_bfloat16(dataset: Any) -> bool:
+    return dataset.attrs.get("dtype") == "bfloat16" and dataset.dtype.itemsize == 2
+
+
+def _read(dataset: Any) -> np.ndarray:
+    array = np.asarray(dataset[()])
+    return array.view(jnp.bfloat16) if _is_bfloat16(dataset) else array
+
+
+@contextlib.contextmanager
+def _open(path: Path) -> Iterator[Any]:
+    """The HDF5 file at this path, or inside of it; what breaks while it is read is explained."""
+    h5py = _h5py()
+    if not path.name.endswith((".weights.h5", ".keras")):
+        raise ValueError(
+            f"Weights of Keras 3 are in NAME.weights.h5 or NAME.keras, not in {path.name!r}: write "
+            "them with model.save_weights('NAME.weights.h5')."
+        )
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {path}.")
+    try:
+        with h5py.File(_unzipped(path) if path.suffix == ".keras" else path, "r") as file:
+            yield file
+    except ValueError:
+        raise
+    except Exception as error:  # from a damaged file h5py and zipfile raise nearly anything
+        raise ValueError(
+            f"{path} cannot be read ({error}): it is truncated, damaged or no such file. Write it "
+            "anew with Keras 3."
+        ) from error
+
+
+def _unzipped(path: Path) -> io.BytesIO:
+    with zipfile.ZipFile(path) as archive:
+        size, most = archive.getinfo(_WEIGHTS).file_size, 100 * path.stat().st_size
+        if size > most:  # real weights hardly shrink: this file is made to fill the memory
+            raise ValueError(f"{path} unpacks to {size:,} bytes, over {most:,}: it is not read.")
+        return io.BytesIO(archive.read(_WEIGHTS))  # checks the sum of the member
+
+
+def _h5py() -> Any:
+    try:
+        import h5py
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError("Keras' weights are read by h5py: pip install h5py") from None
+    return h5py

@@ -1,0 +1,365 @@
+"""Weights in and out, against Keras itself; `test_keras_parity.py` has what is done with them."""
+
+import functools
+import sys
+import zipfile
+
+import h5py
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from keras_parity import NOTEBOOKS, SHAPE, keras_model
+
+import jaxconv
+from jaxconv.keras import check_save, load_weights, save_weights
+
+MODEL = jaxconv.create_model("dropout", filters=(4, 8))
+SMALL = {  # layers/... of MODEL's twin in Keras
+    "conv2d": [(3, 3, 1, 4), (4,)],
+    "conv2d_1": [(3, 3, 4, 8), (8,)],
+    "dense": [(200, 10), (10,)],
+}
+
+
+def state_of(model: nn.Module, params) -> jaxconv.TrainState:
+    key = jax.random.key(0)
+    return jaxconv.create_train_state(model, jaxconv.adam(), key, SHAPE, params=params)
+
+
+@functools.cache
+def params_of(model: nn.Module):
+    return jax.jit(model.init)(jax.random.key(0), jnp.ones((1, *SHAPE)))["params"]
+
+
+def write(path, layers=SMALL, **names: str):
+    rng = np.random.default_rng(0)
+    with h5py.File(path, "w") as file:
+        for group, shapes in layers.items():
+            variables = file.create_group(f"layers/{group}/vars")
+            if group in names:
+                variables.attrs["name"] = names[group]
+            for index, shape in enumerate(shapes):
+                variables[str(index)] = rng.normal(size=shape).astype(np.float32)
+    return path
+
+
+@pytest.fixture
+def path(tmp_path):
+    return write(tmp_path / "small.weights.h5")
+
+
+@pytest.mark.parametrize("net", NOTEBOOKS)
+def test_both_kinds_of_file_predict_what_keras_predicts_and_come_back(net, mnist, tmp_path):
+    theirs, model = keras_model(net), jaxconv.create_model(net)
+    rng = np.random.default_rng(0)
+    theirs.set_weights([w + rng.normal(scale=0.02, size=w.shape) for w in theirs.get_weights()])
+    image = mnist.test.image[:1000]
+    expected = theirs.predict(image.astype(np.float32) / 255, batch_size=1000, verbose=0)
+
+    theirs.save_weights(tmp_path / "a.weights.h5")
+    theirs.save(tmp_path / "a.keras")
+    for name in ("a.weights.h5", "a.keras"):
+        state = state_of(model, load_weights(tmp_path / name, model, SHAPE))
+        found = jaxconv.predict(state, image, model=model)
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+    save_weights(tmp_path / "b.weights.h5", state.params, model, SHAPE)
+    again = keras_model(net)
+    with pytest.warns(UserWarning, match="Skipping variable loading for optimizer"):
+        again.load_weights(tmp_path / "b.weights.h5")
+    found = again.predict(image.astype(np.float32) / 255, batch_size=1000, verbose=0)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_names_order_and_optimizer_of_a_functional_model_do_not_matter(digits, tmp_path):
+    import keras
+    from keras import layers
+
+    inputs = keras.Input(SHAPE)
+    x = layers.Rescaling(1 / 255)(inputs)
+    for number in range(12):  # conv2d_10 comes before conv2d_2 in the alphabet
+        x = layers.Conv2D(3, 3, padding="same", name="zyxwvutsrqpo"[number])(x)
+    x = layers.Dropout(0.5, name="a_dropout")(layers.Flatten()(x))
+    theirs = keras.Model(inputs, layers.Dense(10, activation="softmax", name="first")(x))
+    theirs.compile("adam", "sparse_categorical_crossentropy")
+    image = digits.train.image[:20]
+    theirs.fit(image, digits.train.label[:20], verbose=0)
+    theirs.save(tmp_path / "x.keras")
+
+    model = jaxconv.ConvNet(filters=(3,) * 12, padding="same", activation=None)
+    state = state_of(model, load_weights(tmp_path / "x.keras", model, SHAPE))
+    expected = theirs.predict(image, verbose=0)
+    np.testing.assert_allclose(jaxconv.predict(state, image, model=model), expected, atol=1e-5)
+    with pytest.raises(ValueError, match=r"'conv10' \(conv2d_9 in the file, named 'q'\): has kern"):
+        load_weights(tmp_path / "x.keras", model.clone(filters=(3,) * 9 + (4,) + (3,) * 2), SHAPE)
+
+
+def test_a_model_of_ones_own_is_matched_by_the_order_in_which_it_runs(path):
+    class Block(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.max_pool(nn.relu(nn.Conv(8, (3, 3), padding="VALID")(x)), (2, 2), (2, 2))
+
+    class Mine(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            x = jaxconv.models.Conv(4, activation="relu", name="z")(x)
+            x = Block(name="a")(nn.max_pool(x, (2, 2), (2, 2)))
+            return nn.Dense(10, name="b")(x.reshape(len(x), -1))
+
+    params, twin = load_weights(path, Mine(), SHAPE), load_weights(path, MODEL, SHAPE)
+    np.testing.assert_array_equal(params["a"]["Conv_0"]["kernel"], twin["conv2"]["kernel"])
+    image = jnp.ones((2, *SHAPE))
+    np.testing.assert_allclose(
+        Mine().apply({"params": params}, image), MODEL.apply({"params": twin}, image), rtol=1e-5
+    )
+
+
+def test_layers_without_bias_fit_files_without(tmp_path):
+    write(tmp_path / "x.weights.h5", {"dense": [(784, 3)]})
+    model = nn.Sequential([jaxconv.models.Flatten(), nn.Dense(3, use_bias=False)])
+    assert list(load_weights(tmp_path / "x.weights.h5", model, SHAPE)) == ["layers_1"]
+    write(tmp_path / "x.weights.h5", {"dense": [(784, 10)]})
+    with pytest.raises(ValueError, match=r"has no bias; should have bias \(10,\) float32"):
+        load_weights(tmp_path / "x.weights.h5", jaxconv.ConvNet(), SHAPE)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float64"])
+def test_other_precisions_go_there_and_back_to_the_bit(dtype, tmp_path):
+    import keras
+
+    with jax.enable_x64(dtype == "float64"):
+        model = jaxconv.create_model("dense", hidden=(3,), param_dtype=dtype)
+        params = params_of(model)
+        save_weights(tmp_path / "x.weights.h5", params, model, SHAPE)
+        back = load_weights(tmp_path / "x.weights.h5", model, SHAPE)
+        jax.tree.map(np.testing.assert_array_equal, back, params)
+        assert {x.dtype for x in jax.tree.leaves(back)} == {jnp.dtype(dtype)}
+
+        layers = [keras.layers.Flatten(), *(keras.layers.Dense(n, dtype=dtype) for n in (3, 10))]
+        theirs = keras.Sequential([keras.Input(SHAPE), *layers])
+        theirs.load_weights(tmp_path / "x.weights.h5")
+        for ours, kept in zip(
+            jax.tree.leaves(back["dense1"]), layers[1].weights[::-1], strict=True
+        ):
+            np.testing.assert_array_equal(ours, np.asarray(kept))
+        theirs.save_weights(tmp_path / "y.weights.h5")
+        again = load_weights(tmp_path / "y.weights.h5", model, SHAPE)
+        jax.tree.map(np.testing.assert_array_equal, again, back)
+
+
+def test_the_same_parameters_give_the_same_bytes(tmp_path):
+    params = params_of(MODEL)
+    for name in ("a", "b"):
+        save_weights(tmp_path / f"{name}.weights.h5", params, MODEL, SHAPE)
+    assert (tmp_path / "a.weights.h5").read_bytes() == (tmp_path / "b.weights.h5").read_bytes()
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_reading_needs_h5py_and_not_keras(path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "keras", None)
+    load_weights(path, MODEL, SHAPE)
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    for call in (lambda: load_weights(path, MODEL, SHAPE), lambda: check_save("x", MODEL, SHAPE)):
+        with pytest.raises((ModuleNotFoundError, ValueError)):
+            call()
+    with pytest.raises(ModuleNotFoundError, match="pip install h5py"):
+        load_weights(path, MODEL, SHAPE)
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        (
+            SMALL | {"conv2d_1": [(5, 5, 4, 8), (8,)]},
+            r"layer 'conv2' \(conv2d_1 in the file, named 'second'\): "
+            r"has kernel \(5, 5, 4, 8\) float32; should have kernel \(3, 3, 4, 8\) float32$",
+        ),
+        (
+            {group: SMALL[group] for group in ("conv2d", "dense")},
+            r"layer 'conv2' \(conv2d_1 in the file\): has nothing; "
+            r"should have kernel \(3, 3, 4, 8\) float32, bias \(8,\) float32$",
+        ),
+        (
+            SMALL | {"dense_1": [(10, 2)]},
+            r"no layer \(dense_1 in the file, .*\): has kernel \(10, 2\) float32; should have noth",
+        ),
+        (SMALL | {"conv2d": SMALL["conv2d"][:1]}, r"has no bias; should have bias \(4,\) float32"),
+        (
+            SMALL | {"batch_normalization": [(4,)] * 4},
+            r"no layer \(batch_normalization .*layers/batch_normalization/vars/3 \(4,\)",
+        ),
+        (
+            {"sequential/layers/conv2d": [(3, 3, 1, 4)]},
+            r"no layer \(sequential/layers/conv2d in the file",
+        ),
+        ({}, "holds no layer with weights where functional and sequential models"),
+    ],
+)
+def test_a_file_that_does_not_fit_is_refused_layer_by_layer(layers, message, tmp_path):
+    write(tmp_path / "x.weights.h5", layers, conv2d_1="second")
+    with pytest.raises(ValueError, match=message) as error:
+        load_weights(tmp_path / "x.weights.h5", MODEL, SHAPE)
+    assert "x.weights.h5" in str(error.value)
+
+
+def test_every_layer_that_differs_is_listed(path):
+    with pytest.raises(ValueError, match="does not fit ConvNet for images") as error:
+        load_weights(path, jaxconv.create_model("lab6"), SHAPE)
+    text = str(error.value)
+    assert [name in text for name in ("'conv1'", "'conv2'", "'conv3'", "'logits'")] == [True] * 4
+    assert "nothing was loaded" in text
+
+
+def test_integers_are_no_weights(path):
+    with h5py.File(path, "r+") as file:
+        del file["layers/dense/vars/1"]
+        file["layers/dense/vars/1"] = np.zeros(10, np.int8)
+    with pytest.raises(ValueError, match=r"'logits' .* has bias \(10,\) int8; should have bias"):
+        load_weights(path, MODEL, SHAPE)
+
+
+def test_a_damaged_file_is_an_error_or_harmless(path, tmp_path):
+    """No other exception than ours, and all of a truncation is seen, wherever it falls."""
+    with zipfile.ZipFile(tmp_path / "x.keras", "w") as archive:
+        archive.write(path, "model.weights.h5")
+    rng = np.random.default_rng(0)
+    for source in (path, tmp_path / "x.keras"):
+        whole, damaged = source.read_bytes(), tmp_path / f"damaged{''.join(source.suffixes)}"
+        for length in [0, 1, *rng.integers(2, len(whole), 6), len(whole) - 1]:
+            damaged.write_bytes(whole[:length])
+            with pytest.raises(ValueError, match=r"cannot be read \(.*truncated, damaged or no"):
+                load_weights(damaged, MODEL, SHAPE)
+        refused = 0
+        for position in rng.integers(0, 4000, 30):
+            flipped = bytearray(whole)
+            flipped[position] ^= 0xFF
+            damaged.write_bytes(flipped)
+            try:
+                load_weights(damaged, MODEL, SHAPE)
+            except ValueError:
+                refused += 1
+        assert refused > 2
+
+
+def test_other_files_are_told_apart(path, tmp_path):
+    for name, content in {
+        "x.weights.h5": b"no HDF5",
+        "x.keras": b"no archive",
+        "y.keras": None,
+    }.items():
+        if content is None:
+            with zipfile.ZipFile(tmp_path / name, "w") as archive:
+                archive.writestr("config.json", "{}")
+        else:
+            (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=f"{name} cannot be read"):
+            load_weights(tmp_path / name, MODEL, SHAPE)
+    with pytest.raises(ValueError, match=r"NAME.weights.h5 or NAME.keras, not in 'x.npz'"):
+        load_weights(tmp_path / "x.npz", MODEL, SHAPE)
+    with pytest.raises(FileNotFoundError, match=r"no file .*nowhere.keras"):
+        load_weights(tmp_path / "nowhere.keras", MODEL, SHAPE)
+
+
+def test_the_layout_of_keras_2_is_named(tmp_path):
+    with h5py.File(tmp_path / "old.weights.h5", "w") as file:
+        file.attrs["layer_names"] = ["conv2d"]
+    with pytest.raises(ValueError, match="has the layout of Keras 2"):
+        load_weights(tmp_path / "old.weights.h5", MODEL, SHAPE)
+
+
+@pytest.mark.parametrize("kind", ["soft", "external", "raw", "virtual"])
+def test_a_file_that_points_elsewhere_is_not_followed(kind, path, tmp_path):
+    elsewhere = write(tmp_path / "elsewhere.weights.h5")
+    (tmp_path / "raw").write_bytes(bytes(40))
+    layout = h5py.VirtualLayout(shape=(10,), dtype=np.float32)
+    layout[:] = h5py.VirtualSource(elsewhere, "layers/dense/vars/1", shape=(10,))
+    with h5py.File(path, "r+") as file:
+        del file["layers/dense/vars/1"]
+        group = file["layers/dense/vars"]
+        if kind == "soft":
+            file["secret"] = np.zeros(10, np.float32)
+            group["1"] = h5py.SoftLink("/secret")
+        elif kind == "external":
+            group["1"] = h5py.ExternalLink(elsewhere.name, "layers/dense/vars/1")
+        elif kind == "raw":
+            group.create_dataset("1", (10,), np.float32, external=str(tmp_path / "raw"))
+        else:
+            group.create_virtual_dataset("1", layout)
+    with pytest.raises(ValueError, match=r"'logits' .*: has (no bias|bias .* kept in another fil)"):
+        load_weights(path, MODEL, SHAPE)
+
+
+def test_an_archive_that_would_fill_the_memory_is_not_unpacked(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.keras", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("model.weights.h5", bytes(10**7))
+    with pytest.raises(ValueError, match="unpacks to 10,000,000 bytes"):
+        load_weights(tmp_path / "x.keras", MODEL, SHAPE)
+
+
+def test_what_exists_is_kept_unless_it_may_be_replaced(path):
+    params, before = params_of(MODEL), path.read_bytes()
+    with pytest.raises(FileExistsError, match=r"small.weights.h5 is there already"):
+        save_weights(path, params, MODEL, SHAPE)
+    assert path.read_bytes() == before
+    save_weights(path, params, MODEL, SHAPE, overwrite=True)
+    jax.tree.map(np.testing.assert_array_equal, load_weights(path, MODEL, SHAPE), params)
+
+
+class Normed(nn.Module):
+    @nn.compact
+    def __call__(self, x, *, train=False):
+        return nn.Dense(3)(nn.BatchNorm(use_running_average=not train)(x).reshape(len(x), -1))
+
+
+@pytest.mark.parametrize(
+    ("model", "change", "message"),
+    [
+        (MODEL, lambda params: params | {"conv2": {}}, r"params\['conv2'\]\['bias'\] is missing"),
+        (
+            MODEL,
+            lambda params: params | {"x": jnp.ones(3)},
+            r"\['x'\] is \(3,\) float32, but .* mi",
+        ),
+        (
+            MODEL,
+            lambda params: jax.tree.map(lambda x: x[..., :1], params),
+            r"params\['conv1'\]\['bias'\] is \(1,\) float32, but the model's is \(4,\) float32",
+        ),
+        (Normed(), lambda params: params, "'BatchNorm_0' of Normed is a BatchNorm of 4 parameters"),
+        (nn.Dense(3), lambda params: params, "'Dense' of Dense is a Dense"),
+        (
+            nn.ConvTranspose(3, (2, 2)),
+            lambda params: params,
+            "is a ConvTranspose of 15 parameters: Dense layers and Conv layers in two dimensions",
+        ),
+    ],
+)
+def test_parameters_that_have_no_place_in_the_file_are_refused(model, change, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        save_weights(tmp_path / "x.weights.h5", change(params_of(model)), model, SHAPE)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        ("x.h5", "not from 'x.h5': change the name"),
+        ("", "not from ''"),
+        ("file/x.weights.h5", "file is no folder that can be written to"),
+        ("folder.weights.h5", "is there already"),
+    ],
+)
+def test_a_path_that_cannot_be_written_is_refused_before_the_work(name, error, tmp_path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder.weights.h5").mkdir()
+    with pytest.raises((ValueError, OSError), match=error):
+        check_save(tmp_path / name if name else "", MODEL, SHAPE, overwrite=True)
+
+
+def test_a_new_folder_is_made(tmp_path):
+    path = tmp_path / "new" / "deep" / "x.weights.h5"
+    save_weights(path, params_of(MODEL), MODEL, SHAPE)
+    assert [item.name for item in path.parent.iterdir()] == ["x.weights.h5"]
