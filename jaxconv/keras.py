@@ -135,6 +135,7 @@ def save_weights(
     check_params(params, unflatten_dict(shapes, sep="/"))
     flat, buffer, h5py = flatten_dict(params, sep="/"), io.BytesIO(), _h5py()
     with h5py.File(buffer, "w") as file:
+        file.create_group("vars")  # the model's own, which early Keras 3 insists on
         for group, layer in layers.items():
             variables = file.create_group(f"layers/{group}/vars")
             variables.attrs["name"] = layer.name
@@ -222,7 +223,7 @@ def _file_layers(file: Any, path: Path) -> dict[str, _Layer]:
 
     def visit(name: str, item: Any) -> None:
         top, *inner = name.split("/")
-        if top != "layers" or "seed_generator" in inner or not isinstance(item, h5py.Dataset):
+        if top != "layers" or not isinstance(item, h5py.Dataset):
             return
         group, plain = "/".join(inner[:-2]), inner[-2:-1] == ["vars"]
         own_name = item.parent.attrs.get("name", group)
@@ -240,44 +241,35 @@ def _file_layers(file: Any, path: Path) -> dict[str, _Layer]:
 
 
 def _differences(expected: Mapping[str, _Layer], found: Mapping[str, _Layer]) -> list[str]:
-    """A line for each layer of either side that the other has not, or has otherwise."""
-    nothing, problems = _Layer("", {}), []
-    for group in [*expected, *(group for group in found if group not in expected)]:
-        ours, theirs = expected.get(group, nothing), found.get(group, nothing)
-        differ = [
-            key
-            for key in dict.fromkeys([*ours.arrays, *theirs.arrays])
-            if not _fits(ours.arrays.get(key), theirs.arrays.get(key))
-        ]
-        if differ:
+    """A line for each layer that one side lacks, or that is another there."""
+    problems = []
+    for group in dict.fromkeys([*expected, *found]):
+        ours, theirs = (layers.get(group, _Layer("", {})) for layers in (expected, found))
+        keys = dict.fromkeys([*ours.arrays, *theirs.arrays])
+        wants, has = (
+            ", ".join(_describe(key, layer.arrays) for key in keys) for layer in (ours, theirs)
+        )
+        if has != wants:
             what = f"layer {ours.name!r}" if ours.name else "no layer"
-            where = f"{group} in the file" + (f", named {theirs.name!r}" if theirs.name else "")
-            has, wants = (
-                ", ".join(_describe(key, layer.arrays) for key in differ)
-                if layer.arrays
-                else "nothing"
-                for layer in (theirs, ours)
-            )
-            problems.append(f"{what} ({where}): has {has}; should have {wants}")
+            named = f", named {theirs.name!r}" if theirs.name else ""
+            problems.append(f"{what} ({group} in the file{named}): has {has}; should have {wants}")
     return problems
 
 
-def _fits(ours: Any, theirs: Any) -> bool:
-    if ours is None or theirs is None or theirs.external or theirs.is_virtual:
-        return False
-    return ours.shape == theirs.shape and (theirs.dtype.kind == "f" or _is_bfloat16(theirs))
-
-
 def _describe(key: str, arrays: Mapping[str, Any]) -> str:
+    """Shape, and what forbids to load it: for arrays that fit, the same text on both sides."""
     if key not in arrays:
         return f"no {key}"
     array = arrays[key]
+    kind = "" if array.dtype.kind == "f" or _is_bfloat16(array) else f" of {array.dtype}"
     elsewhere = getattr(array, "external", None) or getattr(array, "is_virtual", False)
-    return f"{key} {array.shape} {array.dtype}{' kept in another file' if elsewhere else ''}"
+    return f"{key} {array.shape}{kind}{' kept in another file' if elsewhere else ''}"
 
 
-def _is_bfloat16(dataset: Any) -> bool:
-    return dataset.attrs.get("dtype") == "bfloat16" and dataset.dtype.itemsize == 2
+def _is_bfloat16(array: Any) -> bool:
+    """HDF5 has no such type: Keras writes two bytes a number, and marks them."""
+    mark = getattr(array, "attrs", {}).get("dtype") == "bfloat16" and array.dtype.itemsize == 2
+    return array.dtype == jnp.bfloat16 or mark
 
 
 def _read(dataset: Any) -> np.ndarray:

@@ -132,7 +132,7 @@ def test_weights_of_another_net_stop_the_run_before_it_begins(tmp_path):
     theirs.save(tmp_path / "dense.keras")
     lab6 = importlib.import_module("lab6")
     config = lab6.Config(init_from=str(tmp_path / "dense.keras"), output_dir=str(tmp_path / "x"))
-    with pytest.raises(ValueError, match=r"'conv1' \(conv2d in the file\): has nothing"):
+    with pytest.raises(ValueError, match=r"'conv1' \(conv2d in the file\): has no kernel"):
         lab6.main(config)
     assert not (tmp_path / "x").exists()
 
