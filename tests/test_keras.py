@@ -349,7 +349,7 @@ class Dense(nn.Module):
         (Normed(), lambda params: params, "'BatchNorm_0' of Normed is a BatchNorm of 4 parameters"),
         (nn.Dense(3), lambda params: params, "'Dense' of Dense is a Dense"),
         (
-            nn.Sequential([Dense()]),
+            nn.Sequential((Dense(),)),
             lambda params: params,
             "'layers_0' of Sequential is a Dense of 2,355 parameters",
         ),
