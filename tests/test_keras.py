@@ -139,6 +139,8 @@ def test_other_precisions_go_there_and_back_to_the_bit(dtype, tmp_path):
         back = load_weights(tmp_path / "x.weights.h5", model, SHAPE)
         jax.tree.map(np.testing.assert_array_equal, back, params)
         assert {x.dtype for x in jax.tree.leaves(back)} == {jnp.dtype(dtype)}
+        single = load_weights(tmp_path / "x.weights.h5", model.clone(param_dtype="float32"), SHAPE)
+        assert {x.dtype for x in jax.tree.leaves(single)} == {jnp.dtype("float32")}
 
         layers = [keras.layers.Flatten(), *(keras.layers.Dense(n, dtype=dtype) for n in (3, 10))]
         theirs = keras.Sequential([keras.Input(SHAPE), *layers])
