@@ -94,6 +94,9 @@ def run(
       ValueError: for a setting or data set that makes no sense. Nothing is written then.
       FileExistsError: if the named folder holds a run, or the file to export to is there, and
         `overwrite` is False.
+      FileNotFoundError: if there is no file `init_from`.
+      OSError: if `export_keras` cannot be written. Found at the end, the weights are kept in the
+        run's folder.
     """
     began = time.perf_counter()
     _check(config)
@@ -108,8 +111,9 @@ def run(
     if config.export_keras is not None:
         keras.check_save(config.export_keras, net, shape, overwrite=config.overwrite)
     with Stopwatch() as init_watch:
-        weights = config.init_from
-        params = None if weights is None else keras.load_weights(weights, net, shape)
+        params = None
+        if config.init_from is not None:
+            params = keras.load_weights(config.init_from, net, shape)
         rng = jax.random.key(config.seed)
         state = create_train_state(net, optimizer, rng, shape, params=params)
 
@@ -176,11 +180,16 @@ def run(
         plot_history(history, test, folder / run_folder.CURVES, title=title)
     else:
         print(f"matplotlib is missing: {run_folder.CURVES} is left out (pip install matplotlib).")
+    print(f"Test loss: {test['loss']:.4f}\nTest accuracy: {test['accuracy']:.4f}\nRun: {folder}")
     if config.export_keras is not None:
         overwrite = config.overwrite
-        keras.save_weights(config.export_keras, state.params, net, shape, overwrite=overwrite)
+        try:
+            keras.save_weights(config.export_keras, state.params, net, shape, overwrite=overwrite)
+        except OSError as error:
+            kept = folder / "trained.weights.h5"
+            keras.save_weights(kept, state.params, net, shape, overwrite=True)
+            raise OSError(f"{error} The trained weights are in {kept} instead.") from error
         print(f"Keras weights: {config.export_keras}")
-    print(f"Test loss: {test['loss']:.4f}\nTest accuracy: {test['accuracy']:.4f}\nRun: {folder}")
     return result
 
 

@@ -1,31 +1,33 @@
 """Weights from and to Keras 3, by h5py alone: `.weights.h5` and `.keras` files.
 
 Keras calls a layer's group in such a file by its class and its place among the layers of that
-class, in the order in which they run: `layers/conv2d`, `layers/conv2d_1`, `layers/dense`. The
-layer's own name is a mere attribute. So the nth `Conv` of a Linen model is the nth `Conv2D` of the
-Keras model, and the nth `Dense` its nth `Dense`, whatever either side calls them. Kernels are HWIO,
-and flattened features in the same order, on both sides: nothing is transposed.
+class: `layers/conv2d`, `layers/conv2d_1`, `layers/dense`. The layer's own name is a mere attribute.
+So in a net that is a chain the nth `Conv` of a Linen model is the nth `Conv2D` of the Keras model,
+and the nth `Dense` its nth `Dense`, whatever either side calls them. (Where layers branch, Keras
+counts by depth instead, and layers of equal shape would be exchanged.) Kernels are HWIO, and
+flattened features in the same order, on both sides: nothing is transposed.
 
-A file of weights says nothing of strides, padding and activations: those are the model's.
+A file of weights says nothing of strides, padding, activations and `data_format`: those are the
+model's. A `.keras` file does say when its net branches or has channels first, and is refused then.
 """
 
 import contextlib
 import io
+import json
 import os
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, PyTree, Shaped
 
-from jaxconv.tabulate import layer_rows
-from jaxconv.train import check_params, model_dtype, train_argument
+from jaxconv.tabulate import trace_layers
+from jaxconv.train import check_params
 
 _WEIGHTS = "model.weights.h5"  # in a `.keras` file, which is a zip archive
 
@@ -33,9 +35,13 @@ _WEIGHTS = "model.weights.h5"  # in a `.keras` file, which is a zip archive
 class _Layer(NamedTuple):
     """A layer with weights: of a model, or of a file."""
 
-    name: str
+    path: tuple[str, ...]
     arrays: Mapping[str, Any]
     """`kernel` and, where there is one, `bias`: whatever has a shape and a dtype."""
+
+    @property
+    def name(self) -> str:
+        return "/".join(self.path)
 
 
 def load_weights(
@@ -43,13 +49,13 @@ def load_weights(
 ) -> PyTree[Array]:
     """Reads the weights of a Keras 3 model, functional or sequential, as parameters of a model.
 
-    Nothing in the file is executed, and no more is read than the parameters need. Keras itself is
-    not needed.
+    Nothing in the file is executed. Keras itself is not needed.
 
     Args:
       path: a `.weights.h5` file, as `keras.Model.save_weights` writes it, or a `.keras` file, as
         `keras.Model.save` does. An optimizer's state in it is left alone.
-      model: a Linen model whose layers with parameters are `Conv` and `Dense`, jaxconv's or Flax'.
+      model: a Linen model, a chain whose layers with parameters are `Conv` and `Dense`, jaxconv's
+        or Flax'.
       input_shape: the shape of one image, `(height, width, channels)`.
 
     Returns:
@@ -63,6 +69,7 @@ def load_weights(
 
     Example:
       >>> import tempfile
+      >>> import jax
       >>> import jaxconv
       >>> model, shape = jaxconv.create_model("strided"), (28, 28, 1)
       >>> state = jaxconv.create_train_state(model, jaxconv.adam(), jax.random.key(0), shape)
@@ -86,11 +93,11 @@ def load_weights(
                 f"nothing was loaded:{listed}"
             )
         params = {
-            f"{layer.name}/{key}": jnp.asarray(_read(found[group].arrays[key]), array.dtype)
+            (*layer.path, key): jnp.asarray(_read(found[group].arrays[key]), array.dtype)
             for group, layer in expected.items()
             for key, array in layer.arrays.items()
         }
-    return unflatten_dict(params, sep="/")
+    return unflatten_dict(params)
 
 
 def save_weights(
@@ -129,23 +136,23 @@ def save_weights(
     Source: https://keras.io/api/models/model_saving_apis/weights_saving_and_loading/
     """
     path = Path(path)
-    check_save(path, model, input_shape, overwrite=overwrite)
-    layers = _model_layers(model, input_shape)
-    shapes = {f"{x.name}/{key}": array for x in layers.values() for key, array in x.arrays.items()}
-    check_params(params, unflatten_dict(shapes, sep="/"))
-    flat, buffer, h5py = flatten_dict(params, sep="/"), io.BytesIO(), _h5py()
+    layers = check_save(path, model, input_shape, overwrite=overwrite)
+    shapes = {(*x.path, key): array for x in layers.values() for key, array in x.arrays.items()}
+    check_params(params, unflatten_dict(shapes))
+    flat, buffer, h5py = flatten_dict(params), io.BytesIO(), _h5py()
     with h5py.File(buffer, "w") as file:
         file.create_group("vars")  # the model's own, which early Keras 3 insists on
         for group, layer in layers.items():
             variables = file.create_group(f"layers/{group}/vars")
             variables.attrs["name"] = layer.name
             for index, key in enumerate(layer.arrays):
-                array = np.asarray(flat[f"{layer.name}/{key}"])
+                array = np.asarray(flat[*layer.path, key])
                 dataset = variables.create_dataset(str(index), data=array)
                 if array.dtype == jnp.bfloat16:  # HDF5 has no such type: Keras' own mark
                     dataset.attrs["dtype"] = "bfloat16"
+    path = path.resolve()  # what a link points to, not the link
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    draft = path.with_name(f".{os.getpid()}.tmp")
     try:
         draft.write_bytes(buffer.getvalue())
         os.replace(draft, path)
@@ -159,10 +166,13 @@ def check_save(
     input_shape: Sequence[int],
     *,
     overwrite: bool = False,
-) -> None:
+) -> dict[str, _Layer]:
     """Refuses at the start of a long run what `save_weights` would refuse at its end.
 
     Arguments and errors as in `save_weights`.
+
+    Returns:
+      The layers that it would write, by their group in the file.
 
     Example:
       >>> import jaxconv
@@ -175,38 +185,44 @@ def check_save(
         raise ValueError(
             f"Keras reads weights from NAME.weights.h5, not from {path.name!r}: change the name."
         )
-    if path.is_dir() or (path.exists() and not overwrite):
-        raise FileExistsError(f"{path} is there already: name another file, or overwrite it.")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: name a file in it.")
+    if path.exists() and not overwrite:
+        raise FileExistsError(
+            f"{path} is there already: name another file, or replace it with overwrite."
+        )
     nearest = next(parent for parent in path.absolute().parents if parent.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-        raise OSError(f"{path} cannot be written: {nearest} is no folder that can be written to.")
+        raise OSError(
+            f"{path} cannot be written: {nearest} is not a folder that can be written to."
+        )
     _h5py()
-    _model_layers(model, input_shape)
+    return _model_layers(model, input_shape)
 
 
 def _model_layers(model: nn.Module, input_shape: Sequence[int]) -> dict[str, _Layer]:
     """The model's layers with parameters, by the group that Keras gives them."""
-    image = jnp.zeros((1, *input_shape), model_dtype(model))
-    variables = jax.eval_shape(
-        lambda: model.init(jax.random.key(0), image, **train_argument(model, train=False))
-    )
-    flat: dict[str, Any] = flatten_dict(variables.get("params", {}), sep="/")
+    rows, variables = trace_layers(model, input_shape)
+    left: dict[tuple[str, ...], Any] = flatten_dict(variables.get("params", {}))
     layers: dict[str, _Layer] = {}
-    for row in layer_rows(model, input_shape):
+    for row in rows:
         if row.params == 0:
             continue
-        prefix = "/".join((*row.path, ""))
-        own = {key: flat[prefix + key] for key in ("kernel", "bias") if prefix + key in flat}
+        keys = [key for key in ("kernel", "bias") if (*row.path, key) in left]
+        own = {key: left.pop((*row.path, key)) for key in keys}
         stem = {("Conv", 4): "conv2d", ("Dense", 2): "dense"}.get(
             (row.kind, own["kernel"].ndim if "kernel" in own else 0)
         )
-        if stem is None or not row.path or row.params != sum(x.size for x in own.values()):
+        if stem is None or row.params != sum(x.size for x in own.values()):
             raise ValueError(
                 f"Layer {row.name!r} of {type(model).__name__} is a {row.kind} of {row.params:,} "
                 "parameters: Dense layers and Conv layers in two dimensions alone are carried over."
             )
         same = sum(group.startswith(stem) for group in layers)
-        layers[f"{stem}_{same}" if same else stem] = _Layer(row.name, own)
+        layers[f"{stem}_{same}" if same else stem] = _Layer(row.path, own)
+    if left:
+        names = ", ".join("/".join(path) for path in left)
+        raise ValueError(f"{type(model).__name__} has parameters outside of its layers: {names}.")
     return layers
 
 
@@ -222,13 +238,12 @@ def _file_layers(file: Any, path: Path) -> dict[str, _Layer]:
     layers: dict[str, _Layer] = {}
 
     def visit(name: str, item: Any) -> None:
-        top, *inner = name.split("/")
-        if top != "layers" or not isinstance(item, h5py.Dataset):
+        if name.startswith("optimizer/") or not isinstance(item, h5py.Dataset):
             return
-        group, plain = "/".join(inner[:-2]), inner[-2:-1] == ["vars"]
-        own_name = item.parent.attrs.get("name", group)
-        key = {"0": "kernel", "1": "bias"}.get(inner[-1], name) if plain else name
-        layer = layers.setdefault(group, _Layer(str(own_name), {}))
+        holder, _, index = name.rpartition("/")
+        group = holder.removeprefix("layers/").removesuffix("/vars")
+        key = {"0": "kernel", "1": "bias"}.get(index, index)
+        layer = layers.get(group, _Layer((str(item.parent.attrs.get("name", group)),), {}))
         layers[group] = layer._replace(arrays={**layer.arrays, key: item})
 
     file.visititems(visit)
@@ -241,10 +256,10 @@ def _file_layers(file: Any, path: Path) -> dict[str, _Layer]:
 
 
 def _differences(expected: Mapping[str, _Layer], found: Mapping[str, _Layer]) -> list[str]:
-    """A line for each layer that one side lacks, or that is another there."""
+    """A line for each layer that one side lacks, or that differs."""
     problems = []
     for group in dict.fromkeys([*expected, *found]):
-        ours, theirs = (layers.get(group, _Layer("", {})) for layers in (expected, found))
+        ours, theirs = (layers.get(group, _Layer((), {})) for layers in (expected, found))
         keys = dict.fromkeys([*ours.arrays, *theirs.arrays])
         wants, has = (
             ", ".join(_describe(key, layer.arrays) for key in keys) for layer in (ours, theirs)
@@ -291,20 +306,33 @@ def _open(path: Path) -> Iterator[Any]:
     try:
         with h5py.File(_unzipped(path) if path.suffix == ".keras" else path, "r") as file:
             yield file
-    except ValueError:
-        raise
-    except Exception as error:  # from a damaged file h5py and zipfile raise nearly anything
+    except Exception as error:  # from a damaged file h5py, zipfile and json raise nearly anything
+        if type(error) in (ValueError, PermissionError, BlockingIOError, MemoryError):
+            raise  # ours, or no fault of the file
         raise ValueError(
-            f"{path} cannot be read ({error}): it is truncated, damaged or no such file. Write it "
-            "anew with Keras 3."
+            f"{path} cannot be read ({error}): it is truncated, damaged or not such a file. Write "
+            "it anew with Keras 3."
         ) from error
 
 
 def _unzipped(path: Path) -> io.BytesIO:
+    """The weights in a `.keras` file, once its net is known to be a chain with channels last."""
     with zipfile.ZipFile(path) as archive:
-        size, most = archive.getinfo(_WEIGHTS).file_size, 100 * path.stat().st_size
+        size, most = sum(x.file_size for x in archive.infolist()), 100 * path.stat().st_size
         if size > most:  # real weights hardly shrink: this file is made to fill the memory
             raise ValueError(f"{path} unpacks to {size:,} bytes, over {most:,}: it is not read.")
+        layers = json.loads(archive.read("config.json")).get("config", {}).get("layers", [])
+        for layer in layers:
+            if layer["config"].get("data_format") == "channels_first":
+                raise ValueError(
+                    f"{path}: layer {layer['config']['name']!r} has its channels first, but images "
+                    "are [batch, height, width, channels] here: build the net with channels last."
+                )
+        inputs = json.dumps([layer.get("inbound_nodes") for layer in layers])
+        if inputs.count('"__keras_tensor__"') >= max(len(layers), 1):
+            raise ValueError(
+                f"{path} holds a net that branches or uses a layer twice: only chains are read."
+            )
         return io.BytesIO(archive.read(_WEIGHTS))  # checks the sum of the member
 
 

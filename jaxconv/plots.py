@@ -1,5 +1,6 @@
 """Pictures from arrays, by matplotlib (its object interface: no global state, no display)."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -77,7 +78,7 @@ def plot_parity(
             axes.spines[["top", "right"]].set_visible(False)
             axes.grid(alpha=0.25)
     columns[0][0].set_ylabel("loss")
-    columns[0][1].set_ylabel("|Keras − jaxconv|")
+    columns[0][1].set_ylabel("|Keras − jaxconv|\n(equal: on the axis)")
     columns[-1][0].legend(frameon=False)
-    figure.suptitle(title)
+    figure.suptitle(textwrap.fill(title, 40 * len(results)))
     figure.savefig(path, dpi=120)

@@ -70,11 +70,15 @@ def append_row(path: Path, row: Mapping[str, Any]) -> None:
 
 def _json(content: Mapping[str, Any], indent: int | None = None) -> str:
     """Strict JSON: NaN and infinity, which it does not have, become null."""
-    finite = {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value
-        for key, value in content.items()
-    }
-    return json.dumps(finite, indent=indent, allow_nan=False)
+    return json.dumps(_finite(content), indent=indent, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _next_free(parent: Path, name: str) -> Path:

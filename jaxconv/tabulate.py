@@ -48,7 +48,7 @@ def layer_rows(model: nn.Module, input_shape: Sequence[int]) -> list[LayerRow]:
       >>> layer_rows(jaxconv.create_model("strided"), (28, 28, 1))[1]
       LayerRow(path=('conv2',), kind='Conv', output_shape=(6, 6, 32), params=4640, ...)
     """
-    return _trace(model, input_shape)[0]
+    return trace_layers(model, input_shape)[0]
 
 
 def summary(model: nn.Module, input_shape: Sequence[int]) -> None:
@@ -77,7 +77,7 @@ def summary(model: nn.Module, input_shape: Sequence[int]) -> None:
 
     Source: https://keras.io/api/models/model/ (summary)
     """
-    layers, variables = _trace(model, input_shape)
+    layers, variables = trace_layers(model, input_shape)
     header = ("Layer", "Output shape", "Params", "Multiply-adds")
     cells = [
         (
@@ -110,10 +110,19 @@ def summary(model: nn.Module, input_shape: Sequence[int]) -> None:
     print(f"Multiply-adds a sample: {sum(row.multiply_adds for row in layers):,}")
 
 
-def _trace(
+def trace_layers(
     model: nn.Module, input_shape: Sequence[int]
 ) -> tuple[list[LayerRow], Mapping[str, Any]]:
-    """The rows, and the shapes of all variables."""
+    """The rows of `layer_rows`, and the shapes of all variables by collection.
+
+    Args and errors as in `layer_rows`.
+
+    Example:
+      >>> import jaxconv
+      >>> rows, variables = trace_layers(jaxconv.create_model("dense"), (28, 28, 1))
+      >>> variables["params"][rows[1].name]["kernel"].shape
+      (784, 512)
+    """
     calls: list[tuple[tuple[str, ...], str, tuple[int, ...]]] = []
     callers: set[tuple[str, ...]] = set()
 
@@ -129,8 +138,11 @@ def _trace(
 
     image = jax.ShapeDtypeStruct((1, *input_shape), model_dtype(model))
     with nn.intercept_methods(record):
-        variables = jax.eval_shape(
-            lambda x: model.init(jax.random.key(0), x, **train_argument(model, train=False)), image
+        variables = nn.unbox(
+            jax.eval_shape(
+                lambda x: model.init(jax.random.key(0), x, **train_argument(model, train=False)),
+                image,
+            )
         )
     rows, seen = [], set()
     for path, kind, shape in calls:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from keras_parity import keras_batch, keras_model
+from keras_nets import keras_batch, keras_model
 
 import jaxconv
 from jaxconv import experiment
@@ -124,6 +124,19 @@ def test_weights_go_out_to_keras_and_come_back(tmp_path, digits, capsys):
     assert (tmp_path / "new" / "dense.weights.h5").read_bytes() == before
     run("c", export_keras=weights, overwrite=True)
     assert (tmp_path / "new" / "dense.weights.h5").read_bytes() != before
+
+
+@pytest.mark.usefixtures("few_digits")
+def test_trained_weights_are_kept_where_they_cannot_go_out(tmp_path, monkeypatch, capsys):
+    dense, taken = importlib.import_module("dense"), tmp_path / "w.weights.h5"
+    monkeypatch.setattr(experiment, "plot_history", lambda *_, **__: taken.write_text("mine"))
+    config = dense.Config(epochs=1, output_dir=str(tmp_path / "x"), export_keras=str(taken))
+    with pytest.raises(OSError, match=r"is there already.*The trained weights are in .*/x/trained"):
+        dense.main(config)
+    assert taken.read_text() == "mine"
+    assert "Test accuracy: " in capsys.readouterr().out
+    model, shape = jaxconv.create_model("dense"), (28, 28, 1)
+    jaxconv.keras.load_weights(tmp_path / "x" / "trained.weights.h5", model, shape)
 
 
 @pytest.mark.usefixtures("few_digits")

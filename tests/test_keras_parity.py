@@ -14,7 +14,8 @@ import optax
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from keras_parity import NOTEBOOKS, SHAPE, compare, keras_batch, keras_model, our_parts, precision
+from keras_nets import NOTEBOOKS, SHAPE, keras_batch, keras_model, our_parts, precision
+from keras_parity import compare
 from scipy import stats
 
 import jaxconv
@@ -46,7 +47,9 @@ def moments_from(optimizer, model) -> dict:
 
 
 def largest_difference(a, b) -> float:
-    return max(jax.tree.leaves(jax.tree.map(lambda x, y: float(abs(x - y).max()), a, b)))
+    """NaN where there is one, which `max` would lose."""
+    leaves = jax.tree.leaves(jax.tree.map(lambda x, y: float(abs(x - y).max()), a, b))
+    return float(np.max(leaves))
 
 
 def steps_beside_keras(net, mnist, dtype, *, reset: bool) -> list[float]:
@@ -82,21 +85,21 @@ def steps_beside_keras(net, mnist, dtype, *, reset: bool) -> list[float]:
                 abs(float(sums["loss"]) / 32 - float(told["loss"])),
                 abs(float(sums["accuracy"]) / 32 - float(told["accuracy"])),
             )
-            apart.append(max(differences))
+            apart.append(float(np.max(differences)))
         return apart
 
 
 @pytest.mark.parametrize("net", NETS)
 def test_a_float32_step_from_equal_states_is_keras_step(net, mnist):
-    """But where two cells of a pooling window are equal up to rounding: there the gradient jumps.
+    """Except where two cells of a pooling window are nearly equal: there the gradient jumps.
 
-    That befalls about one step of 50 and moves parameters by up to 1e-4, on Keras' side as often
-    as on ours; in float64, below, it does not happen.
+    That happens in few steps, on Keras' side as well as on ours, and moves parameters by some 1e-5;
+    in float64, below, it does not happen.
     """
     apart = steps_beside_keras(net, mnist, "float32", reset=True)
     pooled = our_parts(net, "float32")[0].num_pools > 0
-    assert sum(difference > 1e-6 for difference in apart) <= 2 * pooled
-    assert max(apart) < 1e-3
+    assert sum(difference <= 1e-6 for difference in apart) >= (18 if pooled else 20)
+    assert max(apart) < 2e-4
     assert 0 < np.median(apart) < 3e-7
 
 
@@ -108,17 +111,17 @@ def skip_if_keras_rounds(net):
 @pytest.mark.parametrize("net", NETS)
 def test_twenty_free_steps_in_float64_are_keras_steps(net, mnist):
     skip_if_keras_rounds(net)
-    assert 0 < max(steps_beside_keras(net, mnist, "float64", reset=False)) < 1e-9
+    assert 0 < np.max(steps_beside_keras(net, mnist, "float64", reset=False)) < 1e-9
 
 
 @pytest.mark.parametrize("net", NETS)
-def test_fit_tells_keras_history(net, digits):
+def test_fit_reports_keras_history(net, digits):
     """270 samples, so that every notebook's batch size leaves a partial last batch; 30 held out."""
     skip_if_keras_rounds(net)
     result = compare(net, digits, epochs=2, dtype="float64")
     assert len(result["keras"]["val_loss"]) == len(result["jaxconv"]["val_accuracy"]) == 2
     assert result["jaxconv"]["loss"][1] < result["jaxconv"]["loss"][0]
-    assert max(result["differences"].values()) < 1e-9
+    assert np.max(list(result["differences"].values())) < 1e-9
 
 
 def keras_vjp(layer, image, cotangent):
@@ -239,35 +242,40 @@ def test_dropout_has_keras_rate_and_scale(rate):
 
 @pytest.mark.parametrize("one_hot", [False, True])
 def test_crossentropy_is_keras_away_from_the_clip_and_goes_on_where_keras_on_jax_clips(one_hot):
-    """The one difference that is meant: `losses` says why."""
-    logits = np.array([[1.0, -2.0, 0.5], [0.0, 3.0, -1.0], [40.0, 0.0, 0.0]], np.float32)
-    label = np.array([0, 0, 1])
+    """The one intended difference: `losses` says why."""
+    logits = np.array(
+        [[1.0, -2.0, 0.5], [0.0, 3.0, -1.0], [40.0, 0.0, 0.0], [30.0, 0.0, 0.0]], np.float32
+    )
+    label = np.array([0, 0, 1, 0])
     name = "categorical_crossentropy"
     ours = getattr(jaxconv, name if one_hot else f"sparse_{name}")
     theirs = getattr(keras.losses, name if one_hot else f"sparse_{name}")
     target = np.eye(3, dtype=np.float32)[label] if one_hot else label
-    exact = np.log(np.exp(logits.astype(np.float64)).sum(axis=1)) - logits[range(3), label]
+    exact = np.log(np.exp(logits.astype(np.float64)).sum(axis=1)) - logits[range(4), label]
     found = np.asarray(theirs(target, keras.ops.softmax(logits)))
-    np.testing.assert_allclose(ours(jnp.asarray(logits), jnp.asarray(target)), exact, rtol=1e-6)
+    np.testing.assert_allclose(
+        ours(jnp.asarray(logits), jnp.asarray(target)), exact, rtol=1e-6, atol=1e-9
+    )
     np.testing.assert_allclose(found[:2], exact[:2], rtol=1e-6)
     if keras.backend.backend() != "jax":
         return
     assert exact[2] == 40
     assert found[2] == pytest.approx(-np.log(1e-7), rel=1e-6)  # 16.1: the clip
+    assert found[3] == pytest.approx(1e-7, rel=0.2)  # its other end, in float32
 
     def gradient(loss):
         return np.asarray(jax.grad(lambda x: loss(x).sum())(jnp.asarray(logits[2:])))
 
     clipped = gradient(lambda x: theirs(target[2:], keras.ops.softmax(x)))
     np.testing.assert_array_equal(clipped, 0)
-    np.testing.assert_allclose(
-        gradient(lambda x: ours(x, jnp.asarray(target[2:]))), [[1, -1, 0]], atol=1e-6
-    )
+    exact = gradient(lambda x: ours(x, jnp.asarray(target[2:])))
+    np.testing.assert_allclose(exact[0], [1, -1, 0], atol=1e-6)
+    assert (exact[1, 1:] > 0).all()
 
 
 def test_the_script_prints_writes_and_draws_both_histories(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    folder = keras_parity.main(["dense"], "float32", 40, 2, 0)
+    folder = keras_parity.main(["dense"], "float32", 40, 2)
     out = capsys.readouterr().out
     assert len([line for line in out.splitlines() if line[6:11] == "keras"]) == 2
     assert "| `dense` | 2 | " in out
@@ -275,7 +283,28 @@ def test_the_script_prints_writes_and_draws_both_histories(tmp_path, monkeypatch
     assert {path.name for path in folder.iterdir()} == {"parity.json", "parity.png"}
     result = json.loads((folder / "parity.json").read_text())["nets"]["dense"]
     assert result["differences"]["loss"] < 1e-5
-    for samples, epochs, message in ((5, 1, "samples must be 20 to"), (40, 0, "epochs must be")):
+    for bad, message in (
+        ({"samples": 5}, "samples must be 20 to 60000, not 5"),
+        ({"epochs": 0}, "epochs must be a positive integer, not 0"),
+        ({"seed": -1}, r"seed must be in \[0, 2\*\*32\), not -1"),
+    ):
         with pytest.raises(ValueError, match=message):
-            keras_parity.main(["dense"], "float32", samples, epochs, 0)
+            keras_parity.main(["dense"], **bad)
+    monkeypatch.setattr(keras.backend, "backend", lambda: "numpy")
+    with pytest.raises(ValueError, match="Keras on numpy does not train: set KERAS_BACKEND=jax"):
+        keras_parity.main(["dense"])
     assert [path.name for path in (tmp_path / "runs").iterdir()] == [folder.name]
+
+
+def test_a_difference_that_is_no_number_is_not_lost(digits, monkeypatch):
+    fit = jaxconv.fit
+
+    def broken(*args, **options):
+        state, rows = fit(*args, **options)
+        logits = jax.tree.map(lambda x: x * np.nan, state.params["logits"])
+        rows[-1]["loss"] = np.nan
+        return state._replace(params=state.params | {"logits": logits}), rows
+
+    monkeypatch.setattr(jaxconv, "fit", broken)
+    differences = compare("dense", digits, epochs=2, dtype="float32")["differences"]
+    assert np.isnan([differences["loss"], differences["weights"]]).all()

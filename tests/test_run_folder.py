@@ -42,6 +42,8 @@ def test_json_is_written_whole_and_rows_one_by_one(tmp_path):
     assert json.loads((tmp_path / "a.json").read_text()) == {"x": None, "y": 1.5}
     write_json(tmp_path / "a.json", {"x": float("nan"), "y": float("inf")})
     assert json.loads((tmp_path / "a.json").read_text()) == {"x": None, "y": None}
+    write_json(tmp_path / "a.json", {"x": [{"y": float("nan")}, 1]})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"x": [{"y": None}, 1]}
     for n in range(3):
         append_row(tmp_path / "rows.jsonl", {"n": n})
     lines = (tmp_path / "rows.jsonl").read_text().splitlines()
