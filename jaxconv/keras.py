@@ -11,14 +11,11 @@ A file of weights says nothing of strides, padding, activations and `data_format
 model's. A `.keras` file does say when its net branches or has channels first, and is refused then.
 """
 
-import contextlib
 import io
-import json
 import os
-import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -26,22 +23,9 @@ from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, PyTree, Shaped
 
+from jaxconv.keras_files import Layer, import_h5py, is_bfloat16, open_weights, read, stored_layers
 from jaxconv.tabulate import trace_layers
 from jaxconv.train import check_params
-
-_WEIGHTS = "model.weights.h5"  # in a `.keras` file, which is a zip archive
-
-
-class _Layer(NamedTuple):
-    """A layer with weights: of a model, or of a file."""
-
-    path: tuple[str, ...]
-    arrays: Mapping[str, Any]
-    """`kernel` and, where there is one, `bias`: whatever has a shape and a dtype."""
-
-    @property
-    def name(self) -> str:
-        return "/".join(self.path)
 
 
 def load_weights(
@@ -83,8 +67,8 @@ def load_weights(
     """
     path = Path(path)
     expected = _model_layers(model, input_shape)
-    with _open(path) as file:
-        found = _file_layers(file, path)
+    with open_weights(path) as file:
+        found = stored_layers(file, path)
         problems = _differences(expected, found)
         if problems:
             listed = "".join(f"\n  {problem}" for problem in problems)
@@ -93,7 +77,7 @@ def load_weights(
                 f"nothing was loaded:{listed}"
             )
         params = {
-            (*layer.path, key): jnp.asarray(_read(found[group].arrays[key]), array.dtype)
+            (*layer.path, key): jnp.asarray(read(found[group].arrays[key]), array.dtype)
             for group, layer in expected.items()
             for key, array in layer.arrays.items()
         }
@@ -139,7 +123,7 @@ def save_weights(
     layers = check_save(path, model, input_shape, overwrite=overwrite)
     shapes = {(*x.path, key): array for x in layers.values() for key, array in x.arrays.items()}
     check_params(params, unflatten_dict(shapes))
-    flat, buffer, h5py = flatten_dict(params), io.BytesIO(), _h5py()
+    flat, buffer, h5py = flatten_dict(params), io.BytesIO(), import_h5py()
     with h5py.File(buffer, "w") as file:
         file.create_group("vars")  # the model's own, which early Keras 3 insists on
         for group, layer in layers.items():
@@ -166,7 +150,7 @@ def check_save(
     input_shape: Sequence[int],
     *,
     overwrite: bool = False,
-) -> dict[str, _Layer]:
+) -> dict[str, Layer]:
     """Refuses at the start of a long run what `save_weights` would refuse at its end.
 
     Arguments and errors as in `save_weights`.
@@ -196,15 +180,15 @@ def check_save(
         raise OSError(
             f"{path} cannot be written: {nearest} is not a folder that can be written to."
         )
-    _h5py()
+    import_h5py()
     return _model_layers(model, input_shape)
 
 
-def _model_layers(model: nn.Module, input_shape: Sequence[int]) -> dict[str, _Layer]:
+def _model_layers(model: nn.Module, input_shape: Sequence[int]) -> dict[str, Layer]:
     """The model's layers with parameters, by the group that Keras gives them."""
     rows, variables = trace_layers(model, input_shape)
     left: dict[tuple[str, ...], Any] = flatten_dict(variables.get("params", {}))
-    layers: dict[str, _Layer] = {}
+    layers: dict[str, Layer] = {}
     for row in rows:
         if row.params == 0:
             continue
@@ -219,47 +203,18 @@ def _model_layers(model: nn.Module, input_shape: Sequence[int]) -> dict[str, _La
                 "parameters: Dense layers and Conv layers in two dimensions alone are carried over."
             )
         same = sum(group.startswith(stem) for group in layers)
-        layers[f"{stem}_{same}" if same else stem] = _Layer(row.path, own)
+        layers[f"{stem}_{same}" if same else stem] = Layer(row.path, own)
     if left:
         names = ", ".join("/".join(path) for path in left)
         raise ValueError(f"{type(model).__name__} has parameters outside of its layers: {names}.")
     return layers
 
 
-def _file_layers(file: Any, path: Path) -> dict[str, _Layer]:
-    """The layers with weights in a file, by group. Links in it are not followed."""
-    import h5py
-
-    if "layer_names" in file.attrs or "model_weights" in file:
-        raise ValueError(
-            f"{path} has the layout of Keras 2: load it in Keras and write it anew with "
-            "model.save_weights('NAME.weights.h5')."
-        )
-    layers: dict[str, _Layer] = {}
-
-    def visit(name: str, item: Any) -> None:
-        if name.startswith("optimizer/") or not isinstance(item, h5py.Dataset):
-            return
-        holder, _, index = name.rpartition("/")
-        group = holder.removeprefix("layers/").removesuffix("/vars")
-        key = {"0": "kernel", "1": "bias"}.get(index, index)
-        layer = layers.get(group, _Layer((str(item.parent.attrs.get("name", group)),), {}))
-        layers[group] = layer._replace(arrays={**layer.arrays, key: item})
-
-    file.visititems(visit)
-    if not layers:
-        raise ValueError(
-            f"{path} holds no layer with weights where functional and sequential models of Keras 3 "
-            "keep them: write it with model.save_weights('NAME.weights.h5')."
-        )
-    return layers
-
-
-def _differences(expected: Mapping[str, _Layer], found: Mapping[str, _Layer]) -> list[str]:
+def _differences(expected: Mapping[str, Layer], found: Mapping[str, Layer]) -> list[str]:
     """A line for each layer that one side lacks, or that differs."""
     problems = []
     for group in dict.fromkeys([*expected, *found]):
-        ours, theirs = (layers.get(group, _Layer((), {})) for layers in (expected, found))
+        ours, theirs = (layers.get(group, Layer((), {})) for layers in (expected, found))
         keys = dict.fromkeys([*ours.arrays, *theirs.arrays])
         wants, has = (
             ", ".join(_describe(key, layer.arrays) for key in keys) for layer in (ours, theirs)
@@ -276,69 +231,6 @@ def _describe(key: str, arrays: Mapping[str, Any]) -> str:
     if key not in arrays:
         return f"no {key}"
     array = arrays[key]
-    kind = "" if array.dtype.kind == "f" or _is_bfloat16(array) else f" of {array.dtype}"
+    kind = "" if array.dtype.kind == "f" or is_bfloat16(array) else f" of {array.dtype}"
     elsewhere = getattr(array, "external", None) or getattr(array, "is_virtual", False)
     return f"{key} {array.shape}{kind}{' kept in another file' if elsewhere else ''}"
-
-
-def _is_bfloat16(array: Any) -> bool:
-    """HDF5 has no such type: Keras writes two bytes a number, and marks them."""
-    mark = getattr(array, "attrs", {}).get("dtype") == "bfloat16" and array.dtype.itemsize == 2
-    return array.dtype == jnp.bfloat16 or mark
-
-
-def _read(dataset: Any) -> np.ndarray:
-    array = np.asarray(dataset[()])
-    return array.view(jnp.bfloat16) if _is_bfloat16(dataset) else array
-
-
-@contextlib.contextmanager
-def _open(path: Path) -> Iterator[Any]:
-    """The HDF5 file at this path, or inside of it; what breaks while it is read is explained."""
-    h5py = _h5py()
-    if not path.name.endswith((".weights.h5", ".keras")):
-        raise ValueError(
-            f"Weights of Keras 3 are in NAME.weights.h5 or NAME.keras, not in {path.name!r}: write "
-            "them with model.save_weights('NAME.weights.h5')."
-        )
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path}.")
-    try:
-        with h5py.File(_unzipped(path) if path.suffix == ".keras" else path, "r") as file:
-            yield file
-    except Exception as error:  # from a damaged file h5py, zipfile and json raise nearly anything
-        if type(error) in (ValueError, PermissionError, BlockingIOError, MemoryError):
-            raise  # ours, or no fault of the file
-        raise ValueError(
-            f"{path} cannot be read ({error}): it is truncated, damaged or not such a file. Write "
-            "it anew with Keras 3."
-        ) from error
-
-
-def _unzipped(path: Path) -> io.BytesIO:
-    """The weights in a `.keras` file, once its net is known to be a chain with channels last."""
-    with zipfile.ZipFile(path) as archive:
-        size, most = sum(x.file_size for x in archive.infolist()), 100 * path.stat().st_size
-        if size > most:  # real weights hardly shrink: this file is made to fill the memory
-            raise ValueError(f"{path} unpacks to {size:,} bytes, over {most:,}: it is not read.")
-        layers = json.loads(archive.read("config.json")).get("config", {}).get("layers", [])
-        for layer in layers:
-            if layer["config"].get("data_format") == "channels_first":
-                raise ValueError(
-                    f"{path}: layer {layer['config']['name']!r} has its channels first, but images "
-                    "are [batch, height, width, channels] here: build the net with channels last."
-                )
-        inputs = json.dumps([layer.get("inbound_nodes") for layer in layers])
-        if inputs.count('"__keras_tensor__"') >= max(len(layers), 1):
-            raise ValueError(
-                f"{path} holds a net that branches or uses a layer twice: only chains are read."
-            )
-        return io.BytesIO(archive.read(_WEIGHTS))  # checks the sum of the member
-
-
-def _h5py() -> Any:
-    try:
-        import h5py
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError("Keras' weights are read by h5py: pip install h5py") from None
-    return h5py

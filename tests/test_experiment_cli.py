@@ -49,7 +49,7 @@ def run_cli(monkeypatch, capsys, net: str, *arguments: str) -> tuple[int, str]:
         (["--init-from", "lost.keras"], "There is no file lost.keras"),
         (["--init-from", "x.npz"], "NAME.weights.h5 or NAME.keras, not in 'x.npz'"),
         (["--export-keras", "x.h5"], "from NAME.weights.h5, not from 'x.h5': change the name"),
-        (["--export-keras", "/dev/null/x.weights.h5"], "/dev/null is no folder"),
+        (["--export-keras", "/dev/null/x.weights.h5"], "/dev/null is not a folder"),
         (["--output-dir", "/dev/null/x"], "/dev/null"),
         (["--epoch", "3"], "--epochs"),
     ],

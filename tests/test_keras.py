@@ -292,7 +292,9 @@ def test_weights_outside_of_the_layers_are_left_over(path):
     with h5py.File(path, "r+") as file:
         file["gain/vars/0"] = np.zeros((3, 3))
         file["optimizer/vars/0"] = np.zeros((3, 3))
-    with pytest.raises(ValueError, match=r"no layer \(gain in the file.*: has kernel \(3") as error:
+    with pytest.raises(
+        ValueError, match=r"no layer \(/gain in the file.*: has kernel \(3"
+    ) as error:
         load_weights(path, MODEL, SHAPE)
     assert "optimizer" not in str(error.value)
 

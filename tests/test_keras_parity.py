@@ -22,9 +22,9 @@ import jaxconv
 from jaxconv.layers import avg_pool, conv, max_pool
 from jaxconv.tabulate import layer_rows
 
-# Both sides take long to compile; these two have every loss, optimizer and kind of layer.
-NETS = ["dropout", "dense"]
-NETS += [pytest.param(net, marks=pytest.mark.slow) for net in ("lab6", "intro", "strided")]
+# Both sides take long to compile.
+SLOW = [pytest.param(net, marks=pytest.mark.slow) for net in ("lab6", "intro", "strided")]
+NETS = ["dropout", "dense", *SLOW]
 
 
 def params_from(arrays, model) -> dict:
@@ -108,7 +108,7 @@ def skip_if_keras_rounds(net):
         pytest.skip("Keras on TensorFlow takes Adam's betas from float32, in float64 as well")
 
 
-@pytest.mark.parametrize("net", NETS)
+@pytest.mark.parametrize("net", ["dense", pytest.param("dropout", marks=pytest.mark.slow), *SLOW])
 def test_twenty_free_steps_in_float64_are_keras_steps(net, mnist):
     skip_if_keras_rounds(net)
     assert 0 < np.max(steps_beside_keras(net, mnist, "float64", reset=False)) < 1e-9

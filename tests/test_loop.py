@@ -52,7 +52,10 @@ def test_an_epoch_is_a_loop_of_steps_over_the_permutation(state, digits):
     assert int(whole.step) == 10
 
 
-@pytest.mark.parametrize("name", ["strided", "lab6", "intro", "dropout", "dense"])
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("strided", "intro")]
+
+
+@pytest.mark.parametrize("name", ["lab6", "dropout", "dense", *SLOW])
 def test_no_chunking_changes_a_bit(name, digits):
     model = create_model(name)
     step = make_train_step(model, TX)

@@ -1,0 +1,150 @@
+"""What Keras 3 writes: HDF5 files of weights, and `.keras` archives with one inside.
+
+The files may come from anywhere: nothing in them is executed, no link is followed, and what they
+would unpack to is bounded first.
+"""
+
+import contextlib
+import io
+import json
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+
+class Layer(NamedTuple):
+    """A layer with weights: of a model, or of a file."""
+
+    path: tuple[str, ...]
+    arrays: Mapping[str, Any]
+    """`kernel` and, where there is one, `bias`: whatever has a shape and a dtype."""
+
+    @property
+    def name(self) -> str:
+        return "/".join(self.path)
+
+
+@contextlib.contextmanager
+def open_weights(path: Path) -> Iterator[Any]:
+    """Opens the HDF5 file at this path, or in the `.keras` archive there.
+
+    What breaks while the file is in use is explained as a fault of the file.
+
+    Raises:
+      FileNotFoundError: if there is no such file.
+      ModuleNotFoundError: without h5py.
+      ValueError: if the name has neither ending, or the file is damaged, would fill the memory, or
+        holds a net that branches or has its channels first.
+
+    Example:
+      >>> with open_weights(Path("x.npz")) as file:
+      ...     pass
+      Traceback (most recent call last):
+      ValueError: Weights of Keras 3 are in NAME.weights.h5 or NAME.keras, not in 'x.npz': write ...
+    """
+    h5py = import_h5py()
+    if not path.name.endswith((".weights.h5", ".keras")):
+        raise ValueError(
+            f"Weights of Keras 3 are in NAME.weights.h5 or NAME.keras, not in {path.name!r}: write "
+            "them with model.save_weights('NAME.weights.h5')."
+        )
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {path}.")
+    try:
+        with h5py.File(_unzipped(path) if path.suffix == ".keras" else path, "r") as file:
+            yield file
+    except Exception as error:  # from a damaged file h5py, zipfile and json raise nearly anything
+        if type(error) in (ValueError, PermissionError, BlockingIOError, MemoryError):
+            raise  # ours, or no fault of the file
+        raise ValueError(
+            f"{path} cannot be read ({error}): it is truncated, damaged or not such a file. Write "
+            "it anew with Keras 3."
+        ) from error
+
+
+def stored_layers(file: Any, path: Path) -> dict[str, Layer]:
+    """The layers with weights in an open file, by group; links in it are not followed.
+
+    A group outside of `layers/`, where no functional or sequential model has one, begins with `/`.
+    The optimizer's state is left out.
+
+    Raises:
+      ValueError: if the file has the layout of Keras 2, or holds no layers.
+    """
+    h5py = import_h5py()
+    if "layer_names" in file.attrs or "model_weights" in file:
+        raise ValueError(
+            f"{path} has the layout of Keras 2: load it in Keras and write it anew with "
+            "model.save_weights('NAME.weights.h5')."
+        )
+    layers: dict[str, Layer] = {}
+
+    def visit(name: str, item: Any) -> None:
+        if name.startswith("optimizer/") or not isinstance(item, h5py.Dataset):
+            return
+        holder, _, index = name.rpartition("/")
+        group = f"/{holder.removesuffix('/vars')}".removeprefix("/layers/")
+        key = {"0": "kernel", "1": "bias"}.get(index, index)
+        layer = layers.get(group, Layer((str(item.parent.attrs.get("name", group)),), {}))
+        layers[group] = layer._replace(arrays={**layer.arrays, key: item})
+
+    file.visititems(visit)
+    if all(group.startswith("/") for group in layers):
+        raise ValueError(
+            f"{path} holds no layer with weights where functional and sequential models of Keras 3 "
+            "keep them: write it with model.save_weights('NAME.weights.h5')."
+        )
+    return layers
+
+
+def read(dataset: Any) -> np.ndarray:
+    """The array that a dataset holds."""
+    array = np.asarray(dataset[()])
+    return array.view(jnp.bfloat16) if is_bfloat16(dataset) else array
+
+
+def is_bfloat16(array: Any) -> bool:
+    """Whether an array, or a dataset of a file, is bfloat16.
+
+    HDF5 has no such type: Keras writes two bytes a number, and marks them.
+
+    Example:
+      >>> is_bfloat16(jnp.ones(3, jnp.bfloat16)), is_bfloat16(np.ones(3))
+      (True, False)
+    """
+    mark = getattr(array, "attrs", {}).get("dtype") == "bfloat16" and array.dtype.itemsize == 2
+    return array.dtype == jnp.bfloat16 or mark
+
+
+def import_h5py() -> Any:
+    """The module h5py, or an error that says how to install it."""
+    try:
+        import h5py
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError("Keras' weights are read by h5py: pip install h5py") from None
+    return h5py
+
+
+def _unzipped(path: Path) -> io.BytesIO:
+    """The weights in a `.keras` file, once its net is known to be a chain with channels last."""
+    with zipfile.ZipFile(path) as archive:
+        size, most = sum(x.file_size for x in archive.infolist()), 100 * path.stat().st_size
+        if size > most:  # real weights hardly shrink: this file is made to fill the memory
+            raise ValueError(f"{path} unpacks to {size:,} bytes, over {most:,}: it is not read.")
+        layers = json.loads(archive.read("config.json")).get("config", {}).get("layers", [])
+        for layer in layers:
+            if layer["config"].get("data_format") == "channels_first":
+                raise ValueError(
+                    f"{path}: layer {layer['config']['name']!r} has its channels first, but images "
+                    "are [batch, height, width, channels] here: build the net with channels last."
+                )
+        inputs = json.dumps([layer.get("inbound_nodes") for layer in layers])
+        if inputs.count('"__keras_tensor__"') >= max(len(layers), 1):
+            raise ValueError(
+                f"{path} holds a net that branches or uses a layer twice: only chains are read."
+            )
+        return io.BytesIO(archive.read("model.weights.h5"))  # checks the sum of the member
