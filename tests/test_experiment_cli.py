@@ -134,12 +134,16 @@ def test_help_reads_well():
 
 
 @pytest.mark.parametrize("epochs_first", [0, 2])
-def test_ctrl_c_ends_cleanly_and_keeps_what_was_written(tmp_path, epochs_first):
+def test_ctrl_c_ends_cleanly_and_keeps_what_was_written(tmp_path, epochs_first, request):
     """On a real terminal, so that the live bar is put away as well; also while XLA compiles."""
     master, slave = pty.openpty()
     command = [sys.executable, str(EXPERIMENTS / "dense.py"), "--epochs", "500"]
     command += ["--output-dir", str(tmp_path / "run")]
+    # Where the tests run in the background, SIGINT is ignored, and children would inherit that.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(command, stdout=slave, stderr=subprocess.PIPE)
+    signal.signal(signal.SIGINT, before)
+    request.addfinalizer(process.kill)
     os.close(slave)
     os.set_blocking(master, False)
     config, rows = tmp_path / "run" / "config.json", tmp_path / "run" / "metrics.jsonl"
