@@ -3,7 +3,6 @@
 import functools
 import os
 import sys
-import zipfile
 
 import h5py
 import jax
@@ -11,17 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
+from keras_layout import MODEL, SMALL, write_weights
 from keras_nets import NOTEBOOKS, SHAPE, keras_model
 
 import jaxconv
 from jaxconv.keras import check_save, load_weights, save_weights
-
-MODEL = jaxconv.create_model("dropout", filters=(4, 8))
-SMALL = {  # layers/... of MODEL's twin in Keras
-    "conv2d": [(3, 3, 1, 4), (4,)],
-    "conv2d_1": [(3, 3, 4, 8), (8,)],
-    "dense": [(200, 10), (10,)],
-}
 
 
 def state_of(model: nn.Module, params) -> jaxconv.TrainState:
@@ -34,21 +27,9 @@ def params_of(model: nn.Module):
     return jax.jit(model.init)(jax.random.key(0), jnp.ones((1, *SHAPE)))["params"]
 
 
-def write(path, layers=SMALL, **names: str):
-    rng = np.random.default_rng(0)
-    with h5py.File(path, "w") as file:
-        for group, shapes in layers.items():
-            variables = file.create_group(f"layers/{group}/vars")
-            if group in names:
-                variables.attrs["name"] = names[group]
-            for index, shape in enumerate(shapes):
-                variables[str(index)] = rng.normal(size=shape).astype(np.float32)
-    return path
-
-
 @pytest.fixture
 def path(tmp_path):
-    return write(tmp_path / "small.weights.h5")
+    return write_weights(tmp_path / "small.weights.h5")
 
 
 @pytest.mark.parametrize("net", NOTEBOOKS)
@@ -119,10 +100,10 @@ def test_a_users_own_model_is_matched_by_the_order_in_which_it_runs(path):
 
 
 def test_layers_without_bias_fit_files_without(tmp_path):
-    write(tmp_path / "x.weights.h5", {"dense": [(784, 3)]})
+    write_weights(tmp_path / "x.weights.h5", {"dense": [(784, 3)]})
     model = nn.Sequential([jaxconv.models.Flatten(), nn.Dense(3, use_bias=False)])
     assert list(load_weights(tmp_path / "x.weights.h5", model, SHAPE)) == ["layers_1"]
-    write(tmp_path / "x.weights.h5", {"dense": [(784, 10)]})
+    write_weights(tmp_path / "x.weights.h5", {"dense": [(784, 10)]})
     with pytest.raises(
         ValueError, match=r"has kernel .*, no bias; should have kernel .*, bias \(10,"
     ):
@@ -211,7 +192,7 @@ def test_reading_needs_h5py_and_not_keras(path, monkeypatch):
     ],
 )
 def test_a_file_that_does_not_fit_is_refused_layer_by_layer(layers, message, tmp_path):
-    write(tmp_path / "x.weights.h5", layers, conv2d_1="second")
+    write_weights(tmp_path / "x.weights.h5", layers, conv2d_1="second")
     with pytest.raises(ValueError, match=message) as error:
         load_weights(tmp_path / "x.weights.h5", MODEL, SHAPE)
     assert "x.weights.h5" in str(error.value)
@@ -231,118 +212,6 @@ def test_integers_are_no_weights(path):
         file["layers/dense/vars/1"] = np.zeros(10, np.int8)
     with pytest.raises(ValueError, match=r"'logits' .*, bias \(10,\) of int8; should have "):
         load_weights(path, MODEL, SHAPE)
-
-
-def test_a_damaged_file_is_an_error_or_harmless(path, tmp_path):
-    """No other exception than ours, and all of a truncation is seen, wherever it falls."""
-    with zipfile.ZipFile(tmp_path / "x.keras", "w") as archive:
-        archive.writestr("config.json", "{}")
-        archive.write(path, "model.weights.h5")
-    rng = np.random.default_rng(0)
-    for source in (path, tmp_path / "x.keras"):
-        whole, damaged = source.read_bytes(), tmp_path / f"damaged{''.join(source.suffixes)}"
-        for length in [0, 1, *rng.integers(2, len(whole), 6), len(whole) - 1]:
-            damaged.write_bytes(whole[:length])
-            with pytest.raises(ValueError, match=r"damaged.*cannot be read \(.*truncated, damag"):
-                load_weights(damaged, MODEL, SHAPE)
-        refused = []
-        for position in rng.integers(0, 4000, 30):
-            flipped = bytearray(whole)
-            flipped[position] ^= 0xFF
-            damaged.write_bytes(flipped)
-            try:
-                load_weights(damaged, MODEL, SHAPE)
-            except ValueError as error:
-                refused.append(str(error))
-        assert all(str(damaged) in message for message in refused)
-        assert len(refused) > (25 if source.suffix == ".keras" else 2)
-
-
-def test_other_files_are_told_apart(path, tmp_path):
-    for name, content in {
-        "x.weights.h5": b"no HDF5",
-        "x.keras": b"no archive",
-        "y.keras": None,
-    }.items():
-        if content is None:
-            with zipfile.ZipFile(tmp_path / name, "w") as archive:
-                archive.writestr("config.json", "{}")
-        else:
-            (tmp_path / name).write_bytes(content)
-        with pytest.raises(ValueError, match=f"{name} cannot be read"):
-            load_weights(tmp_path / name, MODEL, SHAPE)
-    with pytest.raises(ValueError, match=r"NAME.weights.h5 or NAME.keras, not in 'x.npz'"):
-        load_weights(tmp_path / "x.npz", MODEL, SHAPE)
-    with pytest.raises(FileNotFoundError, match=r"no file .*nowhere.keras"):
-        load_weights(tmp_path / "nowhere.keras", MODEL, SHAPE)
-
-
-@pytest.mark.parametrize("kind", ["weights", "model"])
-def test_the_layout_of_keras_2_is_named(kind, tmp_path):
-    with h5py.File(tmp_path / "old.weights.h5", "w") as file:
-        if kind == "weights":
-            file.attrs["layer_names"] = ["conv2d"]
-        else:
-            file["model_weights/conv2d/kernel"] = np.zeros(3)
-    with pytest.raises(ValueError, match="has the layout of Keras 2"):
-        load_weights(tmp_path / "old.weights.h5", MODEL, SHAPE)
-
-
-def test_weights_outside_of_the_layers_are_left_over(path):
-    with h5py.File(path, "r+") as file:
-        file["gain/vars/0"] = np.zeros((3, 3))
-        file["optimizer/vars/0"] = np.zeros((3, 3))
-    with pytest.raises(
-        ValueError, match=r"no layer \(/gain in the file.*: has kernel \(3"
-    ) as error:
-        load_weights(path, MODEL, SHAPE)
-    assert "optimizer" not in str(error.value)
-
-
-def test_a_keras_file_whose_net_is_no_chain_or_has_channels_first_is_refused(tmp_path):
-    import keras
-    from keras import layers
-
-    inputs = keras.Input(SHAPE)
-    branches = [layers.Conv2D(2, 3, name=name)(inputs) for name in "ba"]
-    outputs = layers.Dense(10)(layers.Flatten()(layers.Add()(branches)))
-    keras.Model(inputs, outputs).save(tmp_path / "x.keras")
-    with pytest.raises(ValueError, match=r"x\.keras holds a net that branches"):
-        load_weights(tmp_path / "x.keras", MODEL, SHAPE)
-    first = layers.Conv2D(4, 3, data_format="channels_first", name="mine")
-    keras.Sequential([keras.Input((1, 28, 28)), first]).save(tmp_path / "y.keras")
-    with pytest.raises(ValueError, match=r"y.keras: layer 'mine' has its channels first"):
-        load_weights(tmp_path / "y.keras", MODEL, SHAPE)
-
-
-@pytest.mark.parametrize("kind", ["soft", "external", "raw", "virtual"])
-def test_a_file_that_points_elsewhere_is_not_followed(kind, path, tmp_path):
-    elsewhere = write(tmp_path / "elsewhere.weights.h5")
-    (tmp_path / "raw").write_bytes(bytes(40))
-    layout = h5py.VirtualLayout(shape=(10,), dtype=np.float32)
-    layout[:] = h5py.VirtualSource(elsewhere, "layers/dense/vars/1", shape=(10,))
-    with h5py.File(path, "r+") as file:
-        del file["layers/dense/vars/1"]
-        group = file["layers/dense/vars"]
-        if kind == "soft":
-            file["secret"] = np.zeros(10, np.float32)
-            group["1"] = h5py.SoftLink("/secret")
-        elif kind == "external":
-            group["1"] = h5py.ExternalLink(elsewhere.name, "layers/dense/vars/1")
-        elif kind == "raw":
-            group.create_dataset("1", (10,), np.float32, external=str(tmp_path / "raw"))
-        else:
-            group.create_virtual_dataset("1", layout)
-    with pytest.raises(ValueError, match=r"'logits' .*, (no bias|bias .* kept in another file);"):
-        load_weights(path, MODEL, SHAPE)
-
-
-def test_an_archive_that_would_fill_the_memory_is_not_unpacked(tmp_path):
-    with zipfile.ZipFile(tmp_path / "x.keras", "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("config.json", "{}")
-        archive.writestr("model.weights.h5", bytes(10**7))
-    with pytest.raises(ValueError, match="unpacks to 10,000,002 bytes"):
-        load_weights(tmp_path / "x.keras", MODEL, SHAPE)
 
 
 def test_what_exists_is_kept_unless_it_may_be_replaced(path):

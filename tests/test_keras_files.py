@@ -1,0 +1,128 @@
+"""Files that are damaged, old, hostile, or of nets that do not carry over."""
+
+import zipfile
+
+import h5py
+import numpy as np
+import pytest
+from keras_layout import MODEL, write_weights
+from keras_nets import SHAPE
+
+from jaxconv.keras import load_weights
+
+
+@pytest.fixture
+def path(tmp_path):
+    return write_weights(tmp_path / "small.weights.h5")
+
+
+def test_a_damaged_file_is_an_error_or_harmless(path, tmp_path):
+    """No other exception than ours, and all of a truncation is seen, wherever it falls."""
+    with zipfile.ZipFile(tmp_path / "x.keras", "w") as archive:
+        archive.writestr("config.json", "{}")
+        archive.write(path, "model.weights.h5")
+    rng = np.random.default_rng(0)
+    for source in (path, tmp_path / "x.keras"):
+        whole, damaged = source.read_bytes(), tmp_path / f"damaged{''.join(source.suffixes)}"
+        for length in [0, 1, *rng.integers(2, len(whole), 6), len(whole) - 1]:
+            damaged.write_bytes(whole[:length])
+            with pytest.raises(ValueError, match=r"damaged.*cannot be read \(.*truncated, damag"):
+                load_weights(damaged, MODEL, SHAPE)
+        refused = []
+        for position in rng.integers(0, 4000, 30):
+            flipped = bytearray(whole)
+            flipped[position] ^= 0xFF
+            damaged.write_bytes(flipped)
+            try:
+                load_weights(damaged, MODEL, SHAPE)
+            except ValueError as error:
+                refused.append(str(error))
+        assert all(str(damaged) in message for message in refused)
+        assert len(refused) > (25 if source.suffix == ".keras" else 2)
+
+
+def test_other_files_are_told_apart(path, tmp_path):
+    for name, content in {
+        "x.weights.h5": b"no HDF5",
+        "x.keras": b"no archive",
+        "y.keras": None,
+    }.items():
+        if content is None:
+            with zipfile.ZipFile(tmp_path / name, "w") as archive:
+                archive.writestr("config.json", "{}")
+        else:
+            (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=f"{name} cannot be read"):
+            load_weights(tmp_path / name, MODEL, SHAPE)
+    with pytest.raises(ValueError, match=r"NAME.weights.h5 or NAME.keras, not in 'x.npz'"):
+        load_weights(tmp_path / "x.npz", MODEL, SHAPE)
+    with pytest.raises(FileNotFoundError, match=r"no file .*nowhere.keras"):
+        load_weights(tmp_path / "nowhere.keras", MODEL, SHAPE)
+
+
+@pytest.mark.parametrize("kind", ["weights", "model"])
+def test_the_layout_of_keras_2_is_named(kind, tmp_path):
+    with h5py.File(tmp_path / "old.weights.h5", "w") as file:
+        if kind == "weights":
+            file.attrs["layer_names"] = ["conv2d"]
+        else:
+            file["model_weights/conv2d/kernel"] = np.zeros(3)
+    with pytest.raises(ValueError, match="has the layout of Keras 2"):
+        load_weights(tmp_path / "old.weights.h5", MODEL, SHAPE)
+
+
+def test_weights_outside_of_the_layers_are_left_over(path):
+    with h5py.File(path, "r+") as file:
+        file["gain/vars/0"] = np.zeros((3, 3))
+        file["optimizer/vars/0"] = np.zeros((3, 3))
+    with pytest.raises(
+        ValueError, match=r"no layer \(/gain in the file.*: has kernel \(3"
+    ) as error:
+        load_weights(path, MODEL, SHAPE)
+    assert "optimizer" not in str(error.value)
+
+
+def test_a_keras_file_whose_net_is_no_chain_or_has_channels_first_is_refused(tmp_path):
+    import keras
+    from keras import layers
+
+    inputs = keras.Input(SHAPE)
+    branches = [layers.Conv2D(2, 3, name=name)(inputs) for name in "ba"]
+    outputs = layers.Dense(10)(layers.Flatten()(layers.Add()(branches)))
+    keras.Model(inputs, outputs).save(tmp_path / "x.keras")
+    with pytest.raises(ValueError, match=r"x\.keras holds a net that branches"):
+        load_weights(tmp_path / "x.keras", MODEL, SHAPE)
+    first = layers.Conv2D(4, 3, data_format="channels_first", name="mine")
+    keras.Sequential([keras.Input((1, 28, 28)), first]).save(tmp_path / "y.keras")
+    with pytest.raises(ValueError, match=r"y.keras: layer 'mine' has its channels first"):
+        load_weights(tmp_path / "y.keras", MODEL, SHAPE)
+
+
+@pytest.mark.parametrize("kind", ["soft", "external", "raw", "virtual"])
+def test_a_file_that_points_elsewhere_is_not_followed(kind, path, tmp_path):
+    elsewhere = write_weights(tmp_path / "elsewhere.weights.h5")
+    (tmp_path / "raw").write_bytes(bytes(40))
+    layout = h5py.VirtualLayout(shape=(10,), dtype=np.float32)
+    layout[:] = h5py.VirtualSource(elsewhere, "layers/dense/vars/1", shape=(10,))
+    with h5py.File(path, "r+") as file:
+        del file["layers/dense/vars/1"]
+        group = file["layers/dense/vars"]
+        if kind == "soft":
+            file["secret"] = np.zeros(10, np.float32)
+            group["1"] = h5py.SoftLink("/secret")
+        elif kind == "external":
+            group["1"] = h5py.ExternalLink(elsewhere.name, "layers/dense/vars/1")
+        elif kind == "raw":
+            group.create_dataset("1", (10,), np.float32, external=str(tmp_path / "raw"))
+        else:
+            group.create_virtual_dataset("1", layout)
+    with pytest.raises(ValueError, match=r"'logits' .*, (no bias|bias .* kept in another file);"):
+        load_weights(path, MODEL, SHAPE)
+
+
+def test_an_archive_that_would_fill_the_memory_is_not_unpacked(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.keras", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.json", "{}")
+        archive.writestr("model.weights.h5", bytes(10**7))
+    with pytest.raises(ValueError, match="unpacks to 10,000,002 bytes"):
+        load_weights(tmp_path / "x.keras", MODEL, SHAPE)
