@@ -10,7 +10,7 @@ are the same to 15 digits, until Keras on JAX clips its first softmax (`jaxconv.
 --from-logits it does not, and they stay the same. In float32 all but `dense` drift apart, since
 rounding now and then decides which cell of a window wins, or whether a relu is open.
 
-It needs Keras (pip install 'jaxconv[test]'), on the backend that KERAS_BACKEND names: jax where it
+It needs Keras (pip install -e '.[test]'), on the backend that KERAS_BACKEND names: jax where it
 names none. The histories, the picture of the losses and the differences go to a folder under runs/.
 """
 
@@ -120,7 +120,7 @@ def main(
     try:
         import keras
     except ModuleNotFoundError as error:
-        hint = "pip install 'jaxconv[test]', and what KERAS_BACKEND names"
+        hint = "pip install -e '.[test]', and what KERAS_BACKEND names"
         raise ModuleNotFoundError(f"{error.msg}: {hint}") from None
     if keras.backend.backend() not in ("jax", "tensorflow", "torch"):
         raise ValueError(
