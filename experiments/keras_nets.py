@@ -1,17 +1,16 @@
-"""The notebooks' nets as they stand there, in Keras, and their counterparts here.
+"""The notebooks' nets as they stand there, in Keras: the other side of every comparison.
 
-`python experiments/keras_parity.py` and the tests hold them against each other. Keras is imported
-where it is used, on the backend that KERAS_BACKEND names.
+`python experiments/keras_parity.py`, `python experiments/bench_peers.py` and the tests use them.
+Keras is imported where it is used, on the backend that KERAS_BACKEND names, and nothing of jaxconv
+is: a peer's time and memory are its own.
 """
 
-import contextlib
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import jax
 import numpy as np
 
-import jaxconv
+if TYPE_CHECKING:
+    import jaxconv
 
 SHAPE = (28, 28, 1)
 
@@ -23,21 +22,26 @@ class Notebook(NamedTuple):
     loss: str
     batch_size: int
     epochs: int
+    validation_split: float = 0.0
+    validate_on_test: bool = False
 
 
 NOTEBOOKS = {
     "lab6": Notebook("rmsprop", "sparse_categorical_crossentropy", 64, 5),
     "intro": Notebook("rmsprop", "sparse_categorical_crossentropy", 64, 5),
-    "strided": Notebook("adam", "sparse_categorical_crossentropy", 32, 10),
-    "dropout": Notebook("adam", "categorical_crossentropy", 128, 15),
+    "strided": Notebook("adam", "sparse_categorical_crossentropy", 32, 10, validate_on_test=True),
+    "dropout": Notebook("adam", "categorical_crossentropy", 128, 15, validation_split=0.1),
     "dense": Notebook("rmsprop", "sparse_categorical_crossentropy", 128, 5),
 }
 
 
-def keras_model(name: str, *, dropout_rate: float = 0.5, from_logits: bool = False) -> Any:
+def keras_model(
+    name: str, *, dropout_rate: float = 0.5, from_logits: bool = False, **options: Any
+) -> Any:
     """The Keras model of a notebook, compiled as it stands there.
 
-    With `from_logits` the softmax is left to the loss, which then clips nothing.
+    With `from_logits` the softmax is left to the loss, which then clips nothing. More `options` go
+    to Keras' `compile`.
     """
     import keras
     from keras.layers import Conv2D, Dense, Dropout, Flatten, MaxPooling2D
@@ -84,38 +88,12 @@ def keras_model(name: str, *, dropout_rate: float = 0.5, from_logits: bool = Fal
         "categorical_crossentropy": keras.losses.CategoricalCrossentropy,
         "sparse_categorical_crossentropy": keras.losses.SparseCategoricalCrossentropy,
     }[notebook.loss](from_logits=from_logits)
-    model.compile(optimizer=notebook.optimizer, loss=loss, metrics=["accuracy"])
+    model.compile(optimizer=notebook.optimizer, loss=loss, metrics=["accuracy"], **options)
     return model
 
 
-def our_parts(name: str, dtype: str) -> tuple[jaxconv.ConvNet, Any, Any]:
-    """Model, optimizer and loss of jaxconv's side, without dropout."""
-    model = jaxconv.create_model(name, dropout_rate=0.0, dtype=dtype, param_dtype=dtype)
-    notebook = NOTEBOOKS[name]
-    loss = getattr(jaxconv, notebook.loss)
-    if notebook.loss == "categorical_crossentropy":
-        loss = jaxconv.one_hot_labels(loss)
-    return model, getattr(jaxconv, notebook.optimizer)(), loss
-
-
-def keras_batch(split: jaxconv.Split, name: str, dtype: str) -> tuple[np.ndarray, np.ndarray]:
+def keras_batch(split: "jaxconv.Split", name: str, dtype: str) -> tuple[np.ndarray, np.ndarray]:
     """Images and labels as the notebook hands them to Keras."""
     one_hot = NOTEBOOKS[name].loss == "categorical_crossentropy"
     label = np.eye(10, dtype=dtype)[split.label] if one_hot else split.label
     return split.image.astype(dtype) / 255, label
-
-
-@contextlib.contextmanager
-def precision(dtype: str) -> Iterator[None]:
-    """Lets both sides compute in float32 or float64."""
-    import keras
-
-    before = keras.config.floatx(), keras.config.dtype_policy()
-    try:
-        keras.config.set_floatx(dtype)
-        keras.config.set_dtype_policy(dtype)
-        with jax.enable_x64(dtype == "float64"):
-            yield
-    finally:
-        keras.config.set_floatx(before[0])
-        keras.config.set_dtype_policy(before[1])

@@ -15,16 +15,18 @@ names none. The histories, the picture of the losses and the differences go to a
 """
 
 import argparse
+import contextlib
 import importlib.util
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from keras_nets import NOTEBOOKS, SHAPE, keras_batch, keras_model, our_parts, precision
+from keras_nets import NOTEBOOKS, SHAPE, keras_batch, keras_model
 
 import jaxconv
 from jaxconv import run_folder
@@ -32,6 +34,32 @@ from jaxconv.checks import check_positive
 from jaxconv.plots import plot_parity
 
 MEANS = ("loss", "accuracy", "val_loss", "val_accuracy")
+
+
+def our_parts(name: str, dtype: str) -> tuple[jaxconv.ConvNet, Any, Any]:
+    """Model, optimizer and loss of jaxconv's side, without dropout."""
+    model = jaxconv.create_model(name, dropout_rate=0.0, dtype=dtype, param_dtype=dtype)
+    notebook = NOTEBOOKS[name]
+    loss = getattr(jaxconv, notebook.loss)
+    if notebook.loss == "categorical_crossentropy":
+        loss = jaxconv.one_hot_labels(loss)
+    return model, getattr(jaxconv, notebook.optimizer)(), loss
+
+
+@contextlib.contextmanager
+def precision(dtype: str) -> Iterator[None]:
+    """Lets both sides compute in float32 or float64."""
+    import keras
+
+    before = keras.config.floatx(), keras.config.dtype_policy()
+    try:
+        keras.config.set_floatx(dtype)
+        keras.config.set_dtype_policy(dtype)
+        with jax.enable_x64(dtype == "float64"):
+            yield
+    finally:
+        keras.config.set_floatx(before[0])
+        keras.config.set_dtype_policy(before[1])
 
 
 def compare(

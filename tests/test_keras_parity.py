@@ -14,8 +14,8 @@ import optax
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from keras_nets import NOTEBOOKS, SHAPE, keras_batch, keras_model, our_parts, precision
-from keras_parity import compare
+from keras_nets import NOTEBOOKS, SHAPE, keras_batch, keras_model
+from keras_parity import compare, our_parts, precision
 from scipy import stats
 
 import jaxconv
