@@ -1,6 +1,5 @@
 """`summary`: the table of a model that Keras' users know, from the model itself."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -8,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxconv.arithmetic import multiply_adds
 from jaxconv.train import model_dtype, train_argument
 
 
@@ -156,7 +156,7 @@ def trace_layers(
                     kind=kind,
                     output_shape=shape,
                     params=sum(x.size for _, x in own),
-                    multiply_adds=sum(x.size * math.prod(shape[:-1]) for x in kernels),
+                    multiply_adds=sum(multiply_adds(x.shape, shape) for x in kernels),
                 )
             )
     return rows, variables
