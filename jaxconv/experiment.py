@@ -20,10 +20,11 @@ from jaxconv.checks import check_positive
 from jaxconv.data import load_dataset
 from jaxconv.loop import Row, evaluate, fit
 from jaxconv.losses import Loss
+from jaxconv.machine import environment, process_seconds
 from jaxconv.plots import plot_history
 from jaxconv.progress import Progress
 from jaxconv.tabulate import summary
-from jaxconv.timing import Stopwatch, environment, process_seconds
+from jaxconv.timing import Stopwatch
 from jaxconv.train import TrainState, create_train_state, make_eval_step, make_train_step
 
 _SECONDS_IMPORT = process_seconds()

@@ -74,7 +74,7 @@ def conv(
     image, kernel = promote_dtype(image, kernel)
     steps = as_pair("strides", strides)
     pads = _pads(padding, image.shape, kernel.shape[:2], steps)
-    if _form(form) == "xla":
+    if choose_form(form) == "xla":
         dimensions = ("NHWC", "HWIO", "NHWC")
         return lax.conv_general_dilated(image, kernel, steps, pads, dimension_numbers=dimensions)
     windows = _windows(_pad(image, pads, 0.0), kernel.shape[:2], steps)
@@ -111,7 +111,7 @@ def max_pool(
     Source: https://keras.io/api/layers/pooling_layers/max_pooling2d/
     """
     size, steps, pads = _pool_arguments(image, window, strides, padding)
-    if _form(form) == "patches":
+    if choose_form(form) == "patches":
         return _max_pool_patches(image, size, steps, pads)
     return lax.reduce_window(
         image, -jnp.inf, lax.max, (1, *size, 1), (1, *steps, 1), ((0, 0), *pads, (0, 0))
@@ -141,7 +141,7 @@ def avg_pool(
     size, steps, pads = _pool_arguments(image, window, strides, padding)
     real = np.pad(np.ones(image.shape[1:3], int), pads)
     count = sum(_windows(real[None, :, :, None], size, steps))
-    if _form(form) == "patches":
+    if choose_form(form) == "patches":
         total = sum(_windows(_pad(image, pads, 0.0), size, steps))
     else:
         total = lax.reduce_window(
@@ -181,7 +181,16 @@ def _max_pool_backward(size, steps, pads, residuals, gradient):
 _max_pool_patches.defvjp(_max_pool_forward, _max_pool_backward)
 
 
-def _form(form: Form | None) -> Form:
+def choose_form(form: Form | None) -> Form:
+    """The form itself, or the backend's own for None.
+
+    Raises:
+      ValueError: if it is neither ``"patches"`` nor ``"xla"``.
+
+    Example:
+      >>> choose_form("xla")
+      'xla'
+    """
     check_choice("form", form, ("patches", "xla", None))
     return form or ("patches" if jax.default_backend() == "cpu" else "xla")
 

@@ -1,13 +1,28 @@
-"""What a measurement needs to be trusted: compile time kept apart, and what it ran on."""
+"""What a measurement needs to be trusted: warm-up, waiting, medians, compile time kept apart.
 
-import importlib.metadata
-import os
-import platform
+How a steady state is measured, and why:
+
+* JAX returns before the device is done, so that every sample ends in `block_until_ready`. Where a
+  step is short, a sample is a block of steps: waiting after each would add the host's round trip.
+* The first calls are slower than the rest (memory is mapped, threads start, clocks rise), so that
+  some go by unmeasured.
+* Other work on the machine makes a sample slower, never faster, by any amount: medians, not means,
+  with p95 to show the tail.
+* A process keeps its luck (memory layout, neighbours), so that samples of one process say little
+  about the next: the scripts take the median over several processes, and their range.
+"""
+
+import itertools
+import math
+import statistics
 import time
-from pathlib import Path
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.monitoring
+import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 
 class CompileWatch:
@@ -16,6 +31,7 @@ class CompileWatch:
     Attributes:
       seconds: wall time of tracing, lowering and compiling; overlaps count once.
       compilations: how many programs the backend compiled or took from the persistent cache.
+      cached: how many of them came from the persistent cache.
 
     Example:
       >>> with CompileWatch() as first:
@@ -23,13 +39,13 @@ class CompileWatch:
       ...     _ = double(1.0)
       >>> with CompileWatch() as second:
       ...     _ = double(2.0)
-      >>> first.compilations, second.compilations
+      >>> first.compilations - first.cached, second.compilations
       (1, 0)
     """
 
     def __init__(self) -> None:
         self._spans: list[tuple[float, float]] = []
-        self.compilations = 0
+        self.compilations = self.cached = 0
 
     @property
     def seconds(self) -> float:
@@ -41,15 +57,20 @@ class CompileWatch:
 
     def __enter__(self) -> "CompileWatch":
         jax.monitoring.register_event_time_span_listener(self._record)
+        jax.monitoring.register_event_listener(self._count)
         return self
 
     def __exit__(self, *_: object) -> None:
         jax.monitoring.unregister_event_time_span_listener(self._record)
+        jax.monitoring.unregister_event_listener(self._count)
 
     def _record(self, event: str, start_time: float, end_time: float, **_: object) -> None:
         if event.startswith("/jax/core/compile/"):
             self._spans.append((start_time, end_time))
             self.compilations += event.endswith("backend_compile_duration")
+
+    def _count(self, event: str, **_: object) -> None:
+        self.cached += event == "/jax/compilation_cache/cache_hits"
 
 
 class Stopwatch:
@@ -84,35 +105,107 @@ class Stopwatch:
         self.seconds = max(0.0, wall - self.compile_seconds)
 
 
-def process_seconds() -> float | None:
-    """Wall seconds since this process was started; None where the system has no `/proc`.
+class Steady(NamedTuple):
+    """Seconds of one step, sampled in the steady state of one process."""
+
+    samples: tuple[float, ...]
+    """Each the mean over the steps of one block."""
+    steps: int
+    """Steps a block."""
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.samples)
+
+    @property
+    def p95(self) -> float:
+        if len(self.samples) == 1:
+            return self.samples[0]
+        return statistics.quantiles(self.samples, n=20, method="inclusive")[-1]
+
+
+def steady_state(
+    run: Callable[[int], Any],
+    *,
+    seconds: float = 3.0,
+    block_seconds: float = 0.01,
+    most_steps: int | None = None,
+    warm_up_seconds: float = 1.0,
+) -> Steady:
+    """Times steps that have been compiled, after a warm-up (the module says how and why).
+
+    Args:
+      run: takes a number of steps and returns arrays that are ready when all are done.
+      seconds: how long to take samples; at least 10 are.
+      block_seconds: the least that a sample lasts; 1 step is enough where it lasts longer.
+      most_steps: the most that `run` can take in one call.
+      warm_up_seconds: how long to run unmeasured, at least three times.
 
     Example:
-      >>> process_seconds() is None or process_seconds() > 0
+      >>> double = jax.jit(lambda x: 2 * x)
+      >>> steady = steady_state(lambda n: [double(1.0) for _ in range(n)], seconds=0.01)
+      >>> steady.median > 0, steady.p95 >= steady.median, len(steady.samples) >= 10
+      (True, True, True)
+    """
+
+    def block(steps: int) -> float:
+        began = time.perf_counter()
+        jax.block_until_ready(run(steps))
+        return (time.perf_counter() - began) / steps
+
+    steps, calls, began = 1, 0, time.perf_counter()
+    while calls < 3 or time.perf_counter() - began < warm_up_seconds:
+        steps = max(1, math.ceil(block_seconds / block(steps)))
+        steps, calls = min(steps, most_steps or steps), calls + 1
+    samples, began = [], time.perf_counter()
+    while len(samples) < 10 or time.perf_counter() - began < seconds:
+        samples.append(block(steps))
+    return Steady(tuple(samples), steps)
+
+
+def compile_stages(function: Any, *arguments: Any) -> tuple[jax.stages.Compiled, dict[str, float]]:
+    """Compiles a jitted function for some arguments, and times what that is made of.
+
+    Returns:
+      The executable, and the seconds to `trace` (Python to jaxpr), `lower` (jaxpr to StableHLO) and
+      `compile` (by XLA, or from the persistent cache).
+
+    Example:
+      >>> compiled, seconds = compile_stages(jax.jit(lambda x: x + 1), 1.0)
+      >>> float(compiled(1.0)), list(seconds)
+      (2.0, ['trace', 'lower', 'compile'])
+    """
+    clock = [time.perf_counter()]
+    traced = function.trace(*arguments)
+    clock.append(time.perf_counter())
+    lowered = traced.lower()
+    clock.append(time.perf_counter())
+    compiled = lowered.compile()
+    clock.append(time.perf_counter())
+    seconds = [after - before for before, after in itertools.pairwise(clock)]
+    return compiled, dict(zip(("trace", "lower", "compile"), seconds, strict=True))
+
+
+def matmul_rate(dtype: DTypeLike, size: int, *, seconds: float = 1.0) -> float:
+    """FLOP/s of XLA's own product of two square matrices: what this device can do at best.
+
+    At JAX' default precision, like the layers' products: on some GPUs and TPUs float32 is then
+    multiplied in fewer bits.
+
+    Args:
+      dtype: of both matrices and the product.
+      size: their rows and columns.
+      seconds: how long to measure.
+
+    Example:
+      >>> matmul_rate("float32", 64, seconds=0.01) > 0
       True
     """
-    stat = Path("/proc/self/stat")
-    if not stat.exists():
-        return None
-    ticks = int(stat.read_text().rpartition(")")[2].split()[19])  # field 22: since boot
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
-
-
-def environment() -> dict[str, str | int]:
-    """Backend, device and versions, as they stand in every result.
-
-    Example:
-      >>> sorted(environment())[:4]
-      ['backend', 'device_count', 'device_kind', 'flax_version']
-    """
-    versions = {
-        f"{name}_version": importlib.metadata.version(name)
-        for name in ("jax", "jaxlib", "flax", "optax")
-    }
-    return {
-        "backend": jax.default_backend(),
-        "device_kind": jax.devices()[0].device_kind,
-        "device_count": jax.device_count(),
-        "python_version": platform.python_version(),
-        **versions,
-    }
+    x = jax.random.normal(jax.random.key(0), (size, size)).astype(dtype)
+    product = jax.jit(jnp.matmul)
+    steady = steady_state(
+        lambda steps: [product(x, x) for _ in range(steps)][-1],
+        seconds=seconds,
+        warm_up_seconds=seconds / 2,
+    )
+    return 2 * size**3 / steady.median

@@ -1,0 +1,55 @@
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from jaxconv import machine
+
+
+def test_the_age_of_the_process_counts_from_its_start():
+    script = "import time; time.sleep(0.3); from jaxconv.machine import process_seconds as t"
+    command = [sys.executable, "-c", f"{script}; print(t())"]
+    began = time.perf_counter()
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert 0.3 <= float(run.stdout) <= time.perf_counter() - began
+
+
+def test_the_environment_is_named(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_some_flag=1")
+    facts = machine.environment()
+    assert facts["jax_version"] == jax.__version__
+    assert facts["backend"] == jax.default_backend()
+    assert facts["device_count"] == jax.device_count()
+    assert facts["xla_flags"] == "--xla_some_flag=1"
+    assert facts["python_version"] == platform.python_version()
+    assert facts["cpu"]
+    assert facts["cpu_count"] >= 1
+
+
+def test_peak_memory_holds_the_largest_array_that_was():
+    script = (
+        "import numpy as np; from jaxconv.machine import peak_memory as p; a = p(); "
+        "x = np.ones(2**25); del x; b = p(); "
+        "print(a['peak_rss_bytes'], b['peak_rss_bytes'], b['peak_device_bytes'])"
+    )
+    # A parent that is larger than its child: Linux would count it in ru_maxrss.
+    mine = np.ones(2**27)
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    before, after, device = run.stdout.split()
+    assert 2**28 * 0.9 <= int(after) - int(before) <= 2**28 * 1.1
+    assert int(before) < mine.nbytes
+    if jax.default_backend() == "cpu":
+        assert device == "None"
+
+
+@pytest.mark.skipif(platform.system() != "Linux", reason="compares with /proc")
+def test_without_proc_the_peak_is_the_system_s_own(monkeypatch):
+    whole = machine.peak_memory()["peak_rss_bytes"]
+    monkeypatch.setattr(machine, "Path", lambda _: Path("/nowhere"))
+    rss = machine.peak_memory()["peak_rss_bytes"]
+    assert rss >= 0.9 * whole
