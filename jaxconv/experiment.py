@@ -17,6 +17,12 @@ from flax import linen as nn
 
 from jaxconv import keras, run_folder
 from jaxconv.checks import check_positive
+from jaxconv.compilation_cache import (
+    cache_allowed,
+    delete_damaged,
+    no_persistent_cache,
+    persistent_cache,
+)
 from jaxconv.data import load_dataset
 from jaxconv.loop import Row, evaluate, fit
 from jaxconv.losses import Loss
@@ -24,7 +30,7 @@ from jaxconv.machine import environment, process_seconds
 from jaxconv.plots import plot_history
 from jaxconv.progress import Progress
 from jaxconv.tabulate import summary
-from jaxconv.timing import Stopwatch
+from jaxconv.timing import CompileWatch, Stopwatch
 from jaxconv.train import TrainState, create_train_state, make_eval_step, make_train_step
 
 _SECONDS_IMPORT = process_seconds()
@@ -56,6 +62,8 @@ class Config:
     """Write the trained weights for Keras as well, to NAME.weights.h5."""
     output_dir: str | None = None
     """The run's folder, if not the next free runs/EXPERIMENT-SEED-N."""
+    compilation_cache: bool = True
+    """Keep compiled programs in the user's cache folder, and take them from there."""
     overwrite: bool = False
     """Replace the run that --output-dir holds, and the file that --export-keras names."""
     quiet: bool = False
@@ -105,55 +113,65 @@ def run(
     with Stopwatch() as data_watch:
         data = load_dataset(config.dataset, data_dir=config.data_dir)
         data = data.split_validation(config.validation_split)
-    net, optimizer = model(data.num_classes), tx(config.learning_rate)
-    train_step = make_train_step(net, optimizer, loss=loss)
-    eval_step = make_eval_step(net, loss=loss)
-    facts, shape = environment(), data.input_shape
-    if config.export_keras is not None:
-        keras.check_save(config.export_keras, net, shape, overwrite=config.overwrite)
-    with Stopwatch() as init_watch:
-        params = None
-        if config.init_from is not None:
-            params = keras.load_weights(config.init_from, net, shape)
-        rng = jax.random.key(config.seed)
-        state = create_train_state(net, optimizer, rng, shape, params=params)
+    with _cache(config) as cache, CompileWatch() as programs:
+        net, optimizer = model(data.num_classes), tx(config.learning_rate)
+        train_step = make_train_step(net, optimizer, loss=loss)
+        eval_step = make_eval_step(net, loss=loss)
+        facts, shape = environment(), data.input_shape
+        if config.export_keras is not None:
+            keras.check_save(config.export_keras, net, shape, overwrite=config.overwrite)
+        with Stopwatch() as init_watch:
+            params = None
+            if config.init_from is not None:
+                params = keras.load_weights(config.init_from, net, shape)
+            rng = jax.random.key(config.seed)
+            state = create_train_state(net, optimizer, rng, shape, params=params)
 
-    folder = run_folder.create_run_folder(
-        f"{name}-{config.seed}", config.output_dir, overwrite=config.overwrite
-    )
-    with _interrupts_told(folder):
-        settings = {"experiment": name, **dataclasses.asdict(config)}
-        run_folder.write_json(folder / run_folder.CONFIG, settings)
-        say(f"{name} on {data.name}: {len(data.train)} training samples, seed {config.seed}")
-        say(f"Device: {facts['backend']} ({facts['device_kind']}), jax {facts['jax_version']}")
-        if config.init_from is not None:
-            say(f"Initial weights: {config.init_from}")
-        if not config.quiet:
-            summary(net, shape)
+        folder = run_folder.create_run_folder(
+            f"{name}-{config.seed}", config.output_dir, overwrite=config.overwrite
+        )
+        with _interrupts_told(folder):
+            settings = {"experiment": name, **dataclasses.asdict(config)}
+            run_folder.write_json(folder / run_folder.CONFIG, settings)
+            say(f"{name} on {data.name}: {len(data.train)} training samples, seed {config.seed}")
+            say(f"Device: {facts['backend']} ({facts['device_kind']}), jax {facts['jax_version']}")
+            if config.init_from is not None:
+                say(f"Initial weights: {config.init_from}")
+            if not config.quiet:
+                summary(net, shape)
 
-        progress = Progress(config.epochs, quiet=config.quiet)
+            progress = Progress(config.epochs, quiet=config.quiet)
 
-        def after_epoch(_: TrainState, row: Row) -> None:
-            run_folder.append_row(folder / run_folder.METRICS, row)
-            progress.on_epoch(row)
+            def after_epoch(_: TrainState, row: Row) -> None:
+                run_folder.append_row(folder / run_folder.METRICS, row)
+                progress.on_epoch(row)
 
-        with Stopwatch() as fit_watch, progress:
-            state, history = fit(
-                state,
-                data.train,
-                train_step=train_step,
-                epochs=config.epochs,
-                batch_size=config.batch_size,
-                validation=data.validation or (data.test if validate_on_test else None),
-                eval_step=eval_step,
-                callbacks=[after_epoch],
-                on_chunk=progress.on_chunk,
-            )
-        with Stopwatch() as test_watch:
-            test = evaluate(state, data.test, eval_step=eval_step)
+            with Stopwatch() as fit_watch, progress:
+                state, history = fit(
+                    state,
+                    data.train,
+                    train_step=train_step,
+                    epochs=config.epochs,
+                    batch_size=config.batch_size,
+                    validation=data.validation or (data.test if validate_on_test else None),
+                    eval_step=eval_step,
+                    callbacks=[after_epoch],
+                    on_chunk=progress.on_chunk,
+                )
+            with Stopwatch() as test_watch:
+                test = evaluate(state, data.test, eval_step=eval_step)
 
     watches = (data_watch, init_watch, fit_watch, test_watch)
-    last, seconds_train = history[-1], sum(row["seconds"] for row in history)
+    seconds_compile = sum(watch.compile_seconds for watch in watches)
+    seconds_train = sum(row["seconds"] for row in history)
+    compiled = programs.compilations - programs.cached
+    found = "off" if cache is None else "cold" if compiled else "cached"
+    kept = f" ({compiled} of {programs.compilations} programs compiled; {cache})" if cache else ""
+    say(f"Compilation: {seconds_compile:.1f}s, {found}{kept}")
+    if cache is not None and compiled:
+        for name in delete_damaged(cache):
+            print(f"Compilation cache: deleted {name}, which could not be read.")
+    last = history[-1]
     result = {
         "experiment": name,
         "dataset": data.name,
@@ -169,7 +187,10 @@ def run(
         "test_accuracy": test["accuracy"],
         "seconds_import": _SECONDS_IMPORT,
         "seconds_data": data_watch.seconds,
-        "seconds_compile": sum(watch.compile_seconds for watch in watches),
+        "seconds_compile": seconds_compile,
+        "compilation_cache": found,
+        "programs": programs.compilations,
+        "programs_compiled": compiled,
         "seconds_train": seconds_train,
         "seconds_evaluation": fit_watch.seconds - seconds_train + test_watch.seconds,
         "seconds_total": (_SECONDS_IMPORT or 0.0) + time.perf_counter() - began,
@@ -222,6 +243,24 @@ def cli(config: type[C], main: Callable[[C], Any], description: str | None) -> N
     except (ValueError, OSError, ModuleNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+@contextlib.contextmanager
+def _cache(config: Config) -> Iterator[str | None]:
+    """The folder of the compilation cache, or None where it is off."""
+    with contextlib.ExitStack() as stack:
+        if config.compilation_cache and not cache_allowed():
+            print("Compilation cache: off, JAX_ENABLE_COMPILATION_CACHE says so")
+        elif config.compilation_cache:
+            try:
+                folder = stack.enter_context(persistent_cache())
+            except OSError as error:
+                print(f"Compilation cache: off, {error}")
+            else:
+                yield folder
+                return
+        stack.enter_context(no_persistent_cache())
+        yield None
 
 
 @contextlib.contextmanager

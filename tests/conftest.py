@@ -3,6 +3,8 @@
 import os
 
 os.environ.setdefault("KERAS_BACKEND", "jax")  # the oracle; Keras reads it when it is imported
+os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)  # the developer's own
+os.environ.pop("JAX_ENABLE_COMPILATION_CACHE", None)
 
 import hypothesis
 import jax
@@ -10,7 +12,7 @@ import jaxtyping
 import pytest
 
 import jaxconv
-from jaxconv import experiment
+from jaxconv import compilation_cache, experiment
 
 hypothesis.settings.register_profile("fast", max_examples=15, deadline=None, derandomize=True)
 hypothesis.settings.register_profile("thorough", max_examples=100, deadline=None)
@@ -34,6 +36,18 @@ def digits(mnist: jaxconv.Dataset) -> jaxconv.Dataset:
         num_classes=10,
         name="digits",
     )
+
+
+@pytest.fixture(scope="session")
+def cache_folder_of_the_tests(tmp_path_factory) -> str:
+    return str(tmp_path_factory.mktemp("compiled"))
+
+
+@pytest.fixture(autouse=True)
+def own_compilation_cache(monkeypatch, cache_folder_of_the_tests):
+    """The user's own cache is neither read nor filled, by this process or one that it starts."""
+    monkeypatch.setattr(compilation_cache, "cache_folder", lambda: cache_folder_of_the_tests)
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", cache_folder_of_the_tests)
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ import pytest
 from keras_nets import keras_batch, keras_model
 
 import jaxconv
-from jaxconv import experiment
+from jaxconv import compilation_cache, experiment
+from jaxconv.compilation_cache import no_persistent_cache
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 NETS = {  # the settings and the parameter counts that the notebooks print
@@ -93,6 +94,82 @@ def test_the_same_seed_gives_the_same_result(tmp_path):
 
     assert loss("a") == loss("b")
     assert len({loss("a", overwrite=True), loss("c", seed=1), loss("d", learning_rate=0.01)}) == 3
+
+
+@pytest.mark.usefixtures("few_digits")
+def test_a_second_run_takes_its_programs_from_the_cache(tmp_path, capsys, monkeypatch):
+    dense = importlib.import_module("dense")
+    monkeypatch.setattr(compilation_cache, "cache_folder", lambda: str(tmp_path / "cache"))
+
+    def run(folder: str, **settings) -> tuple[dict, str]:
+        config = dense.Config(epochs=1, output_dir=str(tmp_path / folder), **settings)
+        return dense.main(config), capsys.readouterr().out
+
+    cold, said = run("a")
+    assert cold["compilation_cache"] == "cold"
+    count = cold["programs"]
+    counts = f"{count} of {count} programs compiled; {tmp_path / 'cache'}"
+    assert f"Compilation: {cold['seconds_compile']:.1f}s, cold ({counts})\n" in said
+    assert cold["programs_compiled"] == count >= 3  # state, epoch, evaluation
+    cached, said = run("b", seed=1)
+    assert cached["compilation_cache"] == "cached"
+    assert (
+        f"Compilation: {cached['seconds_compile']:.1f}s, cached (0 of {cached['programs']} programs"
+        in said
+    )
+    assert cached["programs_compiled"] == 0
+    assert run("c")[0]["test_loss"] == cold["test_loss"]  # the same programs, to the bit
+    partly = run("d", learning_rate=0.1)[0]
+    assert partly["compilation_cache"] == "cold"
+    assert 0 < partly["programs_compiled"] < partly["programs"]
+    files = {path.name for path in (tmp_path / "cache").iterdir()}
+    off, said = run("e", learning_rate=0.2, compilation_cache=False)
+    assert (off["compilation_cache"], off["test_loss"] > 0) == ("off", True)
+    assert f"Compilation: {off['seconds_compile']:.1f}s, off\n" in said
+    assert {path.name for path in (tmp_path / "cache").iterdir()} == files
+
+
+@pytest.mark.usefixtures("few_digits")
+def test_half_a_program_in_the_cache_is_replaced(tmp_path, capsys, monkeypatch):
+    dense, cache = importlib.import_module("dense"), tmp_path / "cache"
+    monkeypatch.setattr(compilation_cache, "cache_folder", lambda: str(cache))
+
+    def run(folder: str) -> dict:
+        return dense.main(dense.Config(epochs=1, quiet=True, output_dir=str(tmp_path / folder)))
+
+    first = run("a")
+    (entry,) = cache.glob("jit_train_epoch-*-cache")
+    entry.write_bytes(entry.read_bytes()[:1000])
+    with pytest.warns(UserWarning, match="Error reading persistent compilation cache"):
+        second = run("b")
+    assert second["programs_compiled"] == 1
+    said = f"Compilation cache: deleted {entry.name}, which could not be read."
+    assert said in capsys.readouterr().out
+    assert run("c")["programs_compiled"] == 1
+    last = run("d")
+    assert last["compilation_cache"] == "cached"
+    assert last["test_loss"] == second["test_loss"] == first["test_loss"]
+
+
+@pytest.mark.usefixtures("few_digits")
+def test_a_cache_that_the_environment_forbids_is_not_used(tmp_path, capsys, monkeypatch):
+    dense = importlib.import_module("dense")
+    monkeypatch.setattr(compilation_cache, "cache_folder", lambda: str(tmp_path / "cache"))
+    with no_persistent_cache():  # as JAX_ENABLE_COMPILATION_CACHE=false
+        config = dense.Config(epochs=1, output_dir=str(tmp_path / "x"), quiet=True)
+        assert dense.main(config)["compilation_cache"] == "off"
+    said = "Compilation cache: off, JAX_ENABLE_COMPILATION_CACHE says so"
+    assert said in capsys.readouterr().out
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.usefixtures("few_digits")
+def test_a_cache_that_cannot_be_is_said_and_the_run_goes_on(tmp_path, capsys, monkeypatch):
+    dense = importlib.import_module("dense")
+    monkeypatch.setattr(compilation_cache, "cache_folder", lambda: "/dev/null/cache")
+    config = dense.Config(epochs=1, output_dir=str(tmp_path / "x"), quiet=True)
+    assert dense.main(config)["compilation_cache"] == "off"
+    assert "Compilation cache: off, [Errno 17] File exists: '/dev/null'" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("few_digits")

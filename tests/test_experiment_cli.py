@@ -127,7 +127,7 @@ def test_help_reads_well():
     assert "notebook 004" in run.stdout
     for option in (
         "epochs", "batch-size", "learning-rate", "seed", "dataset", "data-dir", "validation-split",
-        "padding", "init-from", "export-keras", "output-dir", "quiet",
+        "padding", "init-from", "export-keras", "output-dir", "no-compilation-cache", "quiet",
     ):  # fmt: skip
         assert f"--{option} " in run.stdout
     assert "Epochs to train. (default: 15)" in run.stdout
@@ -138,6 +138,7 @@ def test_ctrl_c_ends_cleanly_and_keeps_what_was_written(tmp_path, epochs_first, 
     """On a real terminal, so that the live bar is put away as well; also while XLA compiles."""
     master, slave = pty.openpty()
     command = [sys.executable, str(EXPERIMENTS / "dense.py"), "--epochs", "500"]
+    command += ["--no-compilation-cache"]
     command += ["--output-dir", str(tmp_path / "run")]
     # Where the tests run in the background, SIGINT is ignored, and children would inherit that.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)

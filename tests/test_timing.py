@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxconv import timing
+from jaxconv.compilation_cache import persistent_cache
 from jaxconv.timing import CompileWatch
 
 
@@ -104,3 +105,15 @@ def test_the_stages_are_timed_one_after_the_other(monkeypatch):
 def test_the_matmul_rate_is_two_flops_a_multiply_add(monkeypatch):
     monkeypatch.setattr(timing, "steady_state", lambda *_, **__: timing.Steady((0.5,), 1))
     assert timing.matmul_rate("bfloat16", 10) == 2 * 10**3 / 0.5
+
+
+def test_what_comes_from_the_persistent_cache_is_counted(tmp_path):
+    def compiled() -> CompileWatch:
+        x = jnp.ones(7)
+        with persistent_cache(str(tmp_path)), CompileWatch() as watch:
+            jax.jit(lambda x: 3 * x + 1)(x)
+        return watch
+
+    cold, cached = compiled(), compiled()
+    assert (cold.compilations, cold.cached) == (1, 0)
+    assert (cached.compilations, cached.cached) == (1, 1)

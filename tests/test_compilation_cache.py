@@ -1,0 +1,144 @@
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import jaxlib.version
+import pytest
+
+from jaxconv import compilation_cache
+from jaxconv.compilation_cache import (
+    cache_folder,
+    delete_damaged,
+    no_persistent_cache,
+    persistent_cache,
+)
+from jaxconv.timing import CompileWatch
+
+SETTINGS = (
+    "jax_compilation_cache_dir",
+    "jax_enable_compilation_cache",
+    "jax_persistent_cache_min_compile_time_secs",
+    "jax_persistent_cache_min_entry_size_bytes",
+)
+
+
+def compiled(folder: Path) -> tuple[float, CompileWatch]:
+    x = jnp.ones(3)
+    with persistent_cache(str(folder)), CompileWatch() as watch:
+        return float(jax.jit(lambda x: (5 * x).sum())(x)), watch
+
+
+def test_the_folder_is_the_users_and_fits_the_machine(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder = Path(cache_folder())
+    assert folder.parent == tmp_path / "jaxconv"
+    assert folder.name.startswith(f"jaxlib-{jaxlib.version.__version__}-")
+    monkeypatch.setattr(compilation_cache, "_cpu", lambda: "another CPU")
+    assert Path(cache_folder()).parent == folder.parent
+    assert cache_folder() != str(folder)
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", "/home/somebody")
+    assert cache_folder().startswith("/home/somebody/.cache/jaxconv/jaxlib-")
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    assert cache_folder().startswith("/home/somebody/.cache/jaxconv/jaxlib-")
+
+
+def test_a_user_without_a_home_is_told(monkeypatch):
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+
+    def home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(compilation_cache.Path, "home", home)
+    with pytest.raises(OSError, match=r"Could not determine home directory. Set XDG_CACHE_HOME"):
+        cache_folder()
+
+
+def test_the_users_folder_is_made_and_kept_private(tmp_path, monkeypatch):
+    folder = tmp_path / "jaxconv" / "jaxlib"
+    monkeypatch.setattr(compilation_cache, "cache_folder", lambda: str(folder))
+    mask = os.umask(0o002)
+    try:
+        with persistent_cache():
+            pass
+    finally:
+        os.umask(mask)
+    assert [path.stat().st_mode & 0o777 for path in (folder, folder.parent)] == [0o700, 0o700]
+    folder.parent.chmod(0o770)
+    message = r"Others .* write to .*/jaxconv, .*chmod 700"
+    with pytest.raises(PermissionError, match=message), persistent_cache():
+        pass
+
+
+def test_the_cpu_is_known_by_its_instructions(monkeypatch, tmp_path):
+    text = "processor : 0\nmodel name : A\nflags : sse avx\n\nprocessor : 1\nflags : other\n"
+    (tmp_path / "cpuinfo").write_text(text)
+    monkeypatch.setattr(compilation_cache, "Path", lambda _: tmp_path / "cpuinfo")
+    assert compilation_cache._cpu() == " A\n sse avx"
+    monkeypatch.setattr(compilation_cache, "Path", lambda _: tmp_path / "nothing")
+    assert isinstance(compilation_cache._cpu(), str)
+
+
+def test_a_folder_that_jax_was_told_of_is_taken():
+    command = [
+        sys.executable,
+        "-c",
+        "from jaxconv.compilation_cache import cache_folder as f; print(f())",
+    ]
+    environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": "/some/where"}
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert run.stdout == "/some/where\n"
+
+
+def test_programs_are_kept_and_found_however_quickly_they_compile(tmp_path):
+    before = [getattr(jax.config, name) for name in SETTINGS]
+    value, watch = compiled(tmp_path / "new" / "cache")
+    assert (value, watch.cached, watch.compilations) == (15.0, 0, 1)
+    value, watch = compiled(tmp_path / "new" / "cache")
+    assert (value, watch.cached, watch.compilations) == (15.0, 1, 1)
+    assert [getattr(jax.config, name) for name in SETTINGS] == before
+    x, files = jnp.ones(3), len(list((tmp_path / "new" / "cache").iterdir()))
+    jax.jit(lambda x: 6 * x)(x)
+    assert len(list((tmp_path / "new" / "cache").iterdir())) == files
+
+
+@pytest.mark.parametrize("kind", ["half", "nothing", "a flipped byte"])
+def test_a_damaged_program_is_compiled_anew_and_can_be_deleted(kind, tmp_path):
+    compiled(tmp_path)
+    (entry,) = tmp_path.glob("*-cache")
+    whole = entry.read_bytes()
+    flipped = whole[:100] + bytes([whole[100] ^ 1]) + whole[101:]
+    entry.write_bytes({"half": whole[: len(whole) // 2], "nothing": b""}.get(kind, flipped))
+    with pytest.warns(UserWarning, match="Error reading persistent compilation cache"):
+        value, watch = compiled(tmp_path)
+    assert (value, watch.cached) == (15.0, 0)
+    assert delete_damaged(str(tmp_path)) == [entry.name]
+    assert compiled(tmp_path)[1].cached == 0
+    assert compiled(tmp_path)[1].cached == 1
+    assert delete_damaged(str(tmp_path)) == []
+
+
+def test_programs_of_zstandard_are_checked_where_it_is_installed(tmp_path):
+    (tmp_path / "x-cache").write_bytes(b"\x28\xb5\x2f\xfdnothing that could be read")
+    damaged = delete_damaged(str(tmp_path))
+    assert damaged == (["x-cache"] if importlib.util.find_spec("zstandard") else [])
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"), persistent_cache(str(tmp_path / "file" / "x")):
+        pass
+    monkeypatch.setattr(compilation_cache.os, "access", lambda *_: False)  # root may write anywhere
+    with pytest.raises(PermissionError, match="cannot be written"), persistent_cache(str(tmp_path)):
+        pass
+
+
+def test_it_can_be_turned_off(tmp_path):
+    with persistent_cache(str(tmp_path)), no_persistent_cache():
+        jax.jit(lambda x: 7 * x)(jnp.ones(3))
+    assert list(tmp_path.iterdir()) == []
+    assert jax.config.jax_enable_compilation_cache
