@@ -1,0 +1,66 @@
+"""What the benchmarks share: a script in a fresh process, and the JSON that it prints last.
+
+For `python experiments/bench_step.py` and `python experiments/bench_peers.py`.
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+TIMEOUT = 3600.0
+MATTERS = re.compile(
+    "(XLA|JAX|LIBTPU|OMP|MKL|TF_ENABLE|TF_NUM|TF_XLA|KERAS|TORCH|TORCHINDUCTOR|CUDA)_.*"
+    "(?<!_DIR)(?<!_HOME)(?<!_PATH)"
+)
+
+
+def run_child(
+    script: str, arguments: Sequence[str], environment: Mapping[str, str], timeout: float = TIMEOUT
+) -> dict[str, Any]:
+    """Runs a script of this folder, on the code beside it.
+
+    Returns:
+      The JSON object in its last line, or `{"error": why there is none}`.
+    """
+    # The package as it lies here, not as it may be installed.
+    path = [str(HERE), str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    own = {"PYTHONPATH": os.pathsep.join(path), "JAX_TRACEBACK_FILTERING": "off"}
+    command = [sys.executable, str(HERE / script), *arguments]
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            env={**os.environ, **own, **environment},
+            timeout=timeout,
+        )
+    except subprocess.TimeoutExpired:
+        return {"error": f"not done after {timeout:g} s"}
+    if done.returncode < 0:
+        return {"error": f"ended by {signal.Signals(-done.returncode).name}"}
+    if done.returncode:
+        return {"error": reason(done.stderr) or f"exit code {done.returncode}"}
+    try:
+        return dict(json.loads(done.stdout.splitlines()[-1]))
+    except (IndexError, TypeError, ValueError):
+        return {"error": "it printed no result"}
+
+
+def reason(stderr: str) -> str:
+    """The line of a traceback that names the error; without one, the last line."""
+    lines = stderr.strip().splitlines()
+    named = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Exit|Interrupt)\b", line)]
+    return (named or lines or [""])[-1]
+
+
+def variables() -> dict[str, str]:
+    """The environment variables that may change a measurement, but for the names of folders."""
+    return {name: os.environ[name] for name in sorted(os.environ) if MATTERS.fullmatch(name)}

@@ -1,0 +1,93 @@
+"""All figures of one train step, in a process that has measured nothing yet; one line of JSON.
+
+`python experiments/bench_step.py` starts it, once for each case and round.
+"""
+
+import functools
+import json
+import sys
+import time
+from typing import Any
+
+import jax
+from keras_nets import NOTEBOOKS, SHAPE
+
+import jaxconv
+from jaxconv.arithmetic import train_step_flops
+from jaxconv.compilation_cache import persistent_cache
+from jaxconv.layers import Form, choose_form
+from jaxconv.machine import environment, peak_memory
+from jaxconv.tabulate import layer_rows
+from jaxconv.timing import CompileWatch, compile_stages, matmul_rate, steady_state
+
+
+def measure(
+    net: str, batch_size: int, dtype: str, driver: str, form: Form | None, *, seconds: float
+) -> dict[str, Any]:
+    """Compiles and runs one case (the arguments are those of `bench_step.py`)."""
+    notebook, data = NOTEBOOKS[net], jaxconv.load_dataset("mnist").train
+    model = jaxconv.create_model(net, dtype=dtype, form=form)
+    tx, loss = getattr(jaxconv, notebook.optimizer)(), getattr(jaxconv, notebook.loss)
+    loss = jaxconv.one_hot_labels(loss) if notebook.loss.startswith("categorical") else loss
+    train_step = jaxconv.make_train_step(model, tx, loss=loss)
+    state = jaxconv.create_train_state(model, tx, jax.random.key(0), SHAPE)
+    whole = data.batch()
+    if driver == "step":
+        starts = range(0, min(16 * batch_size, len(data)), batch_size)
+        batches = [{k: x[i : i + batch_size] for k, x in whole.items()} for i in starts]
+        batches = jax.device_put([batch for batch in batches if len(batch["label"]) == batch_size])
+        function, inputs = jax.jit(train_step, donate_argnums=0), (batches[0],)
+    else:
+        batches, order = [], jaxconv.epoch_permutation(state.rng, 0, len(data))
+        epoch = functools.partial(jaxconv.train_epoch, train_step=train_step, batch_size=batch_size)
+        function, inputs = jax.jit(epoch, donate_argnums=0), (jax.device_put(whole), order, 0, 1)
+    jax.block_until_ready((state, inputs))
+    with persistent_cache(), CompileWatch() as watch:
+        compiled, stages = compile_stages(function, state, *inputs)
+    began = time.perf_counter()
+    state, sums = jax.block_until_ready(compiled(state, *inputs))
+    first_call = time.perf_counter() - began
+
+    def run(steps: int) -> Any:
+        nonlocal state, sums
+        if driver == "loop":
+            state, sums = compiled(state, *inputs[:-1], steps)
+        else:
+            for i in range(steps):
+                state, sums = compiled(state, batches[i % len(batches)])
+        return state, sums
+
+    # The loop's fixed cost a call is an epoch's, not a step's: let a call last.
+    most, block = (None, 0.01) if driver == "step" else (len(data) // batch_size, 0.1)
+    steady = steady_state(run, seconds=seconds, block_seconds=block, most_steps=most)
+    memory = peak_memory()
+    size = 2048 if jax.default_backend() == "cpu" else 8192
+    matmul = matmul_rate(dtype, size)
+    layers = [row.multiply_adds for row in layer_rows(model, SHAPE)]
+    flops = train_step_flops(layers, batch_size)
+    counted = compiled.cost_analysis() if driver == "step" else None
+    temporary = compiled.memory_analysis()
+    return {
+        "form": choose_form(form),
+        **{f"{stage}_seconds": taken for stage, taken in stages.items()},
+        "from_cache": watch.cached > 0,
+        "first_call_seconds": first_call,
+        "step_seconds": steady.median,
+        "step_seconds_p95": steady.p95,
+        "samples": len(steady.samples),
+        "steps_a_sample": steady.steps,
+        "images_per_second": batch_size / steady.median,
+        "nominal_flops": flops,
+        "xla_flops": (counted or {}).get("flops"),
+        "flops_per_second": flops / steady.median,
+        "matmul_flops_per_second": matmul,
+        "matmul_size": size,
+        "matmul_share": flops / steady.median / matmul,
+        "program_bytes": getattr(temporary, "temp_size_in_bytes", None),
+        **memory,
+        "environment": environment(),
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(**json.loads(sys.argv[1]))))

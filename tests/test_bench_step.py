@@ -1,0 +1,206 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import bench_step
+import jax
+import measure_step
+import pytest
+
+SCRIPT = Path(bench_step.__file__)
+
+
+@pytest.mark.parametrize("driver", ["step", "loop"])
+def test_a_case_is_measured_in_full(driver, monkeypatch):
+    monkeypatch.setattr(measure_step, "matmul_rate", lambda dtype, size: 1e12)
+    monkeypatch.setattr(
+        measure_step,
+        "steady_state",
+        lambda run, **options: timed(run, warm_up_seconds=0.0, **options),
+    )
+    report = measure_step.measure("dense", 128, "float32", driver, None, seconds=0.01)
+    flops = 2 * 128 * (3 * (784 * 512 + 512 * 10) - 784 * 512)
+    assert report["nominal_flops"] == flops
+    if driver == "step":
+        assert report["xla_flops"] == pytest.approx(flops, rel=0.1)
+    else:
+        assert report["xla_flops"] is None
+    assert report["images_per_second"] == pytest.approx(128 / report["step_seconds"])
+    assert report["flops_per_second"] == pytest.approx(flops / report["step_seconds"])
+    assert report["matmul_share"] == pytest.approx(report["flops_per_second"] / 1e12)
+    assert report["form"] == ("patches" if jax.default_backend() == "cpu" else "xla")
+    assert report["samples"] >= 10
+    stages = ("trace", "lower", "compile", "first_call", "step")
+    assert all(report[f"{stage}_seconds"] > 0 for stage in stages)
+    assert report["step_seconds_p95"] >= report["step_seconds"]
+    assert report["environment"]["jax_version"] == jax.__version__
+    assert report["peak_rss_bytes"] > report["program_bytes"] > 0
+    again = measure_step.measure("dense", 128, "float32", driver, None, seconds=0.01)
+    assert again["from_cache"]
+    json.dumps(again)
+
+
+timed = measure_step.steady_state
+
+
+def report_of(seconds: float, **more) -> dict:
+    return {
+        "trace_seconds": 0.1,
+        "lower_seconds": 0.2,
+        "compile_seconds": seconds * 100,
+        "from_cache": True,
+        "first_call_seconds": 0.3,
+        "step_seconds": seconds,
+        "step_seconds_p95": 2 * seconds,
+        "samples": 12,
+        "steps_a_sample": 3,
+        "images_per_second": 64 / seconds,
+        "nominal_flops": 64 * 2e6,
+        "xla_flops": 64 * 3e6,
+        "flops_per_second": 5e9,
+        "matmul_share": 0.25,
+        "peak_rss_bytes": 2**29 if more.get("from_cache", True) else 2**30,
+        "peak_device_bytes": None,
+        "environment": {"device_kind": "chip", "cpu_count": 3, "jax_version": "1.2"},
+        **more,
+    }
+
+
+@pytest.fixture
+def processes(monkeypatch):
+    """Fresh processes whose reports are given beforehand; what they were asked for."""
+    asked, reports = [], {}
+
+    def fake(case, seconds, cache):
+        asked.append((case, seconds, cache))
+        return dict(reports[case["driver"]].pop(0))
+
+    monkeypatch.setattr(bench_step, "in_fresh_process", fake)
+    return asked, reports
+
+
+def test_rounds_alternate_and_medians_are_taken(processes, tmp_path, capsys):
+    asked, reports = processes
+    reports["step"] = [report_of(s, from_cache=s > 0.01) for s in (0.010, 0.012, 0.020)]
+    reports["loop"] = [
+        report_of(s, from_cache=False, xla_flops=None) for s in (0.001, 0.002, 0.003)
+    ]
+    path = tmp_path / "new" / "x.json"
+    assert bench_step.main(["lab6", "lab6"], seconds=0.5, output=path)[0]["samples"][1] == 0.012
+    assert [case["driver"] for case, _, _ in asked] == ["step", "loop"] * 3
+    assert {(case["net"], case["batch_size"], case["form"]) for case, _, _ in asked} == {
+        ("lab6", 64, None)
+    }
+    caches = [cache for *_, cache in asked]
+    assert caches[:2] == caches[2:4] == caches[4:]
+    assert caches[0] != caches[1]
+
+    content = json.loads(path.read_text())
+    step, loop = content["rows"]
+    assert (step["case"], step["unit"]) == ("lab6, batch 64, float32, step", "s")
+    assert step["samples"] == [0.010, 0.012, 0.020]
+    assert step["summary"]["compile_seconds_cold"] == 1.0
+    assert step["summary"]["compile_seconds_cached"] == pytest.approx(1.6)
+    assert loop["summary"]["compile_seconds_cached"] is None
+    assert content["environment"]["device_kind"] == "chip"
+    out = capsys.readouterr().out
+    step, loop = (f"| lab6, batch 64, float32, {driver} | " for driver in ("step", "loop"))
+    assert step + "0.10 | 0.20 | 1.00 | 1.60 | 0.30 | 1,024 | 512 |  |" in out
+    assert loop + "0.10 | 0.20 | 0.20 |  | 0.30 | 1,024 |  |  |" in out
+    rest = "24.000 | 3 × 12 of 3 | 5,333 | 2.00 | 3.00 | 5.0 | 0.25 |"
+    assert step + f"12.000 (10.000 to 20.000) | {rest}" in out
+    assert f"Results: {path}" in out
+    assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_case_that_fails_is_shown_and_the_others_go_on(processes, tmp_path, capsys):
+    asked, reports = processes
+    reports["step"] = [{"error": "Out of memory"}]
+    reports["loop"] = [report_of(0.001), report_of(0.002)]
+    bench_step.main(["dense"], rounds=2, output=tmp_path / "x.json")
+    assert len(asked) == 3
+    out = capsys.readouterr().out
+    assert "round 1/2, dense, batch 128, float32, step: Out of memory" in out
+    assert "\ndense, batch 128, float32, step: failed, Out of memory\n" in out
+    failed, done = json.loads((tmp_path / "x.json").read_text())["rows"]
+    assert (failed["error"], failed["samples"]) == ("Out of memory", [])
+    assert done["samples"] == [0.001, 0.002]
+
+
+def test_what_was_measured_before_ctrl_c_is_kept_and_shown(
+    processes, tmp_path, capsys, monkeypatch
+):
+    _, reports = processes
+    reports["step"], reports["loop"] = [report_of(0.001)], []
+    fake = bench_step.in_fresh_process
+
+    def interrupted(case, seconds, cache):
+        if case["driver"] == "loop":
+            raise KeyboardInterrupt
+        return fake(case, seconds, cache)
+
+    monkeypatch.setattr(bench_step, "in_fresh_process", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        bench_step.main(["dense"], output=tmp_path / "x.json")
+    assert json.loads((tmp_path / "x.json").read_text())["rows"][0]["samples"] == [0.001]
+    out = capsys.readouterr().out
+    assert "| dense, batch 128, float32, step | 1.000 (1.000 to 1.000)" in out
+    assert f"Results: {tmp_path / 'x.json'}" in out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rounds": 1}, "rounds must be 2 or more, the first cold, the next cached; not 1"),
+        ({"seconds": 0}, "seconds must be above 0 and below 3600, not 0"),
+        ({"batch_sizes": [32, 0]}, "batch_sizes must be a positive integer, not 0"),
+        ({"batch_sizes": [60_001]}, "batch_sizes must be at most 60000, all of MNIST, not 60001"),
+        ({"output": Path("x.png")}, "output must be a NAME.json, not 'x.png'"),
+        ({"output": SCRIPT.with_name("results") / "accuracy.json"}, "is there already"),
+    ],
+)
+def test_bad_input_measures_nothing(options, message, processes):
+    with pytest.raises((ValueError, FileExistsError), match=message):
+        bench_step.main(["dense"], **options)
+    assert processes[0] == []
+
+
+def test_the_reason_of_a_failed_process_is_kept(tmp_path):
+    case = {"net": "lab5", "batch_size": 2, "dtype": "float32", "driver": "step", "form": None}
+    report = bench_step.in_fresh_process(case, 0.1, str(tmp_path))
+    assert report == {"error": "KeyError: 'lab5'"}
+
+
+def test_batch_sizes_are_named_or_swept():
+    command = [sys.executable, str(SCRIPT), "--sweep", "--batch-sizes", "3"]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 2
+    assert "--sweep and --batch-sizes exclude each other" in run.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bare", [False, True])
+def test_fresh_processes_compile_once(bare, tmp_path):
+    """Also where there is nothing but the core."""
+    command = [sys.executable, str(SCRIPT), "--nets", "dense", "--batch-sizes", "16", "32"]
+    command += ["--rounds", "2", "--seconds", "0.1", "--output", str(tmp_path / "x.json")]
+    missing = ("h5py", "keras", "matplotlib", "PIL", "tensorflow_datasets", "tyro")
+    lines = [f"sys.modules[{name!r}] = None" for name in missing]
+    (tmp_path / "sitecustomize.py").write_text("\n".join(["import sys", *lines]))
+    environment = {**os.environ, **({"PYTHONPATH": str(tmp_path)} if bare else {})}
+    run = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    rows = json.loads((tmp_path / "x.json").read_text())["rows"]
+    assert [(row["batch_size"], row["driver"]) for row in rows] == [
+        (16, "step"),
+        (16, "loop"),
+        (32, "step"),
+        (32, "loop"),
+    ]
+    for row in rows:
+        assert [report["from_cache"] for report in row["reports"]] == [False, True]
+        assert f"| {row['case']} | " in run.stdout
+    assert (tmp_path / "x.png").exists() == (not bare)
+    said = "matplotlib is missing: the picture is left out (pip install matplotlib)."
+    assert (said in run.stdout) == bare
