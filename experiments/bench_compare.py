@@ -1,0 +1,111 @@
+"""Two results of a benchmark side by side: what differs for real, and what may be noise.
+
+    python experiments/bench_compare.py BEFORE.json AFTER.json
+
+The files are those of `bench_step.py` or `bench_peers.py`. A difference is real only where the
+medians differ by more than either side's spread (most less least over its rounds) and the ranges do
+not overlap. With fewer than three rounds on a side there is no spread to go by, and no verdict.
+"""
+
+import argparse
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+ROUNDS = 3
+
+
+def verdict(before: Sequence[float], after: Sequence[float]) -> str:
+    """What two rows of seconds say of each other: faster, slower, no difference, or nothing."""
+    if min(len(before), len(after)) < ROUNDS:
+        return f"fewer than {ROUNDS} rounds: no verdict"
+    change = statistics.median(after) - statistics.median(before)
+    spread = max(max(side) - min(side) for side in (before, after))
+    apart = max(before) < min(after) or max(after) < min(before)
+    if not apart or abs(change) <= spread:
+        return "no difference beyond the spread"
+    return "slower" if change > 0 else "faster"
+
+
+def load(path: Path) -> dict[str, Any]:
+    """A result, once it is known to be one.
+
+    Raises:
+      ValueError: if it is not.
+    """
+    try:
+        content = json.loads(path.read_text())
+        rows = {row["case"]: row["samples"] for row in content["rows"]}
+        if not isinstance(content["benchmark"], str) or not all(
+            isinstance(x, int | float) and x > 0
+            for samples in rows.values()
+            for x in samples
+            if x is not None
+        ):
+            raise TypeError
+    except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError):
+        raise ValueError(
+            f"{path} is no result of bench_step.py or bench_peers.py: name a JSON file that one of "
+            "them wrote."
+        ) from None
+    return {**content, "rows": rows}
+
+
+def settings(content: Mapping[str, Any]) -> dict[str, Any]:
+    """All that a result says of where and how it was measured, flat."""
+    known: dict[str, Any] = {}
+    for key, value in content.items():
+        if key not in ("rows", "benchmark"):
+            known |= value if isinstance(value, Mapping) else {key: value}
+    return known
+
+
+def side(samples: Sequence[float]) -> str:
+    """Median and range, in seconds or milliseconds."""
+    middle = statistics.median(samples)
+    scale, unit = (1.0, "s") if middle >= 1 else (1e3, "ms")
+    low, middle, high = (scale * x for x in (min(samples), middle, max(samples)))
+    return f"{middle:.4g} {unit} ({low:.4g} to {high:.4g})"
+
+
+def main(before: Path, after: Path) -> None:
+    results = [load(path) for path in (before, after)]
+    kinds = [result["benchmark"] for result in results]
+    if kinds[0] != kinds[1]:
+        raise ValueError(f"{before} is of bench_{kinds[0]}.py and {after} of bench_{kinds[1]}.py.")
+    facts = [settings(result) for result in results]
+    rows = [result["rows"] for result in results]
+    if not rows[0].keys() & rows[1].keys():
+        raise ValueError(f"{before} and {after} have no case in common.")
+    for name in sorted({*facts[0], *facts[1]}):
+        if facts[0].get(name) != facts[1].get(name):
+            print(f"{name}: {facts[0].get(name)} → {facts[1].get(name)}")
+    print(f"\n| case | {before.name} | {after.name} | ratio | verdict |\n|---|---|---|---|---|")
+    for case in rows[0]:
+        pair = [row.get(case) for row in rows]
+        if pair[1] is None:
+            continue
+        if not all(pair) or any(None in samples for samples in pair):
+            print(f"| {case} | | | | failed on a side |")
+            continue
+        ratio = statistics.median(pair[1]) / statistics.median(pair[0])
+        print(f"| {case} | {side(pair[0])} | {side(pair[1])} | {ratio:.3f} | {verdict(*pair)} |")
+    for path, here, there in ((before, *rows), (after, *reversed(rows))):
+        lone = [case for case in here if case not in there]
+        if lone:
+            print(f"\nIn {path.name} alone: {'; '.join(lone)}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("before", type=Path, metavar="BEFORE.json")
+    parser.add_argument("after", type=Path, metavar="AFTER.json")
+    given = parser.parse_args()
+    try:
+        main(given.before, given.after)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
