@@ -1,0 +1,57 @@
+"""jaxconv, as the experiments use it. `python experiments/bench_peers.py` starts it."""
+
+import jax
+from keras_nets import NOTEBOOKS, Notebook
+from work import Digits, main
+
+import jaxconv
+from jaxconv.compilation_cache import persistent_cache
+from jaxconv.timing import CompileWatch
+
+WATCH = CompileWatch()
+
+
+class Jaxconv:
+    """`jaxconv.fit` and `jaxconv.evaluate` on data that lie on the device."""
+
+    def __init__(self, net: str) -> None:
+        self.device = jax.devices()[0].device_kind
+        notebook = NOTEBOOKS[net]
+        model, tx = jaxconv.create_model(net), getattr(jaxconv, notebook.optimizer)()
+        loss = getattr(jaxconv, notebook.loss)
+        loss = jaxconv.one_hot_labels(loss) if notebook.loss.startswith("categorical") else loss
+        self.train_step = jaxconv.make_train_step(model, tx, loss=loss)
+        self.eval_step = jaxconv.make_eval_step(model, loss=loss)
+        self.state = jaxconv.create_train_state(model, tx, jax.random.key(0), (28, 28, 1))
+
+    def prepare(self, digits: Digits) -> Digits:
+        return Digits(*map(jax.device_put, digits))
+
+    def fit(self, train: Digits, notebook: Notebook, epochs: int, test: Digits | None) -> float:
+        split = 0.0 if test is None else notebook.validation_split
+        kept = int(len(train.image) * (1 - split))
+        held_out = {name: x[kept:] for name, x in train._asdict().items()} if split else None
+        if test is not None and notebook.validate_on_test:
+            held_out = test._asdict()
+        self.state, history = jaxconv.fit(
+            self.state,
+            {name: x[:kept] for name, x in train._asdict().items()},
+            train_step=self.train_step,
+            epochs=epochs,
+            batch_size=notebook.batch_size,
+            validation=held_out,
+            eval_step=self.eval_step,
+        )
+        return history[-1]["seconds"]
+
+    @property
+    def facts(self) -> dict[str, int]:
+        return {"programs": WATCH.compilations, "programs_from_cache": WATCH.cached}
+
+    def accuracy(self, test: Digits) -> float:
+        return jaxconv.evaluate(self.state, test._asdict(), eval_step=self.eval_step)["accuracy"]
+
+
+if __name__ == "__main__":
+    with persistent_cache(), WATCH:
+        main(Jaxconv, "jaxconv", "flax", "optax", "jax", "jaxlib", "numpy")

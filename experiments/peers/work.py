@@ -1,0 +1,95 @@
+"""What a peer's process is asked for and gives back: some warm steps, or the notebook's whole job.
+
+`python experiments/bench_peers.py` starts it. It imports NumPy alone, so that a peer's start and
+memory are its own.
+"""
+
+import argparse
+import importlib.metadata
+import json
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from keras_nets import NOTEBOOKS, Notebook
+
+
+class Digits(NamedTuple):
+    """Images and labels: uint8 [N, 28, 28, 1] and int32 [N], or what a peer makes of them."""
+
+    image: Any
+    label: Any
+
+
+class Peer(Protocol):
+    """A net, its optimizer and its loss, in some library; made from the net's name."""
+
+    device: str
+
+    def prepare(self, digits: Digits) -> Digits:
+        """The digits as the library takes them best; once a process, outside of the warm time."""
+        ...
+
+    def fit(self, train: Digits, notebook: Notebook, epochs: int, test: Digits | None) -> float:
+        """Trains, and validates as the notebook does if `test` is given.
+
+        Every epoch is shuffled anew, the last partial batch is trained, and loss and accuracy are
+        kept as running means.
+
+        Returns:
+          The seconds of the last epoch, once it is done; without `test`, those of its steps.
+        """
+        ...
+
+    def accuracy(self, test: Digits) -> float: ...
+
+
+def main(make: Callable[[str], Peer], *packages: str) -> None:
+    """Does what the command line asks for, and prints one line of JSON."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("net", choices=NOTEBOOKS)
+    parser.add_argument("--data", type=Path, required=True, help="MNIST, in Keras' layout")
+    parser.add_argument("--steps", type=int, help="time so many warm steps, not the whole job")
+    parser.add_argument("--epochs", type=int, help="of the job, if not the notebook's")
+    parser.add_argument("--started", type=float, default=time.time(), help="the parent's time()")
+    given = parser.parse_args()
+    notebook = NOTEBOOKS[given.net]
+    with np.load(given.data) as file:
+        train, test = (
+            Digits(file[f"x_{part}"][..., None], file[f"y_{part}"].astype(np.int32))
+            for part in ("train", "test")
+        )
+    versions = {name: _version(name) for name in packages}
+    peer, result = make(given.net), {}
+    if given.steps:
+        samples = given.steps * notebook.batch_size
+        train = peer.prepare(Digits(train.image[:samples], train.label[:samples]))
+        result["seconds"] = peer.fit(train, notebook, 2, None)  # the first compiles and warms up
+    else:
+        train, test = peer.prepare(train), peer.prepare(test)
+        peer.fit(train, notebook, given.epochs or notebook.epochs, test)
+        result["accuracy"] = peer.accuracy(test)
+        result["seconds"] = time.time() - given.started
+    result |= {"peak_rss_bytes": _peak_rss(), "device": peer.device, "versions": versions}
+    print(json.dumps({**result, **getattr(peer, "facts", {})}), flush=True)
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:  # tensorflow-cpu, a checkout on the path
+        return "unknown"
+
+
+def _peak_rss() -> int:
+    """As `jaxconv.machine.peak_memory`, which would bring JAX into every peer's process."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return 1024 * int(status.read_text().partition("VmHWM:")[2].split()[0])
+    import resource  # Windows has none
+
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
