@@ -5,6 +5,7 @@ import hashlib
 import importlib.metadata
 import os
 import platform
+import warnings
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,6 +53,8 @@ def persistent_cache(folder: str | None = None) -> Iterator[str]:
 
     A program that was compiled before, by any process, is read instead. What is read is the very
     same program: not a bit of a result changes. `JAX_ENABLE_COMPILATION_CACHE=false` prevails.
+    If JAX warns of a program that it cannot read, what is damaged in the folder is deleted at the
+    end, with a warning that names it.
 
     Args:
       folder: where to; `cache_folder()` if None, which is made for the user alone: who can write
@@ -83,8 +86,11 @@ def persistent_cache(folder: str | None = None) -> Iterator[str]:
         "jax_persistent_cache_min_compile_time_secs": 0.0,
         "jax_persistent_cache_min_entry_size_bytes": -1,
     }
-    with _settings(settings):
+    with _settings(settings), _warned("reading persistent compilation cache") as warned:
         yield folder
+    if warned:
+        for name in delete_damaged(folder):
+            warnings.warn(f"Deleted {name} from {folder}: it was damaged.", stacklevel=3)
 
 
 def no_persistent_cache() -> contextlib.AbstractContextManager[None]:
@@ -124,11 +130,12 @@ def delete_damaged(folder: str) -> list[str]:
     """
     damaged = []
     for path in sorted(Path(folder).glob("*-cache")):
-        try:
-            _check_readable(path.read_bytes())
-        except zlib.error:
-            path.unlink(missing_ok=True)
-            damaged.append(path.name)
+        with contextlib.suppress(OSError):  # another process' business
+            try:
+                _check_readable(path.read_bytes())
+            except zlib.error:
+                path.unlink()
+                damaged.append(path.name)
     return damaged
 
 
@@ -156,6 +163,20 @@ def _make_private(folder: Path) -> None:
                 f"Others than you can write to {made}, and so run code in your processes: delete "
                 "it, or make it yours alone (chmod 700)."
             )
+
+
+@contextlib.contextmanager
+def _warned(text: str) -> Iterator[list[str]]:
+    """Lets warnings pass, and yields those that were given with this text in them."""
+    seen, show = [], warnings.showwarning
+
+    def note(message: Any, *rest: Any, **more: Any) -> None:
+        seen.extend([str(message)] if text in str(message) else [])
+        show(message, *rest, **more)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = note
+        yield seen
 
 
 @contextlib.contextmanager

@@ -17,12 +17,7 @@ from flax import linen as nn
 
 from jaxconv import keras, run_folder
 from jaxconv.checks import check_positive
-from jaxconv.compilation_cache import (
-    cache_allowed,
-    delete_damaged,
-    no_persistent_cache,
-    persistent_cache,
-)
+from jaxconv.compilation_cache import cache_allowed, no_persistent_cache, persistent_cache
 from jaxconv.data import load_dataset
 from jaxconv.loop import Row, evaluate, fit
 from jaxconv.losses import Loss
@@ -168,9 +163,6 @@ def run(
     found = "off" if cache is None else "cold" if compiled else "cached"
     kept = f" ({compiled} of {programs.compilations} programs compiled; {cache})" if cache else ""
     say(f"Compilation: {seconds_compile:.1f}s, {found}{kept}")
-    if cache is not None and compiled:
-        for name in delete_damaged(cache):
-            print(f"Compilation cache: deleted {name}, which could not be read.")
     last = history[-1]
     result = {
         "experiment": name,

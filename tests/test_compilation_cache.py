@@ -2,6 +2,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import jax
@@ -107,19 +108,32 @@ def test_programs_are_kept_and_found_however_quickly_they_compile(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["half", "nothing", "a flipped byte"])
-def test_a_damaged_program_is_compiled_anew_and_can_be_deleted(kind, tmp_path):
+def test_a_damaged_program_is_compiled_anew_and_replaced(kind, tmp_path):
     compiled(tmp_path)
     (entry,) = tmp_path.glob("*-cache")
     whole = entry.read_bytes()
     flipped = whole[:100] + bytes([whole[100] ^ 1]) + whole[101:]
     entry.write_bytes({"half": whole[: len(whole) // 2], "nothing": b""}.get(kind, flipped))
-    with pytest.warns(UserWarning, match="Error reading persistent compilation cache"):
+    with pytest.warns(UserWarning, match="-cache|persistent compilation cache") as warned:
         value, watch = compiled(tmp_path)
     assert (value, watch.cached) == (15.0, 0)
-    assert delete_damaged(str(tmp_path)) == [entry.name]
+    first, second = (str(warning.message) for warning in warned)
+    assert "Error reading persistent compilation cache" in first
+    assert second == f"Deleted {entry.name} from {tmp_path}: it was damaged."
     assert compiled(tmp_path)[1].cached == 0
     assert compiled(tmp_path)[1].cached == 1
     assert delete_damaged(str(tmp_path)) == []
+
+
+def test_what_cannot_be_looked_at_is_left_alone(tmp_path):
+    (tmp_path / "x-cache").mkdir()  # cannot be read as a file
+    assert delete_damaged(str(tmp_path)) == []
+
+
+def test_other_warnings_pass(tmp_path):
+    with pytest.warns(UserWarning, match="mine") as warned, persistent_cache(str(tmp_path)):
+        warnings.warn("mine", stacklevel=1)
+    assert len(warned) == 1
 
 
 def test_programs_of_zstandard_are_checked_where_it_is_installed(tmp_path):

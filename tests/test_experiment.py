@@ -130,7 +130,7 @@ def test_a_second_run_takes_its_programs_from_the_cache(tmp_path, capsys, monkey
 
 
 @pytest.mark.usefixtures("few_digits")
-def test_half_a_program_in_the_cache_is_replaced(tmp_path, capsys, monkeypatch):
+def test_half_a_program_in_the_cache_is_replaced(tmp_path, monkeypatch):
     dense, cache = importlib.import_module("dense"), tmp_path / "cache"
     monkeypatch.setattr(compilation_cache, "cache_folder", lambda: str(cache))
 
@@ -140,11 +140,10 @@ def test_half_a_program_in_the_cache_is_replaced(tmp_path, capsys, monkeypatch):
     first = run("a")
     (entry,) = cache.glob("jit_train_epoch-*-cache")
     entry.write_bytes(entry.read_bytes()[:1000])
-    with pytest.warns(UserWarning, match="Error reading persistent compilation cache"):
+    with pytest.warns(UserWarning, match="-cache|persistent compilation cache") as warned:
         second = run("b")
     assert second["programs_compiled"] == 1
-    said = f"Compilation cache: deleted {entry.name}, which could not be read."
-    assert said in capsys.readouterr().out
+    assert f"Deleted {entry.name} from {cache}" in str(warned[-1].message)
     assert run("c")["programs_compiled"] == 1
     last = run("d")
     assert last["compilation_cache"] == "cached"
