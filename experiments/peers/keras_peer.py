@@ -26,7 +26,7 @@ class Keras:
     """`fit` and `evaluate` on arrays, as in the notebooks."""
 
     def __init__(self, net: str) -> None:
-        # Short steps: this saves TensorFlow a quarter. lab6 it slows in most processes.
+        # It helps TensorFlow where steps are short; elsewhere no difference was beyond the spread.
         many = BACKEND == "tensorflow" and net in ("strided", "dense")
         self.model = keras_model(net, steps_per_execution=32 if many else 1)
         self.device = BACKEND
