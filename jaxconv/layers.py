@@ -2,16 +2,14 @@
 
 Every operation has two forms that agree in value and in reverse-mode gradient:
 
-* ``"patches"``: static slices of the input, one for each cell of the window, which a convolution
-  joins and multiplies by its kernel as one matrix. The CPU's form: XLA's CPU compiler has no fast
-  convolution gradient, least of all inside a loop, but its matrix product is good.
+* ``"patches"``: slices of the input, one for each cell of the window, and products of matrices. The
+  CPU's form (see ``patches``).
 * ``"xla"``: ``lax.conv_general_dilated`` and ``lax.reduce_window``. The form for GPU and TPU, and
   the one that also supports forward-mode differentiation of max-pooling.
 
 ``form=None`` picks by ``jax.default_backend()``. Parameters never depend on the form.
 """
 
-import functools
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -22,6 +20,7 @@ from flax.linen.dtypes import promote_dtype
 from jax import lax
 from jaxtyping import Array, Float
 
+from jaxconv import patches
 from jaxconv.checks import check_choice, check_positive
 
 Form = Literal["patches", "xla"]
@@ -65,20 +64,13 @@ def conv(
 
     Source: https://keras.io/api/layers/convolution_layers/convolution2d/
     """
-    check_image(image)
-    if image.shape[-1] != kernel.shape[-2]:
-        raise ValueError(
-            f"The image has {image.shape[-1]} channels and the kernel of shape {kernel.shape} "
-            f"expects {kernel.shape[-2]}: create the parameters with the input_shape of the data."
-        )
-    image, kernel = promote_dtype(image, kernel)
-    steps = as_pair("strides", strides)
-    pads = _pads(padding, image.shape, kernel.shape[:2], steps)
+    image, kernel, steps, pads = _conv_arguments(image, kernel, strides, padding)
     if choose_form(form) == "xla":
         dimensions = ("NHWC", "HWIO", "NHWC")
         return lax.conv_general_dilated(image, kernel, steps, pads, dimension_numbers=dimensions)
-    windows = _windows(_pad(image, pads, 0.0), kernel.shape[:2], steps)
-    return jnp.concatenate(windows, axis=-1) @ kernel.reshape(-1, kernel.shape[-1])
+    image = _pad(image, pads, 0.0)
+    outputs = patches.positions(image.shape, kernel.shape, steps)
+    return patches.conv(image, kernel, steps, outputs)
 
 
 def max_pool(
@@ -112,10 +104,42 @@ def max_pool(
     """
     size, steps, pads = _pool_arguments(image, window, strides, padding)
     if choose_form(form) == "patches":
-        return _max_pool_patches(image, size, steps, pads)
+        return patches.max_pool(_pad(image, pads, -jnp.inf), size, steps)
     return lax.reduce_window(
         image, -jnp.inf, lax.max, (1, *size, 1), (1, *steps, 1), ((0, 0), *pads, (0, 0))
     )
+
+
+def conv_max_pool(
+    image: Float[Array, "batch height width channels"],
+    kernel: Float[Array, "kernel_height kernel_width channels filters"],
+    window: Pair = 2,
+    *,
+    strides: Pair = 1,
+    padding: Padding = "valid",
+    form: Form | None = None,
+) -> Float[Array, "batch out_height out_width filters"]:
+    """``max_pool(conv(image, kernel), window)``, without the outputs that no window covers.
+
+    A 2×2 window on 11×11 feature maps uses 10×10 of them: ``"patches"`` computes no more.
+
+    The arguments are those of ``conv``, and ``window`` is that of ``max_pool``: the windows tile
+    the feature maps. The errors are those of both.
+
+    Example:
+      >>> image = jnp.arange(25.0).reshape(1, 5, 5, 1)
+      >>> print(conv_max_pool(image, jnp.ones((3, 3, 1, 1)))[0, :, :, 0])
+      [[108.]]
+    """
+    if choose_form(form) == "xla":
+        maps = conv(image, kernel, strides=strides, padding=padding, form=form)
+        return max_pool(maps, window, form=form)
+    image, kernel, steps, pads = _conv_arguments(image, kernel, strides, padding)
+    image, size = _pad(image, pads, 0.0), as_pair("window", window)
+    height, width = patches.positions(image.shape, kernel.shape, steps)
+    _pads("valid", (0, height, width), size, size)  # refuses a window that does not fit
+    covered = height - height % size[0], width - width % size[1]
+    return patches.max_pool(patches.conv(image, kernel, steps, covered), size, size)
 
 
 def avg_pool(
@@ -139,46 +163,15 @@ def avg_pool(
     Source: https://keras.io/api/layers/pooling_layers/average_pooling2d/
     """
     size, steps, pads = _pool_arguments(image, window, strides, padding)
-    real = np.pad(np.ones(image.shape[1:3], int), pads)
-    count = sum(_windows(real[None, :, :, None], size, steps))
+    real = _pad(jnp.ones((1, *image.shape[1:3], 1), jnp.int32), pads, 0)
+    count = sum(patches.all_windows(real, size, steps))
     if choose_form(form) == "patches":
-        total = sum(_windows(_pad(image, pads, 0.0), size, steps))
+        total = sum(patches.all_windows(_pad(image, pads, 0.0), size, steps))
     else:
         total = lax.reduce_window(
             image, 0.0, lax.add, (1, *size, 1), (1, *steps, 1), ((0, 0), *pads, (0, 0))
         )
-    return total / jnp.asarray(np.maximum(count, 1), image.dtype)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
-def _max_pool_patches(image: Array, size: tuple[int, int], steps: tuple[int, int], pads: Pads):
-    return functools.reduce(jnp.maximum, _windows(_pad(image, pads, -jnp.inf), size, steps))
-
-
-def _max_pool_forward(image, size, steps, pads):
-    # Plain autodiff of `maximum` would split a tie between the cells: remember the winner instead.
-    windows = _windows(_pad(image, pads, -jnp.inf), size, steps)
-    best, winner = (
-        windows[0],
-        jnp.zeros(windows[0].shape, jnp.int32 if len(windows) > 255 else jnp.uint8),
-    )
-    for cell, candidate in enumerate(windows[1:], start=1):
-        winner = jnp.where(candidate > best, jnp.asarray(cell, winner.dtype), winner)
-        best = jnp.maximum(best, candidate)
-    return best, (winner, image.shape)
-
-
-def _max_pool_backward(size, steps, pads, residuals, gradient):
-    winner, shape = residuals
-    cells = [jnp.where(winner == cell, gradient, 0) for cell in range(size[0] * size[1])]
-    scatter = jax.linear_transpose(
-        lambda image: _windows(_pad(image, pads, 0.0), size, steps),
-        jax.ShapeDtypeStruct(shape, gradient.dtype),
-    )
-    return scatter(cells)
-
-
-_max_pool_patches.defvjp(_max_pool_forward, _max_pool_backward)
+    return total / jnp.maximum(count, 1).astype(image.dtype)
 
 
 def choose_form(form: Form | None) -> Form:
@@ -227,6 +220,18 @@ def as_pair(name: str, value: Any) -> tuple[int, int]:
     return int(pair[0]), int(pair[1])
 
 
+def _conv_arguments(image: Array, kernel: Array, strides: Pair, padding: Padding):
+    check_image(image)
+    if image.shape[-1] != kernel.shape[-2]:
+        raise ValueError(
+            f"The image has {image.shape[-1]} channels and the kernel of shape {kernel.shape} "
+            f"expects {kernel.shape[-2]}: create the parameters with the input_shape of the data."
+        )
+    steps = as_pair("strides", strides)
+    pads = _pads(padding, image.shape, kernel.shape[:2], steps)
+    return *promote_dtype(image, kernel), steps, pads
+
+
 def _pool_arguments(image: Array, window: Pair, strides: Pair | None, padding: Padding):
     check_image(image)
     size = as_pair("window", window)
@@ -272,19 +277,3 @@ def _pad(image: Array, pads: Pads, value: float) -> Array:
     if not any(map(any, pads)):
         return image
     return jnp.pad(image, ((0, 0), *pads, (0, 0)), constant_values=value)
-
-
-def _windows(image, window: Sequence[int], strides: tuple[int, int]) -> list:
-    """One strided slice of the image for each cell of the window, in row-major order."""
-    height, width = (
-        (n - size) // step for n, size, step in zip(image.shape[1:3], window, strides, strict=True)
-    )
-    return [
-        image[
-            :,
-            i : i + height * strides[0] + 1 : strides[0],
-            j : j + width * strides[1] + 1 : strides[1],
-        ]
-        for i in range(window[0])
-        for j in range(window[1])
-    ]

@@ -12,7 +12,18 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Shaped
 
 from jaxconv.checks import check_choice, check_positive
-from jaxconv.layers import Form, Padding, Pair, as_pair, avg_pool, check_image, conv, max_pool
+from jaxconv.layers import (
+    Form,
+    Padding,
+    Pair,
+    as_pair,
+    avg_pool,
+    check_image,
+    choose_form,
+    conv,
+    conv_max_pool,
+    max_pool,
+)
 
 Activation = str | Callable[[Array], Array] | None
 
@@ -32,7 +43,8 @@ class ConvNet(nn.Module):
     """Convolutions, the first of them followed by pooling; flatten; dropout; dense layers; logits.
 
     Every net of the notebooks is a setting of this module (see `create_model`). The input channels
-    follow the data. Softmax is not part of it: `predict` applies it, the losses contain it.
+    follow the data. Softmax is not part of it: `predict` applies it, the losses contain it. To
+    capture what each layer gives, use `form="xla"`: the patches form joins pooling to convolution.
 
     Args:
       num_classes: the number of logits.
@@ -87,7 +99,7 @@ class ConvNet(nn.Module):
             )
         x = image
         for i, filters in enumerate(self.filters, start=1):
-            x = Conv(
+            convolution = Conv(
                 filters,
                 self.kernel_size,
                 self.strides,
@@ -96,16 +108,21 @@ class ConvNet(nn.Module):
                 self.form,
                 **dtypes,
                 name=f"conv{i}",
-            )(x)
-            if i <= self.num_pools:
-                x = Pool(
-                    self.pool,
-                    self.pool_size,
-                    self.pool_strides,
-                    self.pool_padding,
-                    self.form,
-                    name=f"pool{i}",
-                )(x)
+            )
+            if i > self.num_pools:
+                x = convolution(x)
+                continue
+            pooling = Pool(
+                self.pool,
+                self.pool_size,
+                self.pool_strides,
+                self.pool_padding,
+                self.form,
+                name=f"pool{i}",
+            )
+            # Layer by layer where the parameters are made: that is what a summary looks at.
+            apart = self.is_initializing()
+            x = pooling(convolution(x)) if apart else convolution(x, pooling)
         x = Flatten(name="flatten")(x)
         if self.dropout_rate > 0:
             x = nn.Dropout(self.dropout_rate, deterministic=not train, name="dropout")(x)
@@ -158,7 +175,9 @@ def create_model(name: str, num_classes: int = 10, **settings: Any) -> ConvNet:
 class Conv(nn.Module):
     """Convolution, bias and activation, as Keras' ``Conv2D`` (glorot-uniform kernel, zero bias).
 
-    The arguments are those of ``conv``; the parameters are ``kernel`` (HWIO) and ``bias``.
+    The arguments are those of ``conv``; the parameters are ``kernel`` (HWIO) and ``bias``. Called
+    with a ``Pool``, it pools as well; in the patches form bias and relu follow max-pooling then,
+    where there are fewer numbers. Neither reverses an order, so that the maximum stays the same.
 
     Example:
       >>> import jax
@@ -179,7 +198,7 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(
-        self, image: Float[Array, "batch height width channels"]
+        self, image: Float[Array, "batch height width channels"], pool: "Pool | None" = None
     ) -> Float[Array, "batch out_height out_width filters"]:
         with _named(self):
             check_image(image)
@@ -188,9 +207,16 @@ class Conv(nn.Module):
         kernel = self.param("kernel", nn.initializers.glorot_uniform(), shape, self.param_dtype)
         bias = self.param("bias", nn.initializers.zeros, (self.filters,), self.param_dtype)
         image, kernel, bias = promote_dtype(image, kernel, bias, dtype=self.dtype)
+        settings: Any = {"strides": self.strides, "padding": self.padding, "form": self.form}
+        commutes = self.activation in (None, "linear", "relu")
+        if pool and pool.tiles and commutes and choose_form(self.form) == "patches":
+            with _named(self):
+                maps = conv_max_pool(image, kernel, pool.window, **settings)
+            return activate(self.activation, maps + bias)
         with _named(self):
-            maps = conv(image, kernel, strides=self.strides, padding=self.padding, form=self.form)
-        return activate(self.activation, maps + bias)
+            maps = conv(image, kernel, **settings)
+        maps = activate(self.activation, maps + bias)
+        return pool(maps) if pool else maps
 
 
 class Pool(nn.Module):
@@ -208,6 +234,13 @@ class Pool(nn.Module):
     strides: Pair | None = None
     padding: Padding = "valid"
     form: Form | None = None
+
+    @property
+    def tiles(self) -> bool:
+        """Whether it takes maxima of windows side by side, without padding."""
+        window = as_pair("window", self.window)
+        strides = window if self.strides is None else as_pair("strides", self.strides)
+        return self.kind == "max" and strides == window and self.padding == "valid"
 
     def __call__(
         self, image: Float[Array, "batch height width channels"]

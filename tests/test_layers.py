@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxconv.layers import avg_pool, conv, max_pool
+from jaxconv.layers import avg_pool, conv, conv_max_pool, max_pool
 
 FORMS = ("patches", "xla")
 
@@ -89,6 +89,36 @@ def test_pooling_and_its_gradient_match_numpy(name, form, case):
 
 
 @pytest.mark.parametrize("form", FORMS)
+@given(case=cases(), pool=st.tuples(st.integers(1, 3), st.integers(1, 3)))
+def test_a_pooled_convolution_and_its_gradients_match_numpy(form, case, pool):
+    size, window, strides, padding, pads, channels, filters, rng = case
+    image = rng.normal(size=(2, *size, channels)).astype(np.float32)
+    kernel = rng.normal(size=(*window, channels, filters)).astype(np.float32)
+    maps = oracles.conv(image, kernel, strides, pads)
+    pool = tuple(min(p, n) for p, n in zip(pool, maps.shape[1:3], strict=True))
+    shape = (2, *(n // p for n, p in zip(maps.shape[1:3], pool, strict=True)), filters)
+    cotangent = rng.normal(size=shape).astype(np.float32)
+    none = ((0, 0), (0, 0))
+    pooled, d_maps = oracles.max_pool(maps, pool, pool, none, cotangent)
+    _, *gradients = oracles.conv(image, kernel, strides, pads, d_maps)
+
+    def function(image, kernel, form):
+        return conv_max_pool(image, kernel, pool, strides=strides, padding=padding, form=form)
+
+    oracle = pooled, *gradients
+    check(form, function, (jnp.asarray(image), jnp.asarray(kernel)), oracle, cotangent)
+
+
+def test_what_no_window_covers_is_not_computed():
+    image, kernel = jnp.ones((1, 13, 13, 2)), jnp.ones((3, 3, 2, 4))
+    traced = [
+        str(jax.make_jaxpr(lambda *xs: max_pool(conv(*xs)))(image, kernel)),
+        str(jax.make_jaxpr(lambda *xs: conv_max_pool(*xs))(image, kernel)),
+    ]
+    assert ["11,11" in text for text in traced] == [True, False]
+
+
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(
     ("image", "strides", "padding", "expected"),
     [
@@ -127,6 +157,21 @@ def test_nan_is_not_pooled_away(form):
     assert jnp.isnan(max_pool(image, 2, form=form)).all()
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_convolutions_have_forward_mode_and_second_derivatives(form):
+    image = jax.random.normal(jax.random.key(0), (2, 6, 6, 1))
+    kernel = jax.random.normal(jax.random.key(1), (3, 3, 1, 2))
+
+    def value(kernel):
+        return (conv(conv(image, kernel, form=form)[..., :1], kernel, form=form) ** 3).mean()
+
+    _, slope = jax.jvp(value, (kernel,), (kernel,))
+    np.testing.assert_allclose(slope, (jax.grad(value)(kernel) * kernel).sum(), rtol=1e-4)
+    _, curve = jax.jvp(jax.grad(value), (kernel,), (kernel,))
+    # Of degree 6 in the kernel: Euler's theorem.
+    np.testing.assert_allclose(curve, 5 * jax.grad(value)(kernel), rtol=1e-3, atol=1e-3)
+
+
 def test_forward_mode_needs_the_xla_form_of_max_pool():
     image = jnp.arange(16.0).reshape(1, 4, 4, 1)
     _, tangent = jax.jvp(lambda x: max_pool(x, 2, form="xla"), (image,), (jnp.ones_like(image),))
@@ -161,6 +206,8 @@ IMAGE, KERNEL = jnp.ones((1, 4, 5, 1)), jnp.ones((3, 3, 1, 2))
         (lambda: conv(IMAGE, KERNEL, padding=-1), "padding is .* not -1"),
         (lambda: conv(IMAGE, KERNEL, padding=((1, 2), (3,))), "padding is .* not"),
         (lambda: max_pool(IMAGE, 2, padding=2), "padding 2 fills a whole window of 2×2"),
+        (lambda: conv_max_pool(IMAGE, KERNEL, 3), "window of 3×3 does not fit into 2×3"),
+        (lambda: conv_max_pool(IMAGE, jnp.ones((3, 3, 2, 2))), "has 1 channels .* expects 2"),
         (lambda: max_pool(IMAGE, 6), "6×6 does not fit into 4×5"),
         (lambda: max_pool(IMAGE, 2, form="fast"), "Unknown form 'fast'"),
         (lambda: max_pool(IMAGE, 2, form="None"), "Unknown form 'None'"),

@@ -62,6 +62,51 @@ def test_the_form_changes_neither_parameters_nor_logits(name):
     )
 
 
+@pytest.mark.parametrize(
+    ("settings", "together"),
+    [
+        ({}, True),
+        ({"activation": None, "padding": "same", "pool_size": 3}, True),
+        ({"activation": "tanh"}, False),
+        ({"pool": "avg"}, False),
+        ({"pool_strides": 1}, False),
+        ({"pool_padding": "same"}, False),
+        ({"form": "xla"}, False),
+    ],
+)
+def test_pooling_before_bias_and_activation_changes_neither_value_nor_gradient(settings, together):
+    layer_by_layer = []
+
+    def record(next_function, args, kwargs, context):
+        layer_by_layer.extend([context.module.name] * (type(context.module) is Pool))
+        return next_function(*args, **kwargs)
+
+    model = create_model("intro", filters=(3, 4), num_pools=1, **settings)
+    params = params_of(model, (11, 11, 1))
+    params["conv1"]["bias"] = jnp.asarray([0.1, -0.2, 0.0])
+    image = jax.random.uniform(jax.random.key(1), (5, 11, 11, 1))
+
+    def value(params):
+        return (model.apply({"params": params}, image) ** 2).sum()
+
+    def alone(params):
+        conv1 = Conv(3, 3, 1, model.padding, model.activation, "xla")
+        pool1 = Pool(model.pool, model.pool_size, model.pool_strides, model.pool_padding, "xla")
+        rest = model.clone(filters=(4,), num_pools=0, form="xla")
+        x = pool1.apply({}, conv1.apply({"params": params["conv1"]}, image))
+        others = {"conv1": params["conv2"], **{k: params[k] for k in ("dense1", "logits")}}
+        return (rest.apply({"params": others}, x) ** 2).sum()
+
+    with nn.intercept_methods(record):
+        found = jax.value_and_grad(value)(params)
+    assert bool(layer_by_layer) is not together
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-5),
+        found,
+        jax.value_and_grad(alone)(params),
+    )
+
+
 def test_every_setting_of_the_exercises_is_an_argument():
     same = create_model("strided", padding="SAME")
     np.testing.assert_array_equal(params_of(same)["dense1"]["kernel"].shape, (4 * 4 * 64, 64))

@@ -1,0 +1,186 @@
+"""The CPU's form of convolution and max-pooling: windows as slices, and products of matrices.
+
+XLA's CPU compiler has no fast gradient of a convolution or of a pooling window, least of all inside
+a loop, but its matrix product is good. So a convolution joins the slices of its input, one for each
+cell of the window, and multiplies them by its kernel as one matrix; autodiff makes products of its
+gradients as well. What is left is moving data, which XLA does well once it is kept from fusing too
+much (`apart`). What was tried, and what it gave: `experiments/results/cpu_speed.md`.
+
+Images are padded and arguments checked by then: that is what `layers` does.
+"""
+
+import functools
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Shaped
+
+Two = tuple[int, int]
+
+
+def apart(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compiles a function as a computation of its own, which XLA's fusions do not cross.
+
+    XLA's CPU compiler fuses what is elementwise into every consumer: of nine slices of a pooled
+    image, each would compute the pooling anew. Transforms (grad, jvp, vmap, shardings) pass.
+
+    Args:
+      function: of arrays, pure.
+
+    Example:
+      >>> apart(lambda x: 2 * x)(jnp.ones(2))
+      Array([2., 2.], dtype=float32)
+    """
+    try:
+        from jax.experimental.scheduling_groups import xla_metadata_call
+    except ImportError:
+        warnings.warn(
+            "This JAX has no jax.experimental.scheduling_groups any more: results stay the same, "
+            "but convolution and pooling are slower on the CPU.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return function
+    return xla_metadata_call(function, inlineable="false")
+
+
+def conv(
+    image: Float[Array, "batch height width channels"],
+    kernel: Float[Array, "kernel_height kernel_width channels filters"],
+    strides: Two,
+    outputs: Two,
+) -> Float[Array, "batch out_height out_width filters"]:
+    """The first `outputs` rows and columns of a convolution without padding.
+
+    Example:
+      >>> conv(jnp.ones((1, 5, 5, 1)), jnp.ones((3, 3, 1, 8)), (1, 1), (2, 2)).shape
+      (1, 2, 2, 8)
+    """
+    *window, channels, filters = kernel.shape
+    patches = _patches(image, tuple(window), strides, outputs)
+    shape, cells = (len(image), *outputs), math.prod(window)
+    # Two axes, or XLA transposes a copy of the gradient for the kernel's.
+    if channels == 1:
+        rows = patches.reshape(cells, math.prod(shape)).T
+    else:
+        rows = patches.reshape(math.prod(shape), cells * channels)
+    return (rows @ kernel.reshape(cells * channels, filters)).reshape(*shape, filters)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2, 3))
+def _patches(image: Array, window: Two, strides: Two, outputs: Two) -> Array:
+    """All windows: [batch, height, width, *window, channels]; of one channel, the window first."""
+    # Copies are long where a run of channels varies fastest or, with one channel, a run of pixels.
+    axis = 0 if image.shape[-1] == 1 else 3
+
+    def stack(image: Array) -> Array:
+        # Stacks of few in a stack become one kernel; one stack of all cells, a kernel for each.
+        cells = windows(image, window, strides, outputs)
+        rows = [cells[i : i + window[1]] for i in range(0, len(cells), window[1])]
+        return jnp.stack([jnp.stack(row, axis) for row in rows], axis)
+
+    return apart(stack)(image)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def max_pool(
+    image: Float[Array, "batch height width channels"], window: Two, strides: Two
+) -> Float[Array, "batch out_height out_width channels"]:
+    """The maximum of each window; its gradient, written by hand, goes to the first that has it.
+
+    Autodiff of `maximum` would split a tie between the cells.
+
+    Example:
+      >>> jax.grad(lambda x: max_pool(x, (1, 2), (1, 2)).sum())(jnp.ones((1, 1, 2, 1))).ravel()
+      Array([1., 0.], dtype=float32)
+    """
+    return functools.reduce(jnp.maximum, all_windows(image, window, strides))
+
+
+def _max_pool_forward(image: Array, window: Two, strides: Two):
+    best, winner = _winner(image, window, strides)
+    return best, (winner, image.shape)
+
+
+def _max_pool_backward(window: Two, strides: Two, residuals: Any, gradient: Array):
+    winner, shape = residuals
+    return (_to_winner(winner, gradient, shape, window, strides),)
+
+
+max_pool.defvjp(_max_pool_forward, _max_pool_backward)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _winner(image: Array, window: Two, strides: Two) -> tuple[Array, Array]:
+    """The maximum of each window, and the first cell that has it."""
+
+    def compare(image: Array) -> tuple[Array, Array]:
+        best, *others = all_windows(image, window, strides)
+        winner = jnp.zeros(best.shape, jnp.int32 if len(others) > 255 else jnp.uint8)
+        for cell, candidate in enumerate(others, start=1):
+            winner = jnp.where(candidate > best, jnp.asarray(cell, winner.dtype), winner)
+            best = jnp.maximum(best, candidate)
+        return best, winner
+
+    return apart(compare)(image)
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3, 4))
+def _to_winner(
+    winner: Array, gradient: Array, shape: tuple[int, ...], window: Two, strides: Two
+) -> Array:
+    """The gradient of what was pooled: each window's, in the cell that won."""
+
+    def scatter(winner: Array, gradient: Array) -> Array:
+        cells = [jnp.where(winner == cell, gradient, 0) for cell in range(math.prod(window))]
+        slices = functools.partial(all_windows, window=window, strides=strides)
+        image = jax.ShapeDtypeStruct(shape, gradient.dtype)
+        return jax.linear_transpose(slices, image)(cells)[0]
+
+    return apart(scatter)(winner, gradient)
+
+
+def positions(shape: Sequence[int], window: Sequence[int], strides: Two) -> Two:
+    """How often a window fits into an image of this shape (with batch), down and across.
+
+    Example:
+      >>> positions((64, 28, 28, 1), (3, 3), (2, 2))
+      (13, 13)
+    """
+    return (
+        (shape[1] - window[0]) // strides[0] + 1,
+        (shape[2] - window[1]) // strides[1] + 1,
+    )
+
+
+def all_windows(
+    image: Shaped[Array, "batch height width channels"], window: Two, strides: Two
+) -> list[Shaped[Array, "batch out_height out_width channels"]]:
+    """One strided slice of the image for each cell of the window, in row-major order.
+
+    Example:
+      >>> [float(x.sum()) for x in all_windows(jnp.arange(4.0).reshape(1, 2, 2, 1), (2, 1), (1, 1))]
+      [1.0, 5.0]
+    """
+    return windows(image, window, strides, positions(image.shape, window, strides))
+
+
+def windows(
+    image: Shaped[Array, "batch height width channels"], window: Two, strides: Two, outputs: Two
+) -> list[Shaped[Array, "batch out_height out_width channels"]]:
+    """The slices of `all_windows`, of the first `outputs` positions down and across alone.
+
+    Example:
+      >>> [x.shape for x in windows(jnp.ones((1, 5, 5, 1)), (1, 2), (1, 1), (2, 3))]
+      [(1, 2, 3, 1), (1, 2, 3, 1)]
+    """
+    (down, across), (height, width) = strides, outputs
+    return [
+        image[:, i : i + (height - 1) * down + 1 : down, j : j + (width - 1) * across + 1 : across]
+        for i in range(window[0])
+        for j in range(window[1])
+    ]
