@@ -4,7 +4,8 @@
     python experiments/bench_peers.py --nets lab6 --rounds 5
 
 Warm speed: every peer trains two epochs of 300 full batches; the second is on the clock, given as
-seconds an epoch of all samples. Whole job: from the start of the process to the test accuracy, over
+seconds an epoch of all samples. It then evaluates the 10,000 test images three times in batches of
+200, the last time on the clock. Whole job: from the start of the process to the test accuracy, over
 the notebook's epochs, with its validation; for jaxconv with its compiled programs in the cache, and
 once without, as a first run has it. Each measurement is a fresh process, in rounds that take the
 peers in turn, so that a machine that drifts hits all alike; ratios are taken within a round.
@@ -79,14 +80,22 @@ class Record:
         self.rows: dict[str, dict[str, Any]] = {}
         self.content = {"benchmark": "peers", **settings, "versions": {}, "rows": []}
 
-    def add(self, net: str, kind: str, peer: str, scale: float, report: dict[str, Any]) -> str:
-        """Keeps a report under its case, its seconds times `scale`; returns a line about it."""
+    def add(
+        self,
+        net: str,
+        kind: str,
+        peer: str,
+        report: dict[str, Any],
+        scale: float = 1.0,
+        field: str = "seconds",
+    ) -> str:
+        """Keeps a report under its case, its field times `scale`; returns a line about it."""
         row = self.rows.setdefault(
             f"{net}, {kind}, {peer}",
             {"net": net, "kind": kind, "peer": peer, "unit": "s", "samples": [], "reports": []},
         )
         row["reports"].append(report)
-        row["samples"].append(scale * report["seconds"] if "seconds" in report else None)
+        row["samples"].append(scale * report[field] if field in report else None)
         self.content["versions"].update(report.get("versions", {}))
         self.content["rows"] = [{"case": case, **row} for case, row in self.rows.items()]
         write_json(self.path, self.content)
@@ -94,7 +103,7 @@ class Record:
             return f"{report['error']} ({INSTALL})"
         return f"{row['samples'][-1]:.2f} s"
 
-    def cells(self, net: str, kind: str, peer: str) -> list[str]:
+    def cells(self, net: str, kind: str, peer: str, digits: int = 1) -> list[str]:
         """A row's median and ratio to jaxconv, each with its range, for the table."""
         row = self.rows.get(f"{net}, {kind}, {peer}")
         own = self.rows.get(f"{net}, {kind}, {JAXCONV}")
@@ -108,7 +117,7 @@ class Record:
         failed = f", failed in {lost} of {len(row['samples'])} rounds" if lost else ""
         pairs = zip(row["samples"], own["samples"] if own else [], strict=False)
         ratios = [theirs / ours for theirs, ours in pairs if theirs and ours]
-        return [spread(done) + failed, spread(ratios, digits=2) if ratios else ""]
+        return [spread(done, digits) + failed, spread(ratios, digits=2) if ratios else ""]
 
 
 def spread(values: Sequence[float], digits: int = 1) -> str:
@@ -123,11 +132,13 @@ def table(record: Record, net: str) -> str:
     """The Markdown table of a net."""
     lines = [
         f"`{net}`, batch {NOTEBOOKS[net].batch_size}\n",
-        "| | s an epoch, warm | ÷ jaxconv | whole job, s | ÷ jaxconv | accuracy | peak RSS, MiB |",
-        "|---|---|---|---|---|---|---|",
+        "| | s an epoch, warm | ÷ jaxconv | evaluation, s | ÷ jaxconv | whole job, s | ÷ jaxconv | "
+        "accuracy | peak RSS, MiB |",
+        "|---" * 9 + "|",
     ]
     for peer in (*PEERS, COLD):
-        cells = [*record.cells(net, "warm", peer), *record.cells(net, "job", peer)]
+        cells = [*record.cells(net, "warm", peer), *record.cells(net, "evaluation", peer, 2)]
+        cells += record.cells(net, "job", peer)
         reports = record.rows.get(f"{net}, job, {peer}", {}).get("reports", [])
         done = [report for report in reports if "seconds" in report]
         accuracy = spread([report["accuracy"] for report in done], 4) if done else ""
@@ -152,15 +163,16 @@ def run(nets: Sequence[str], steps: int, rounds: int, jobs: bool, record: Record
                 scale = samples / notebook.batch_size / steps
                 for name, peer in PEERS.items():
                     report = measure(peer, net, f"{folder}/warm", "--steps", str(steps))
-                    line = record.add(net, "warm", name, scale, report)
+                    line = record.add(net, "warm", name, report, scale)
+                    record.add(net, "evaluation", name, report, field="evaluation_seconds")
                     say(f"round {number + 1}/{rounds}, {net}, {name}, an epoch warm:", line)
         for net in nets if jobs else ():
             cache = f"{folder}/{net}"  # nothing is in it yet
             report = measure(PEERS[JAXCONV], net, cache)
-            say(f"{net}, {COLD}, whole job:", record.add(net, "job", COLD, 1.0, report))
+            say(f"{net}, {COLD}, whole job:", record.add(net, "job", COLD, report))
             for number in range(JOB_ROUNDS.get(net, 1)):
                 for name in JOBS:
-                    line = record.add(net, "job", name, 1.0, measure(PEERS[name], net, cache))
+                    line = record.add(net, "job", name, measure(PEERS[name], net, cache))
                     say(f"round {number + 1}, {net}, {name}, whole job:", line)
 
 

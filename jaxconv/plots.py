@@ -90,8 +90,8 @@ def plot_peers(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str) -> 
     """Draws what each library takes for the same work, as bars, with the range over the rounds.
 
     Args:
-      rows: each with `net`, `kind` (`"warm"` or `"job"`), `peer` and `samples`, the seconds of each
-        round, or None where it failed. A peer that always failed has no bar.
+      rows: each with `net`, `kind` (`"warm"`, `"evaluation"` or `"job"`), `peer` and `samples`, the
+        seconds of each round, or None where it failed. A peer that always failed has no bar.
       path: the PNG to write.
       title: the line on top.
 
@@ -100,7 +100,11 @@ def plot_peers(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str) -> 
     """
     from matplotlib.figure import Figure
 
-    kinds = {"warm": "seconds an epoch, warm", "job": "seconds from process start to test accuracy"}
+    kinds = {
+        "warm": "seconds an epoch, warm",
+        "evaluation": "seconds for 10,000 test images, warm",
+        "job": "seconds from process start to test accuracy",
+    }
     kinds = {kind: label for kind, label in kinds.items() if any(r["kind"] == kind for r in rows)}
     nets = list(dict.fromkeys(row["net"] for row in rows))
     figure = Figure(figsize=(3.4 * len(nets) + 1.2, 2.9 * len(kinds) + 0.4), layout="constrained")
