@@ -1,6 +1,7 @@
 """The notebooks' nets: one Linen module, the table of its settings, and the layers in it."""
 
 import contextlib
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -24,6 +25,7 @@ from jaxconv.layers import (
     conv_max_pool,
     max_pool,
 )
+from jaxconv.patches import in_parts
 
 Activation = str | Callable[[Array], Array] | None
 
@@ -97,9 +99,8 @@ class ConvNet(nn.Module):
                 f"num_pools must be 0 to {len(self.filters)}, the number of convolutions, not "
                 f"{self.num_pools!r}."
             )
-        x = image
-        for i, filters in enumerate(self.filters, start=1):
-            convolution = Conv(
+        convolutions = [
+            Conv(
                 filters,
                 self.kernel_size,
                 self.strides,
@@ -109,10 +110,10 @@ class ConvNet(nn.Module):
                 **dtypes,
                 name=f"conv{i}",
             )
-            if i > self.num_pools:
-                x = convolution(x)
-                continue
-            pooling = Pool(
+            for i, filters in enumerate(self.filters, start=1)
+        ]
+        pools = [
+            Pool(
                 self.pool,
                 self.pool_size,
                 self.pool_strides,
@@ -120,9 +121,20 @@ class ConvNet(nn.Module):
                 self.form,
                 name=f"pool{i}",
             )
-            # Layer by layer where the parameters are made: that is what a summary looks at.
-            apart = self.is_initializing()
-            x = pooling(convolution(x)) if apart else convolution(x, pooling)
+            for i in range(1, self.num_pools + 1)
+        ]
+
+        def convolve(x: Array) -> Array:
+            for convolution, pool in itertools.zip_longest(convolutions, pools):
+                # Layer by layer where the parameters are made: that is what a summary looks at.
+                if pool and self.is_initializing():
+                    x = pool(convolution(x))
+                else:
+                    x = convolution(x, pool)
+            return x
+
+        patched = choose_form(self.form) == "patches"
+        x = in_parts(convolve, image) if patched else convolve(image)
         x = Flatten(name="flatten")(x)
         if self.dropout_rate > 0:
             x = nn.Dropout(self.dropout_rate, deterministic=not train, name="dropout")(x)

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
 Two = tuple[int, int]
+PARTS, LEAST = 4, 16
 
 
 def apart(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -46,6 +47,27 @@ def apart(function: Callable[..., Any]) -> Callable[..., Any]:
         )
         return function
     return xla_metadata_call(function, inlineable="false")
+
+
+def in_parts(
+    function: Callable[[Array], Array], image: Float[Array, "batch height width channels"]
+) -> Float[Array, "batch ..."]:
+    """Applies a function of images to the quarters of a batch, if they are 16 images or more.
+
+    XLA's CPU runtime starts whatever depends on nothing unfinished: one part's operations run while
+    another's wait for a thread, and each part's arrays are closer to fitting a core's cache.
+
+    Args:
+      function: of a batch, one result for each image and independent of the others.
+      image: the batch.
+
+    Example:
+      >>> in_parts(lambda x: x.sum(axis=(1, 2, 3)), jnp.ones((64, 2, 2, 1))).shape
+      (64,)
+    """
+    if len(image) % PARTS or len(image) < PARTS * LEAST:
+        return function(image)
+    return jnp.concatenate([function(part) for part in jnp.split(image, PARTS)])
 
 
 def conv(

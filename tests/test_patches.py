@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxconv import patches
+from jaxconv import ConvNet, patches
 
 
 def test_what_stands_apart_is_a_computation_of_its_own_and_is_not_inlined():
@@ -36,3 +36,36 @@ def test_the_first_outputs_are_those_of_the_whole_convolution(channels):
     whole = patches.conv(image, kernel, (2, 1), outputs)
     assert whole.shape == (2, 3, 7, 4)
     np.testing.assert_array_equal(patches.conv(image, kernel, (2, 1), (2, 5)), whole[:, :2, :5])
+
+
+def test_parts_of_a_batch_give_what_the_whole_batch_gives_and_in_order():
+    image = jnp.arange(68.0).reshape(68, 1, 1, 1)
+    sizes = []
+
+    def function(x):
+        sizes.append(len(x))
+        return x[:, 0, 0, 0] * 2
+
+    for batch in (60, 64, 66, 68):
+        np.testing.assert_array_equal(
+            patches.in_parts(function, image[:batch]), 2 * np.arange(batch)
+        )
+    assert sizes == [60, *[16] * 4, 66, *[17] * 4]
+
+
+def test_a_net_in_parts_has_the_logits_and_gradients_of_the_whole(monkeypatch):
+    model = ConvNet(filters=(3, 4), num_pools=1)
+    image = jax.random.uniform(jax.random.key(0), (64, 9, 9, 1))
+    params = model.init(jax.random.key(1), image)["params"]
+
+    def value(params):
+        logits = model.apply({"params": params}, image)
+        return (logits**2).sum(), logits
+
+    in_parts = jax.grad(value, has_aux=True)(params)
+    monkeypatch.setattr(patches, "LEAST", 65)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4),
+        in_parts,
+        jax.grad(value, has_aux=True)(params),
+    )
