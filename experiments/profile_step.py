@@ -52,44 +52,46 @@ class Operation(NamedTuple):
 
 def operations(program: str) -> dict[str, Operation]:
     """The instructions in the text of a compiled program that do work, by name."""
-    line = re.compile(r"^\s*(?:ROOT )?%([\w.\-]+) = (\S+) ([\w\-]+)\((.*?)\)(.*)$", re.MULTILINE)
-    found = line.findall(program)
+    line = r"^\s*(?:ROOT )?%([\w.\-]+) = (\(.*?\)|\S+) ([\w\-]+)\((.*?)\)(.*)$"
+    found = re.findall(line, program, re.MULTILINE)
     shapes = {name: shape for name, shape, *_ in found}
     result = {}
     for name, shape, kind, arguments, rest in found:
         if kind in CONTAINERS:
             continue
         operands = [shapes[x] for x in re.findall(r"%([\w.\-]+)", arguments) if x in shapes]
-        sizes = [elements(x) for x in (shape, *operands)]
         matrices = len(operands) == 2 and all(x.count(",") == 2 for x in (shape, *operands))
-        product = kind == "dot" or ("ynn_fusion" in name and matrices)
+        sizes = [elements for x in (shape, *operands) for _, elements in arrays(x)]
+        product = matrices and (kind == "dot" or "ynn_fusion" in name)
         metadata = re.search(r'op_name="([^"]*)"', rest)
         result[name] = Operation(
             part=part_of(metadata[1] if metadata else ""),
             shape=re.sub(r"\{.*", "", shape),
             # rows·inner, inner·columns and rows·columns elements: their product is the square.
             flops=2 * math.sqrt(math.prod(sizes)) if product else 0.0,
-            bytes=sum(n * width(x) for n, x in zip(sizes, (shape, *operands), strict=True)),
+            bytes=sum(map(size, (shape, *operands))),
         )
     return result
 
 
-def elements(shape: str) -> int:
-    """Of a shape as XLA writes it, `f32[64,10]{1,0}`."""
-    inside = re.search(r"\[([\d,]*)\]", shape)
-    return math.prod(int(n) for n in inside.group(1).split(",") if n) if inside else 0
+def arrays(shape: str) -> list[tuple[str, int]]:
+    """Type and elements of each array in a shape as XLA writes it: `f32[64,10]{1,0}`, a tuple."""
+    found = re.findall(r"(\w+)\[([\d,]*)\]", shape)
+    return [(kind, math.prod(int(n) for n in inside.split(",") if n)) for kind, inside in found]
 
 
-def width(shape: str) -> int:
-    """Bytes of one element."""
-    return SIZES.get(shape.partition("[")[0], 4)
+def size(shape: str) -> int:
+    """Bytes of a shape."""
+    return sum(SIZES.get(kind, 4) * elements for kind, elements in arrays(shape))
 
 
 def part_of(name: str) -> str:
     """The part of the step that an operation's `op_name` tells of."""
-    layer = re.search(r"ConvNet\)*/(\w+)", name)
+    layer = re.search(r"ConvNet\)*/(\w+)/", name)
     if layer:
         return f"{layer.group(1)}, {'backward' if 'transpose(' in name else 'forward'}"
+    if "ConvNet" in name:
+        return "joining parts"
     if "jvp" in name:
         return "scaling, loss and metrics"
     return "batch" if name.endswith("gather") else "optimizer and the rest"

@@ -137,7 +137,7 @@ def conv_max_pool(
     image, kernel, steps, pads = _conv_arguments(image, kernel, strides, padding)
     image, size = _pad(image, pads, 0.0), as_pair("window", window)
     height, width = patches.positions(image.shape, kernel.shape, steps)
-    _pads("valid", (0, height, width), size, size)  # refuses a window that does not fit
+    _check_fits("the pooling window", size, (height, width), "valid")
     covered = height - height % size[0], width - width % size[1]
     return patches.max_pool(patches.conv(image, kernel, steps, covered), size, size)
 
@@ -163,15 +163,19 @@ def avg_pool(
     Source: https://keras.io/api/layers/pooling_layers/average_pooling2d/
     """
     size, steps, pads = _pool_arguments(image, window, strides, padding)
-    real = _pad(jnp.ones((1, *image.shape[1:3], 1), jnp.int32), pads, 0)
-    count = sum(patches.all_windows(real, size, steps))
+    real = [np.pad(np.ones(n, int), pad) for n, pad in zip(image.shape[1:3], pads, strict=True)]
+    down, across = (
+        np.lib.stride_tricks.sliding_window_view(cells, n)[::step].sum(axis=-1)
+        for cells, n, step in zip(real, size, steps, strict=True)
+    )
+    count = np.maximum(np.outer(down, across), 1)[:, :, None]
     if choose_form(form) == "patches":
         total = sum(patches.all_windows(_pad(image, pads, 0.0), size, steps))
     else:
         total = lax.reduce_window(
             image, 0.0, lax.add, (1, *size, 1), (1, *steps, 1), ((0, 0), *pads, (0, 0))
         )
-    return total / jnp.maximum(count, 1).astype(image.dtype)
+    return total / jnp.asarray(count, image.dtype)
 
 
 def choose_form(form: Form | None) -> Form:
@@ -250,14 +254,24 @@ def _pads(
         pads = lax.padtype_to_pads(shape[1:3], window, strides, padding.upper())
     else:
         pads = _two_sides(padding)
-    for n, size, pad in zip(shape[1:3], window, pads, strict=True):
-        if n + sum(pad) < size:
-            raise ValueError(
-                f"a window of {window[0]}×{window[1]} does not fit into {shape[1]}×{shape[2]} "
-                f"with padding {padding!r}: use larger images, fewer layers or padding 'same'."
-            )
+    _check_fits("a window", window, shape[1:3], padding, pads)
     (top, bottom), (left, right) = pads
     return (int(top), int(bottom)), (int(left), int(right))
+
+
+def _check_fits(
+    what: str,
+    window: Sequence[int],
+    shape: Sequence[int],
+    padding: Padding,
+    pads: Sequence[Sequence[int]] = ((0, 0), (0, 0)),
+) -> None:
+    for n, size, pad in zip(shape, window, pads, strict=True):
+        if n + sum(pad) < size:
+            raise ValueError(
+                f"{what} of {window[0]}×{window[1]} does not fit into {shape[0]}×{shape[1]} "
+                f"with padding {padding!r}: use larger images, fewer layers or padding 'same'."
+            )
 
 
 def _two_sides(padding: Any) -> list[tuple[int, ...]]:

@@ -46,7 +46,8 @@ class ConvNet(nn.Module):
 
     Every net of the notebooks is a setting of this module (see `create_model`). The input channels
     follow the data. Softmax is not part of it: `predict` applies it, the losses contain it. To
-    capture what each layer gives, use `form="xla"`: the patches form joins pooling to convolution.
+    capture what each layer gives, use `form="xla"`: the patches form joins pooling to convolution,
+    and runs the convolutions of large batches in four parts.
 
     Args:
       num_classes: the number of logits.
@@ -133,8 +134,8 @@ class ConvNet(nn.Module):
                     x = convolution(x, pool)
             return x
 
-        patched = choose_form(self.form) == "patches"
-        x = in_parts(convolve, image) if patched else convolve(image)
+        patched = choose_form(self.form) == "patches" and not self.is_initializing()
+        x = in_parts(convolve, image) if patched and self.filters else convolve(image)
         x = Flatten(name="flatten")(x)
         if self.dropout_rate > 0:
             x = nn.Dropout(self.dropout_rate, deterministic=not train, name="dropout")(x)
@@ -189,7 +190,9 @@ class Conv(nn.Module):
 
     The arguments are those of ``conv``; the parameters are ``kernel`` (HWIO) and ``bias``. Called
     with a ``Pool``, it pools as well; in the patches form bias and relu follow max-pooling then,
-    where there are fewer numbers. Neither reverses an order, so that the maximum stays the same.
+    where there are fewer numbers. Neither reverses an order, so that the maximum stays the same
+    (where adding the bias rounds two cells to the same number, the larger one gets the gradient,
+    not the first). Summaries of a net that does so show one layer.
 
     Example:
       >>> import jax
@@ -220,7 +223,7 @@ class Conv(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (self.filters,), self.param_dtype)
         image, kernel, bias = promote_dtype(image, kernel, bias, dtype=self.dtype)
         settings: Any = {"strides": self.strides, "padding": self.padding, "form": self.form}
-        commutes = self.activation in (None, "linear", "relu")
+        commutes = self.activation in (None, "linear", "relu", nn.relu)
         if pool and pool.tiles and commutes and choose_form(self.form) == "patches":
             with _named(self):
                 maps = conv_max_pool(image, kernel, pool.window, **settings)
@@ -249,10 +252,13 @@ class Pool(nn.Module):
 
     @property
     def tiles(self) -> bool:
-        """Whether it takes maxima of windows side by side, without padding."""
-        window = as_pair("window", self.window)
-        strides = window if self.strides is None else as_pair("strides", self.strides)
-        return self.kind == "max" and strides == window and self.padding == "valid"
+        """Whether it takes maxima of windows side by side, without padding, as patches."""
+        with _named(self):
+            window = as_pair("window", self.window)
+            strides = window if self.strides is None else as_pair("strides", self.strides)
+            plain = self.kind == "max" and choose_form(self.form) == "patches"
+        unpadded = str(self.padding).lower() == "valid" or self.padding in (0, (0, 0))
+        return plain and strides == window and unpadded
 
     def __call__(
         self, image: Float[Array, "batch height width channels"]

@@ -17,25 +17,31 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float, Shaped
 
 Two = tuple[int, int]
-PARTS, LEAST = 4, 16
+
+PARTS, LEAST_PART = 4, 16  # of a batch, and images a part; measured, see cpu_speed.md
 
 
 def apart(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compiles a function as a computation of its own, which XLA's fusions do not cross.
 
     XLA's CPU compiler fuses what is elementwise into every consumer: of nine slices of a pooled
-    image, each would compute the pooling anew. Transforms (grad, jvp, vmap, shardings) pass.
+    image, each would compute the pooling anew. Transforms (grad, jvp, vmap, shardings) pass. On
+    other backends it is the function itself.
 
     Args:
-      function: of arrays, pure.
+      function: of arrays, pure. JAX compiles anew for each function object that it meets outside
+        of `jit`, so that what may be called there has a `jit` around it.
 
     Example:
       >>> apart(lambda x: 2 * x)(jnp.ones(2))
       Array([2., 2.], dtype=float32)
     """
+    if jax.default_backend() != "cpu":
+        return function
     try:
         from jax.experimental.scheduling_groups import xla_metadata_call
     except ImportError:
@@ -55,7 +61,9 @@ def in_parts(
     """Applies a function of images to the quarters of a batch, if they are 16 images or more.
 
     XLA's CPU runtime starts whatever depends on nothing unfinished: one part's operations run while
-    another's wait for a thread, and each part's arrays are closer to fitting a core's cache.
+    another's wait for a thread, and each part's arrays are closer to fitting a core's cache. A part
+    takes every fourth image, so that a batch divided among devices stays where it is (if a part can
+    be divided among them). On other backends the batch stays whole.
 
     Args:
       function: of a batch, one result for each image and independent of the others.
@@ -65,9 +73,13 @@ def in_parts(
       >>> in_parts(lambda x: x.sum(axis=(1, 2, 3)), jnp.ones((64, 2, 2, 1))).shape
       (64,)
     """
-    if len(image) % PARTS or len(image) < PARTS * LEAST:
+    batch = image.shape[0] if image.ndim == 4 else 0
+    whole = not isinstance(batch, int) or batch % PARTS or batch < PARTS * LEAST_PART
+    if whole or jax.default_backend() != "cpu":
         return function(image)
-    return jnp.concatenate([function(part) for part in jnp.split(image, PARTS)])
+    fours = image.reshape(batch // PARTS, PARTS, *image.shape[1:])
+    results = jnp.stack([function(fours[:, part]) for part in range(PARTS)], axis=1)
+    return results.reshape(batch, *results.shape[2:])
 
 
 def conv(
@@ -84,20 +96,21 @@ def conv(
     """
     *window, channels, filters = kernel.shape
     patches = _patches(image, tuple(window), strides, outputs)
-    shape, cells = (len(image), *outputs), math.prod(window)
-    # Two axes, or XLA transposes a copy of the gradient for the kernel's.
+    shape, inner = (image.shape[0], *outputs), math.prod(window) * channels
+    # Two axes, or XLA transposes a copy of the gradient for the kernel's. Joined one after the
+    # other, as explicit shardings want it.
     if channels == 1:
-        rows = patches.reshape(cells, math.prod(shape)).T
+        rows = patches.reshape(inner, *shape).reshape(inner, math.prod(shape)).T
     else:
-        rows = patches.reshape(math.prod(shape), cells * channels)
-    return (rows @ kernel.reshape(cells * channels, filters)).reshape(*shape, filters)
+        rows = patches.reshape(*shape, inner).reshape(math.prod(shape), inner)
+    return (rows @ kernel.reshape(inner, filters)).reshape(*shape, filters)
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2, 3))
 def _patches(image: Array, window: Two, strides: Two, outputs: Two) -> Array:
-    """All windows: [batch, height, width, *window, channels]; of one channel, the window first."""
+    """The windows: [batch, height, width, *window, channels]; of one channel, the window first."""
     # Copies are long where a run of channels varies fastest or, with one channel, a run of pixels.
-    axis = 0 if image.shape[-1] == 1 else 3
+    image, axis = (image[..., 0], 0) if image.shape[-1] == 1 else (image, 3)
 
     def stack(image: Array) -> Array:
         # Stacks of few in a stack become one kernel; one stack of all cells, a kernel for each.
@@ -157,11 +170,23 @@ def _to_winner(
 ) -> Array:
     """The gradient of what was pooled: each window's, in the cell that won."""
 
+    def place(cell: int, axis: int) -> tuple[int, int, int]:
+        """What to pad an axis of the windows with, so that they lie at a cell of the image's."""
+        step, length = strides[axis], gradient.shape[1 + axis]
+        return cell, shape[1 + axis] - cell - (length - 1) * step - 1, step - 1
+
     def scatter(winner: Array, gradient: Array) -> Array:
-        cells = [jnp.where(winner == cell, gradient, 0) for cell in range(math.prod(window))]
-        slices = functools.partial(all_windows, window=window, strides=strides)
-        image = jax.ShapeDtypeStruct(shape, gradient.dtype)
-        return jax.linear_transpose(slices, image)(cells)[0]
+        zero = jnp.zeros((), gradient.dtype)
+        padded = [
+            lax.pad(
+                jnp.where(winner == i * window[1] + j, gradient, 0),
+                zero,
+                ((0, 0, 0), place(i, 0), place(j, 1), (0, 0, 0)),
+            )
+            for i in range(window[0])
+            for j in range(window[1])
+        ]
+        return functools.reduce(jnp.add, padded)
 
     return apart(scatter)(winner, gradient)
 
@@ -192,8 +217,8 @@ def all_windows(
 
 
 def windows(
-    image: Shaped[Array, "batch height width channels"], window: Two, strides: Two, outputs: Two
-) -> list[Shaped[Array, "batch out_height out_width channels"]]:
+    image: Shaped[Array, "batch height width *channels"], window: Two, strides: Two, outputs: Two
+) -> list[Shaped[Array, "batch out_height out_width *channels"]]:
     """The slices of `all_windows`, of the first `outputs` positions down and across alone.
 
     Example:

@@ -67,6 +67,7 @@ def test_the_form_changes_neither_parameters_nor_logits(name):
     [
         ({}, True),
         ({"activation": None, "padding": "same", "pool_size": 3}, True),
+        ({"activation": nn.relu, "pool_strides": (2, 2), "pool_padding": "VALID"}, True),
         ({"activation": "tanh"}, False),
         ({"pool": "avg"}, False),
         ({"pool_strides": 1}, False),
@@ -81,6 +82,7 @@ def test_pooling_before_bias_and_activation_changes_neither_value_nor_gradient(s
         layer_by_layer.extend([context.module.name] * (type(context.module) is Pool))
         return next_function(*args, **kwargs)
 
+    settings = {"form": "patches", **settings}
     model = create_model("intro", filters=(3, 4), num_pools=1, **settings)
     params = params_of(model, (11, 11, 1))
     params["conv1"]["bias"] = jnp.asarray([0.1, -0.2, 0.0])
@@ -183,11 +185,28 @@ def test_bad_settings_are_refused_and_the_layer_is_named(call, message):
         call()
 
 
+@pytest.mark.parametrize("shape", [SHAPE, (64, 28, 1)])
 @pytest.mark.usefixtures("untyped")
-def test_images_without_a_batch_are_named_before_parameters_are_compared():
+def test_images_without_a_batch_are_named_before_parameters_are_compared(shape):
     model = create_model("lab6")
-    with pytest.raises(ValueError, match=r"'conv1': Images are .* not \(28, 28, 1\)"):
-        model.apply({"params": params_of(model)}, jnp.ones(SHAPE))
+    message = rf"'conv1': Images are .* not \({shape[0]}, 28, 1\)"
+    with pytest.raises(ValueError, match=message):
+        model.apply({"params": params_of(model)}, jnp.ones(shape))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({}, "'conv1': the pooling window of 2×2 does not fit into 1×1"),
+        ({"pool_size": 0}, "'pool1': window must be a positive integer, not 0"),
+    ],
+)
+def test_what_does_not_fit_after_the_parameters_are_made_is_named_too(settings, message):
+    params = params_of(create_model("lab6", form="patches"))
+    with pytest.raises(ValueError, match=message):
+        create_model("lab6", form="patches", **settings).apply(
+            {"params": params}, jnp.ones((1, 3, 3, 1))
+        )
 
 
 def test_settings_may_be_lists_and_models_stay_hashable():

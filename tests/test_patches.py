@@ -1,9 +1,13 @@
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from jaxconv import ConvNet, patches
 
@@ -54,7 +58,7 @@ def test_parts_of_a_batch_give_what_the_whole_batch_gives_and_in_order():
 
 
 def test_a_net_in_parts_has_the_logits_and_gradients_of_the_whole(monkeypatch):
-    model = ConvNet(filters=(3, 4), num_pools=1)
+    model = ConvNet(filters=(3, 4), num_pools=1, form="patches")
     image = jax.random.uniform(jax.random.key(0), (64, 9, 9, 1))
     params = model.init(jax.random.key(1), image)["params"]
 
@@ -63,9 +67,28 @@ def test_a_net_in_parts_has_the_logits_and_gradients_of_the_whole(monkeypatch):
         return (logits**2).sum(), logits
 
     in_parts = jax.grad(value, has_aux=True)(params)
-    monkeypatch.setattr(patches, "LEAST", 65)
+    calls = []
+
+    def record(next_function, args, kwargs, context):
+        calls.append(context.module.name)
+        return next_function(*args, **kwargs)
+
+    with nn.intercept_methods(record):
+        value(params)
+    assert calls.count("conv1") == 4
+    monkeypatch.setattr(patches, "LEAST_PART", 65)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4),
         in_parts,
         jax.grad(value, has_aux=True)(params),
     )
+
+
+@pytest.mark.slow
+def test_batches_divided_among_devices_give_the_same_without_moving_images():
+    script = Path(__file__).with_name("mesh_check.py")
+    environment = {**os.environ, "JAX_NUM_CPU_DEVICES": "4", "JAX_PLATFORMS": "cpu"}
+    run = subprocess.run(
+        [sys.executable, script], env=environment, capture_output=True, text=True, check=False
+    )
+    assert (run.stdout, run.returncode) == ("all the same\n", 0), run.stderr

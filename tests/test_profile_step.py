@@ -8,6 +8,7 @@ PROGRAM = """
   %ynn_fusion.1 = f32[64,10]{1,0} fusion(%x, %k), kind=kCustom, metadata={op_name="jit(f)/while/body/jvp(ConvNet)/conv2/dot_general"}
   %sum = f32[10]{0} fusion(%ynn_fusion.1), metadata={op_name="jit(f)/while/body/transpose(jvp(ConvNet))/conv2/reduce_sum"}
   %image = u8[64,28,28,1]{3,2,1,0} fusion(%ynn_fusion.1), metadata={op_name="jit(f)/while/body/gather"}
+  %both = (f32[10]{0}, u8[10]{0}) fusion(%sum), metadata={op_name="jit(f)/while/body/jvp(ConvNet)/stack"}
   ROOT %call = f32[64,10]{1,0} call(%ynn_fusion.1), to_apply=%g
 }
 """  # noqa: E501
@@ -15,11 +16,12 @@ PROGRAM = """
 
 def test_operations_have_the_flops_of_their_product_and_the_bytes_that_they_touch():
     found = operations(PROGRAM)
-    assert set(found) == {"ynn_fusion.1", "sum", "image"}
+    assert set(found) == {"ynn_fusion.1", "sum", "image", "both"}
     product = found["ynn_fusion.1"]
     assert product.flops == pytest.approx(2 * 64 * 288 * 10)
     assert (product.part, product.shape) == ("conv2, forward", "f32[64,10]")
     assert found["sum"] == Operation("conv2, backward", "f32[10]", 0.0, 4 * (10 + 640))
+    assert (found["both"].part, found["both"].bytes) == ("joining parts", 40 + 10 + 40)
     assert found["image"] == Operation("batch", "u8[64,28,28,1]", 0.0, 64 * 784 + 4 * 640)
 
 

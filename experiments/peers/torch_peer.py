@@ -87,7 +87,7 @@ class Torch:
         correct = torch.zeros((), device=self.device)
         with torch.inference_mode():
             for image, label in zip(test.image.split(200), test.label.split(200), strict=True):
-                correct = correct + self._measures(image, label)[1]
+                correct = correct + self.measures(image, label)[1]
         return correct.item() / len(test.label)
 
 

@@ -69,7 +69,7 @@ def main(make: Callable[[str], Peer], *packages: str) -> None:
         train = peer.prepare(Digits(train.image[:samples], train.label[:samples]))
         result["seconds"] = peer.fit(train, notebook, 2, None)  # the first compiles and warms up
         test = peer.prepare(test)
-        for _ in range(3):  # likewise
+        for _ in range(3):  # the first two compile and warm up
             began = time.perf_counter()
             peer.accuracy(test)
             result["evaluation_seconds"] = time.perf_counter() - began
