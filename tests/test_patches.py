@@ -39,7 +39,8 @@ def test_the_first_outputs_are_those_of_the_whole_convolution(channels):
     outputs = patches.positions(image.shape, kernel.shape, (2, 1))
     whole = patches.conv(image, kernel, (2, 1), outputs)
     assert whole.shape == (2, 3, 7, 4)
-    np.testing.assert_array_equal(patches.conv(image, kernel, (2, 1), (2, 5)), whole[:, :2, :5])
+    first = patches.conv(image, kernel, (2, 1), (2, 5))
+    np.testing.assert_allclose(first, whole[:, :2, :5], atol=1e-5)
 
 
 def test_parts_of_a_batch_give_what_the_whole_batch_gives_and_in_order():
