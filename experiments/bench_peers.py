@@ -10,7 +10,7 @@ the notebook's epochs, with its validation; for jaxconv with its compiled progra
 once without, as a first run has it. Each measurement is a fresh process, in rounds that take the
 peers in turn, so that a machine that drifts hits all alike; ratios are taken within a round.
 Figures are medians, with the range over the rounds. --quick is one round of 100 warm steps of
-`lab6` and `strided`, within 5 minutes on 2 cores; all of it takes over an hour.
+`lab6` and `strided`, within 5 minutes on 2 cores; all of it takes an hour.
 
 The peers' packages: pip install -e '.[peers]'. One that is missing or fails is shown as such.
 Written to experiments/results/, or where --output says: JSON after each measurement, and a picture.

@@ -5,7 +5,7 @@
 Strides in place of pooling: 28 pixels shrink to 13, 6 and 2. The exercise is `--padding same`.
 
 Test accuracy 0.9732 ± 0.0027 (mean ± std of seeds 0 to 2; the notebook prints 0.9733).
-Takes 31 s from start to end, 2.4 s an epoch, on 2 CPU cores with jax 0.10.2.
+Takes 20 s from start to end, 1.6 s an epoch, on 2 CPU cores with jax 0.10.2.
 """
 
 import dataclasses
