@@ -18,37 +18,40 @@ def same(found, expected):
     )
 
 
-model, tx = jaxconv.ConvNet(filters=(3, 4), num_pools=1, form="patches"), jaxconv.rmsprop()
-state = jaxconv.create_train_state(model, tx, jax.random.key(0), (9, 9, 1))
-image = jax.random.uniform(jax.random.key(1), (64, 9, 9, 1))
-batch = {"image": image, "label": jnp.arange(64) % 10}
-step = jaxconv.make_train_step(model, tx)
+def main():
+    model, tx = jaxconv.ConvNet(filters=(3, 4), num_pools=1, form="patches"), jaxconv.rmsprop()
+    state = jaxconv.create_train_state(model, tx, jax.random.key(0), (9, 9, 1))
+    image = jax.random.uniform(jax.random.key(1), (64, 9, 9, 1))
+    batch = {"image": image, "label": jnp.arange(64) % 10}
+    step = jaxconv.make_train_step(model, tx)
+
+    @jax.jit
+    def gradient(params, image):
+        return jax.grad(lambda params: (model.apply({"params": params}, image) ** 2).sum())(params)
+
+    # XLA divides the step by itself, and moves no image and no feature map between devices.
+    mesh = jax.make_mesh((4,), ("batch",), axis_types=(AxisType.Auto,))
+    everywhere, divided = (NamedSharding(mesh, P(*axes)) for axes in ((), ("batch",)))
+    arguments = jax.device_put(state, everywhere), jax.device_put(batch, divided)
+    compiled = jax.jit(step).lower(*arguments).compile()
+    assert not re.findall(r" (all-gather|all-to-all|collective-permute)\(", compiled.as_text())
+    same(compiled(*arguments)[0].params, jax.jit(step)(state, batch)[0].params)
+
+    expected = gradient(state.params, image)
+    mapped = jax.shard_map(gradient, mesh=mesh, in_specs=(P(), P("batch")), out_specs=P())
+    same(jax.jit(mapped)(state.params, image), expected)
+
+    explicit = jax.make_mesh((4,), ("batch",), axis_types=(AxisType.Explicit,))
+    with jax.set_mesh(explicit):
+        params = jax.device_put(state.params, NamedSharding(explicit, P()))
+        same(gradient(params, jax.device_put(image, NamedSharding(explicit, P("batch")))), expected)
+
+    (size,) = export.symbolic_shape("size")
+    logits = jax.jit(lambda image: model.apply({"params": state.params}, image))
+    exported = export.export(logits)(jax.ShapeDtypeStruct((size, 9, 9, 1), jnp.float32))
+    same(exported.call(image), logits(image))
+    print("all the same")
 
 
-@jax.jit
-def gradient(params, image):
-    return jax.grad(lambda params: (model.apply({"params": params}, image) ** 2).sum())(params)
-
-
-# XLA divides the step by itself, and moves no image and no feature map between devices.
-mesh = jax.make_mesh((4,), ("batch",), axis_types=(AxisType.Auto,))
-everywhere, divided = (NamedSharding(mesh, P(*axes)) for axes in ((), ("batch",)))
-arguments = jax.device_put(state, everywhere), jax.device_put(batch, divided)
-compiled = jax.jit(step).lower(*arguments).compile()
-assert not re.findall(r" (all-gather|all-to-all|collective-permute)\(", compiled.as_text())
-same(compiled(*arguments)[0].params, jax.jit(step)(state, batch)[0].params)
-
-expected = gradient(state.params, image)
-mapped = jax.shard_map(gradient, mesh=mesh, in_specs=(P(), P("batch")), out_specs=P())
-same(jax.jit(mapped)(state.params, image), expected)
-
-explicit = jax.make_mesh((4,), ("batch",), axis_types=(AxisType.Explicit,))
-with jax.set_mesh(explicit):
-    params = jax.device_put(state.params, NamedSharding(explicit, P()))
-    same(gradient(params, jax.device_put(image, NamedSharding(explicit, P("batch")))), expected)
-
-(size,) = export.symbolic_shape("size")
-logits = jax.jit(lambda image: model.apply({"params": state.params}, image))
-exported = export.export(logits)(jax.ShapeDtypeStruct((size, 9, 9, 1), jnp.float32))
-same(exported.call(image), logits(image))
-print("all the same")
+if __name__ == "__main__":
+    main()
