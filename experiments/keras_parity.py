@@ -27,6 +27,7 @@ from typing import Any
 import jax
 import numpy as np
 from keras_nets import NOTEBOOKS, SHAPE, keras_batch, keras_model
+from our_nets import our_net
 
 import jaxconv
 from jaxconv import run_folder
@@ -38,12 +39,7 @@ MEANS = ("loss", "accuracy", "val_loss", "val_accuracy")
 
 def our_parts(name: str, dtype: str) -> tuple[jaxconv.ConvNet, Any, Any]:
     """Model, optimizer and loss of jaxconv's side, without dropout."""
-    model = jaxconv.create_model(name, dropout_rate=0.0, dtype=dtype, param_dtype=dtype)
-    notebook = NOTEBOOKS[name]
-    loss = getattr(jaxconv, notebook.loss)
-    if notebook.loss == "categorical_crossentropy":
-        loss = jaxconv.one_hot_labels(loss)
-    return model, getattr(jaxconv, notebook.optimizer)(), loss
+    return our_net(name, dropout_rate=0.0, dtype=dtype, param_dtype=dtype)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,8 @@ import time
 from typing import Any
 
 import jax
-from keras_nets import NOTEBOOKS, SHAPE
+from keras_nets import SHAPE
+from our_nets import our_net
 
 import jaxconv
 from jaxconv.arithmetic import train_step_flops
@@ -25,10 +26,8 @@ def measure(
     net: str, batch_size: int, dtype: str, driver: str, form: Form | None, *, seconds: float
 ) -> dict[str, Any]:
     """Compiles and runs one case (the arguments are those of `bench_step.py`)."""
-    notebook, data = NOTEBOOKS[net], jaxconv.load_dataset("mnist").train
-    model = jaxconv.create_model(net, dtype=dtype, form=form)
-    tx, loss = getattr(jaxconv, notebook.optimizer)(), getattr(jaxconv, notebook.loss)
-    loss = jaxconv.one_hot_labels(loss) if notebook.loss.startswith("categorical") else loss
+    data = jaxconv.load_dataset("mnist").train
+    model, tx, loss = our_net(net, dtype=dtype, form=form)
     train_step = jaxconv.make_train_step(model, tx, loss=loss)
     state = jaxconv.create_train_state(model, tx, jax.random.key(0), SHAPE)
     whole = data.batch()

@@ -29,6 +29,7 @@ import jax
 import jax.numpy as jnp
 from jax.profiler import ProfileData
 from keras_nets import NOTEBOOKS, SHAPE
+from our_nets import our_net
 
 import jaxconv
 from jaxconv.checks import check_choice, check_positive
@@ -148,9 +149,7 @@ def main(net: str, steps: int = 100, each: bool = False) -> str:
     check_choice("net", net, NOTEBOOKS)
     check_positive("steps", steps)
     notebook, data = NOTEBOOKS[net], jaxconv.load_dataset("mnist").train
-    model, tx = jaxconv.create_model(net), getattr(jaxconv, notebook.optimizer)()
-    loss = getattr(jaxconv, notebook.loss)
-    loss = jaxconv.one_hot_labels(loss) if notebook.loss.startswith("categorical") else loss
+    model, tx, loss = our_net(net)
     train_step = jaxconv.make_train_step(model, tx, loss=loss)
     state = jaxconv.create_train_state(model, tx, jax.random.key(0), SHAPE)
     samples = steps * notebook.batch_size

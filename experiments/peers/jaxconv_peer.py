@@ -1,7 +1,8 @@
 """jaxconv, as the experiments use it. `python experiments/bench_peers.py` starts it."""
 
 import jax
-from keras_nets import NOTEBOOKS, Notebook
+from keras_nets import Notebook
+from our_nets import our_net
 from work import Digits, main
 
 import jaxconv
@@ -16,10 +17,7 @@ class Jaxconv:
 
     def __init__(self, net: str) -> None:
         self.device = jax.devices()[0].device_kind
-        notebook = NOTEBOOKS[net]
-        model, tx = jaxconv.create_model(net), getattr(jaxconv, notebook.optimizer)()
-        loss = getattr(jaxconv, notebook.loss)
-        loss = jaxconv.one_hot_labels(loss) if notebook.loss.startswith("categorical") else loss
+        model, tx, loss = our_net(net)
         self.train_step = jaxconv.make_train_step(model, tx, loss=loss)
         self.eval_step = jaxconv.make_eval_step(model, loss=loss)
         self.state = jaxconv.create_train_state(model, tx, jax.random.key(0), (28, 28, 1))

@@ -1,0 +1,25 @@
+"""The notebooks' nets in jaxconv, as the scripts that compare and time them need them."""
+
+from typing import Any
+
+import optax
+from keras_nets import NOTEBOOKS
+
+import jaxconv
+from jaxconv.losses import Loss
+
+
+def our_net(
+    net: str, **settings: Any
+) -> tuple[jaxconv.ConvNet, optax.GradientTransformation, Loss]:
+    """Model, optimizer and loss on integer labels, as the notebook has them.
+
+    Args:
+      net: its name.
+      **settings: arguments of `ConvNet` to depart from it.
+    """
+    notebook = NOTEBOOKS[net]
+    loss = getattr(jaxconv, notebook.loss)
+    if notebook.loss == "categorical_crossentropy":
+        loss = jaxconv.one_hot_labels(loss)
+    return jaxconv.create_model(net, **settings), getattr(jaxconv, notebook.optimizer)(), loss
