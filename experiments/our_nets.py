@@ -1,4 +1,7 @@
-"""The notebooks' nets in jaxconv, as the scripts that compare and time them need them."""
+"""The notebooks' nets in jaxconv, for the scripts that compare and time them.
+
+For `python experiments/bench_step.py` and others.
+"""
 
 from typing import Any
 
