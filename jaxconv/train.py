@@ -232,9 +232,9 @@ def _measures(loss: Loss, metrics: Mapping[str, Metric]) -> dict[str, Metric]:
 
 def _sums(measures: Mapping[str, Metric], logits: Array, batch: Batch) -> dict[str, Array]:
     samples = logits.shape[:1]
-    mask = jnp.asarray(batch.get("mask", np.ones(samples))).astype(bool)
+    mask = jnp.asarray(batch["mask"]).astype(bool) if "mask" in batch else None
     label, sums = jnp.asarray(batch["label"]), {}
-    if mask.shape != samples:
+    if mask is not None and mask.shape != samples:
         raise ValueError(f"The mask must have one value a sample, {samples}, not {mask.shape}.")
     if label.shape not in (samples, logits.shape):
         raise ValueError(
@@ -242,12 +242,14 @@ def _sums(measures: Mapping[str, Metric], logits: Array, batch: Batch) -> dict[s
         )
     for name, measure in measures.items():
         values = measure(logits, label)
-        if values.shape != mask.shape:
+        if values.shape != samples:
             raise ValueError(
-                f"{name!r} must give one value a sample, {mask.shape}, not {values.shape}."
+                f"{name!r} must give one value a sample, {samples}, not {values.shape}."
             )
-        sums[name] = jnp.sum(jnp.where(mask, values, 0))
-    return sums | {"count": jnp.sum(mask, dtype=jnp.int32)}
+        # A mask of ones would not be folded away in every loop, and a sum be rounded otherwise.
+        sums[name] = jnp.sum(values if mask is None else jnp.where(mask, values, 0))
+    count = samples[0] if mask is None else jnp.sum(mask, dtype=jnp.int32)
+    return sums | {"count": jnp.asarray(count, jnp.int32)}
 
 
 def eval_logits(
