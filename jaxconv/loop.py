@@ -2,7 +2,7 @@
 
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -110,8 +110,25 @@ def evaluate(
       ['accuracy', 'loss']
     """
     check_positive("batch_size", batch_size)
-    rows = _evaluate(state, _batch(data), eval_step=eval_step, batch_size=batch_size)
+    rows = _eval_epoch(state, as_batch(data), eval_step=eval_step, batch_size=batch_size)
     return metrics.mean(jax.device_get(rows))
+
+
+def eval_epoch(
+    state: TrainState, data: Batch, *, eval_step: EvalStep, batch_size: int
+) -> dict[str, Shaped[Array, " batches"]]:
+    """The sums of each batch of the data, in order, as one loop; pure. `evaluate` compiles it.
+
+    Example:
+      >>> import jaxconv
+      >>> model, tx = jaxconv.create_model("dense"), jaxconv.rmsprop()
+      >>> state = jaxconv.create_train_state(model, tx, jax.random.key(0), (28, 28, 1))
+      >>> data = jax.tree.map(lambda x: x[:100], jaxconv.load_dataset("mnist").test.batch())
+      >>> eval_step = jaxconv.make_eval_step(model)
+      >>> eval_epoch(state, data, eval_step=eval_step, batch_size=32)["count"].tolist()
+      [32, 32, 32, 4]
+    """
+    return _over_batches(functools.partial(eval_step, state), data, batch_size, jnp.atleast_1d)
 
 
 def predict(
@@ -206,36 +223,22 @@ def fit(
         check_positive(name, value)
     if validation is not None and eval_step is None:
         raise ValueError("validation needs an eval_step: make_eval_step(model, loss=...).")
-    batch = jax.device_put(_batch(data))
-    held_out = None if validation is None else jax.device_put(_batch(validation))
+    batch = jax.device_put(as_batch(data))
+    held_out = None if validation is None else jax.device_put(as_batch(validation))
     samples = len(jax.tree.leaves(batch)[0])
-    steps = -(-samples // batch_size)
-    chunk = -(-steps // chunks)
     run = functools.partial(_train_epoch, train_step=train_step, batch_size=batch_size)
-    state = jax.tree.map(jnp.copy, state)
-    first = -(-int(state.step) // steps)
 
-    def order_of(epoch: int) -> Array:
+    def order_of(rng: Array, epoch: int) -> Array:
         if shuffle:
-            return _epoch_permutation(state.rng, epoch, samples)
+            return _epoch_permutation(rng, epoch, samples)
         return jnp.arange(samples, dtype=jnp.int32)
 
-    # No step is taken here: it compiles, so that no epoch's time has it.
-    state, _ = run(state, batch, order_of(first), 0, 0)
     history: list[Row] = []
-    for epoch in range(first, first + epochs):
-        order, total, seconds = order_of(epoch), {}, 0.0
-        for start in range(0, steps, chunk):
-            stop = min(start + chunk, steps)
-            began = time.perf_counter()
-            state, rows = run(state, batch, order, start, stop)
-            rows = jax.device_get(rows)
-            seconds += time.perf_counter() - began
-            total = metrics.merge(total, rows) if total else rows
-            if on_chunk is not None and total["count"].any():
-                position = {"epoch": epoch + 1, "step": stop, "steps": steps}
-                on_chunk(position | metrics.mean(total) | {"seconds": seconds})
-        row: Row = {"epoch": epoch + 1, **metrics.mean(total)}
+    ends = train_epochs(
+        state, batch, run, order_of, epochs=epochs, chunks=chunks, on_chunk=on_chunk
+    )
+    for epoch, state, sums, seconds in ends:
+        row: Row = {"epoch": epoch, **metrics.mean(sums)}
         if held_out is not None and eval_step is not None:
             means = evaluate(state, held_out, eval_step=eval_step)
             row |= {f"val_{name}": value for name, value in means.items()}
@@ -245,15 +248,56 @@ def fit(
     return state, history
 
 
+def train_epochs(
+    state: TrainState,
+    data: Batch,
+    run: Callable[..., tuple[TrainState, dict[str, Array]]],
+    order_of: Callable[[Array, int], Array],
+    *,
+    epochs: int,
+    chunks: int,
+    on_chunk: Callable[[Row], None] | None = None,
+) -> Iterator[tuple[int, TrainState, dict[str, np.ndarray], float]]:
+    """Epoch after epoch in chunks: what `fit` and `seeds.fit_seeds` have in common.
+
+    Args:
+      state: where to begin, one state or a stack of replicas at the same step. It is copied.
+      data: the batch of all samples, on the device.
+      run: `train_epoch`, compiled, donating its first argument; the steps are its sums' last axis.
+      order_of: `(rng, epoch) -> permutation`, from the state's root key or keys.
+      epochs: how many epochs to train, counted from `state.step`.
+      chunks: into how many calls an epoch is cut.
+      on_chunk: as in `fit`.
+
+    Yields:
+      After each epoch its number, counted from 1, the state, the sums of all its steps on the host,
+      and the seconds that it took. The state's buffers are reused when the next epoch begins.
+    """
+    # No step is taken here: it compiles, so that no epoch's time has it.
+    state, rows = run(jax.tree.map(jnp.copy, state), data, order_of(state.rng, 0), 0, 0)
+    steps = rows["count"].shape[-1]
+    chunk = -(-steps // chunks)
+    first = -(-int(np.max(jax.device_get(state.step))) // steps)
+    for epoch in range(first, first + epochs):
+        order, total, seconds = order_of(state.rng, epoch), {}, 0.0
+        for start in range(0, steps, chunk):
+            stop = min(start + chunk, steps)
+            began = time.perf_counter()
+            state, rows = run(state, data, order, start, stop)
+            rows = jax.device_get(rows)
+            seconds += time.perf_counter() - began
+            total = metrics.merge(total, rows) if total else rows
+            if on_chunk is not None and total["count"].any():
+                position = {"epoch": epoch + 1, "step": stop, "steps": steps}
+                on_chunk(position | metrics.mean(total) | {"seconds": seconds})
+        yield epoch + 1, state, total, seconds
+
+
 _train_epoch = jax.jit(
     train_epoch, static_argnames=("train_step", "batch_size"), donate_argnames="state"
 )
+_eval_epoch = jax.jit(eval_epoch, static_argnames=("eval_step", "batch_size"))
 _epoch_permutation = jax.jit(epoch_permutation, static_argnames="samples")
-
-
-@functools.partial(jax.jit, static_argnames=("eval_step", "batch_size"))
-def _evaluate(state, batch, *, eval_step, batch_size):
-    return _over_batches(functools.partial(eval_step, state), batch, batch_size, jnp.atleast_1d)
 
 
 @functools.partial(jax.jit, static_argnames=("model", "batch_size"))
@@ -265,7 +309,18 @@ def _predict(state, image, *, model, batch_size):
     return _over_batches(probabilities, image, batch_size, lambda x: x)
 
 
-def _batch(data: Split | Batch) -> dict[str, Array | np.ndarray]:
+def as_batch(data: Split | Batch) -> dict[str, Array | np.ndarray]:
+    """A split, or a batch that holds it all, as a batch whose fields are sure to be of one length.
+
+    Raises:
+      TypeError: for a whole data set.
+      ValueError: if the fields differ in their number of samples, or have none.
+
+    Example:
+      >>> as_batch({"image": np.ones((3, 28, 28, 1)), "label": np.arange(4)})
+      Traceback (most recent call last):
+      ValueError: All fields need the same number of samples, at least one, not ...
+    """
     if isinstance(data, Dataset):
         raise TypeError("Pass a split of the data set, such as data.train, not all of it.")
     batch = dict(data.batch() if isinstance(data, Split) else data)
