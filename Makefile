@@ -4,6 +4,8 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
+# Compiling, which is most of a test's time, uses one core; a process takes 1 to 2 GiB.
+PARALLEL ?= -n auto --maxprocesses 4
 
 .DEFAULT_GOAL := help
 
@@ -17,11 +19,11 @@ train: $(VENV)/.installed  ## train lab6 on MNIST; options: make train ARGS="--e
 
 .PHONY: test
 test: $(VENV)/.installed-test  ## run the tests, but for the slow ones
-	$(BIN)/python -m pytest -q $(ARGS)
+	$(BIN)/python -m pytest -q $(PARALLEL) $(ARGS)
 
 .PHONY: test-slow
 test-slow: $(VENV)/.installed-test  ## run the slow tests, and hypothesis with many examples
-	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -q -m "slow or hypothesis" $(ARGS)
+	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -q $(PARALLEL) -m "slow or hypothesis" $(ARGS)
 
 .PHONY: check
 check: $(VENV)/.installed-dev  ## lint, format check, types, floors; pre-commit and CI run the same
@@ -36,7 +38,7 @@ format: $(VENV)/.installed-dev  ## mend what check can mend by itself
 	$(BIN)/ruff format .
 
 .PHONY: table
-table: $(VENV)/.installed  ## the README's accuracy table: every net, three seeds
+table: $(VENV)/.installed  ## the README's accuracy table: every net, 5 or 10 seeds
 	$(BIN)/python experiments/accuracy_table.py $(ARGS)
 
 .PHONY: clean

@@ -3,6 +3,7 @@
 import os
 
 os.environ.setdefault("KERAS_BACKEND", "jax")  # the oracle; Keras reads it when it is imported
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # processes share a GPU
 os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)  # the developer's own
 os.environ.pop("JAX_ENABLE_COMPILATION_CACHE", None)
 
