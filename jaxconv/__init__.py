@@ -5,9 +5,9 @@ from jaxconv.data import Dataset as Dataset
 from jaxconv.data import Split as Split
 from jaxconv.data import epoch_permutation as epoch_permutation
 from jaxconv.data import load_dataset as load_dataset
-from jaxconv.loop import evaluate as evaluate
+from jaxconv.evaluation import evaluate as evaluate
+from jaxconv.evaluation import predict as predict
 from jaxconv.loop import fit as fit
-from jaxconv.loop import predict as predict
 from jaxconv.loop import train_epoch as train_epoch
 from jaxconv.losses import categorical_crossentropy as categorical_crossentropy
 from jaxconv.losses import one_hot_labels as one_hot_labels

@@ -115,6 +115,33 @@ def cache_allowed() -> bool:
     return getattr(jax.config, _ENABLED)
 
 
+@contextlib.contextmanager
+def cache_unless(unwanted: bool) -> Iterator[str | None]:
+    """The persistent cache, or none where it is unwanted, forbidden or cannot be, which is said.
+
+    Yields:
+      The folder, or None.
+
+    Example:
+      >>> with cache_unless(True) as folder:
+      ...     print(folder)
+      None
+    """
+    with contextlib.ExitStack() as stack:
+        if not unwanted and not cache_allowed():
+            print("Compilation cache: off, JAX_ENABLE_COMPILATION_CACHE says so")
+        elif not unwanted:
+            try:
+                folder = stack.enter_context(persistent_cache())
+            except OSError as error:
+                print(f"Compilation cache: off, {error}")
+            else:
+                yield folder
+                return
+        stack.enter_context(no_persistent_cache())
+        yield None
+
+
 def delete_damaged(folder: str) -> list[str]:
     """Deletes the programs in a cache that cannot be read, and returns their names.
 

@@ -1,14 +1,16 @@
 """The folder of a run: found free or refused, and its files, which are whole or absent."""
 
+import contextlib
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 CONFIG, METRICS, RESULT, CURVES = "config.json", "metrics.jsonl", "result.json", "curves.png"
-FILES = (CONFIG, METRICS, RESULT, CURVES)
+DIFFERENCES, SWEEP = "differences.png", "sweep.png"
+FILES = (CONFIG, METRICS, RESULT, CURVES, DIFFERENCES, SWEEP)
 
 
 def create_run_folder(name: str, output_dir: str | None = None, *, overwrite: bool = False) -> Path:
@@ -22,6 +24,7 @@ def create_run_folder(name: str, output_dir: str | None = None, *, overwrite: bo
         files are.
 
     Raises:
+      ValueError: if `output_dir` is empty.
       FileExistsError: if `output_dir` holds a run and `overwrite` is False.
       OSError: if the folder cannot be made.
 
@@ -32,6 +35,7 @@ def create_run_folder(name: str, output_dir: str | None = None, *, overwrite: bo
       ...     folder.name
       'mine'
     """
+    check_output_dir(output_dir)
     if output_dir is None:
         return _next_free(Path("runs"), name)
     folder = Path(output_dir)
@@ -45,6 +49,35 @@ def create_run_folder(name: str, output_dir: str | None = None, *, overwrite: bo
     for file in found:
         file.unlink()
     return folder
+
+
+def check_output_dir(output_dir: str | None) -> None:
+    """Refuses the empty name, which would be the current folder.
+
+    Raises:
+      ValueError: if it is empty.
+
+    Example:
+      >>> check_output_dir("")
+      Traceback (most recent call last):
+      ValueError: output_dir is empty: name a folder, or leave it out.
+    """
+    if output_dir == "":
+        raise ValueError("output_dir is empty: name a folder, or leave it out.")
+
+
+@contextlib.contextmanager
+def interrupts_told(folder: Path) -> Iterator[None]:
+    """Says of Ctrl-C what it leaves in a run's folder."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        rows = folder / METRICS
+        if rows.exists():
+            print(f"Interrupted. The epochs that ended are in {rows}")
+        else:
+            print(f"Interrupted before an epoch had ended; the settings are in {folder}")
+        raise
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -10,8 +10,15 @@ import pytest
 from oracles import bits
 
 import jaxconv
-from jaxconv import create_model, create_train_state, make_eval_step, make_train_step
-from jaxconv.loop import evaluate, fit, predict, train_epoch
+from jaxconv import (
+    create_model,
+    create_train_state,
+    evaluate,
+    fit,
+    make_eval_step,
+    make_train_step,
+    train_epoch,
+)
 
 MODEL = create_model("dense", hidden=(16,))
 TX = jaxconv.adam()
@@ -95,39 +102,6 @@ def test_vmap_over_replicas_is_each_replica_by_itself(digits):
         )
 
 
-@pytest.mark.parametrize(
-    ("samples", "batch_size"), [(70, 1), (70, 7), (70, 32), (70, 71), (1, 1), (33, 32)]
-)
-def test_every_sample_is_evaluated_once_at_any_batch_size(state, digits, samples, batch_size):
-    split = jaxconv.Split(digits.test.image[:samples], digits.test.label[:samples])
-    sums = jax.device_get(EVAL_STEP(state, split.batch()))
-    found = evaluate(state, split, eval_step=EVAL_STEP, batch_size=batch_size)
-    assert found["accuracy"] == sums["accuracy"] / samples
-    assert found["loss"] == pytest.approx(sums["loss"] / samples, rel=1e-5)
-    image = split.image
-    one = predict(state, image, model=MODEL, batch_size=batch_size)
-    np.testing.assert_allclose(one, predict(state, image, model=MODEL), atol=1e-6)
-    np.testing.assert_allclose(one.sum(axis=-1), 1.0, atol=1e-5)
-
-
-def test_padded_evaluation_equals_the_plain_one(state, digits):
-    batch = digits.test.batch()
-    padding = {"image": np.full((26, 28, 28, 1), 255, np.uint8), "label": np.zeros(26, np.int32)}
-    padded = {name: np.concatenate([batch[name], padding[name]]) for name in batch}
-    padded["mask"] = np.arange(96) < 70
-    found = evaluate(state, padded, eval_step=EVAL_STEP, batch_size=32)
-    expected = evaluate(state, batch, eval_step=EVAL_STEP, batch_size=32)
-    assert found == pytest.approx(expected, rel=1e-6)
-
-
-def test_predictions_and_evaluation_agree(state, digits):
-    probabilities = predict(state, digits.test.image, model=MODEL)
-    found = evaluate(state, digits.test, eval_step=EVAL_STEP)
-    picked = np.asarray(probabilities)[np.arange(70), digits.test.label]
-    assert found["loss"] == pytest.approx(-np.log(picked).mean(), rel=1e-5)
-    assert found["accuracy"] == (probabilities.argmax(-1) == digits.test.label).mean()
-
-
 @pytest.mark.usefixtures("untyped")
 def test_data_that_cannot_be_a_split_is_refused(state, digits):
     run = functools.partial(fit, state, train_step=TRAIN_STEP, epochs=1, batch_size=8)
@@ -147,16 +121,6 @@ def test_data_that_cannot_be_a_split_is_refused(state, digits):
         run(digits)
     with pytest.raises(ValueError, match="batch_size must be a positive integer, not 0"):
         train_epoch(state, batch, jnp.arange(70), 0, 1, train_step=TRAIN_STEP, batch_size=0)
-
-
-def test_nothing_to_evaluate_or_predict_is_refused(state, digits):
-    with pytest.raises(ValueError, match="batch_size must be a positive integer, not 0"):
-        evaluate(state, digits.test, eval_step=EVAL_STEP, batch_size=0)
-    with pytest.raises(ValueError, match=r"no image to predict: the shape is \(0, 28, 28, 1\)"):
-        predict(state, digits.test.image[:0], model=MODEL)
-    masked = {**digits.test.batch(), "mask": np.zeros(70)}
-    with pytest.raises(ValueError, match="No sample was counted"):
-        evaluate(state, masked, eval_step=EVAL_STEP)
 
 
 FINGERPRINT = """

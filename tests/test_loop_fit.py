@@ -8,7 +8,8 @@ from oracles import bits
 
 import jaxconv
 from jaxconv import create_model, create_train_state, make_eval_step, make_train_step
-from jaxconv.loop import _train_epoch, evaluate, fit
+from jaxconv.evaluation import evaluate
+from jaxconv.loop import _train_epoch, fit
 from jaxconv.timing import CompileWatch
 
 MODEL = create_model("dense", hidden=(16,))
