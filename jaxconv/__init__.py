@@ -1,6 +1,7 @@
 """MNIST-class convnets as pure functions: Keras' notebooks in JAX and Flax."""
 
 from jaxconv import keras as keras
+from jaxconv import seeds as seeds
 from jaxconv.data import Dataset as Dataset
 from jaxconv.data import Split as Split
 from jaxconv.data import epoch_permutation as epoch_permutation

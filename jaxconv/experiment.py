@@ -1,15 +1,12 @@
 """What every experiment shares: data, model, fit, evaluation, and the files in the run's folder."""
 
-import contextlib
 import dataclasses
+import functools
 import importlib.util
 import math
-import os
-import sys
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import jax
 import optax
@@ -17,13 +14,26 @@ from flax import linen as nn
 
 from jaxconv import keras, run_folder
 from jaxconv.checks import check_positive
-from jaxconv.compilation_cache import cache_allowed, no_persistent_cache, persistent_cache
+from jaxconv.command_line import cli as cli
+from jaxconv.compilation_cache import cache_unless
 from jaxconv.data import load_dataset
-from jaxconv.loop import Row, evaluate, fit
+from jaxconv.evaluation import Row, evaluate
+from jaxconv.loop import fit, train_epoch
 from jaxconv.losses import Loss
 from jaxconv.machine import environment, process_seconds
 from jaxconv.plots import plot_history
 from jaxconv.progress import Progress
+from jaxconv.results import (
+    diverged,
+    figures_of,
+    joint_row,
+    seed_table,
+    spread_figures,
+    spread_lines,
+)
+from jaxconv.seed_list import name_seeds, parse_seeds
+from jaxconv.seed_plots import plot_seeds
+from jaxconv.seeds import choose_strategy, fit_seeds
 from jaxconv.tabulate import summary
 from jaxconv.timing import CompileWatch, Stopwatch
 from jaxconv.train import TrainState, create_train_state, make_eval_step, make_train_step
@@ -43,6 +53,12 @@ class Config:
     """Learning rate of the optimizer."""
     seed: int = 0
     """Seed of the root key: initial parameters, shuffles and dropout follow from it."""
+    seeds: str | None = None
+    """Train a replica for each of several seeds: how many, from --seed on, or a list, 3,7,11."""
+    strategy: Literal["map", "vmap"] | None = None
+    """How replicas run: map, in turn, or vmap, in each operation (the backend's own)."""
+    group: int | None = None
+    """The most replicas that one program trains (the backend's own number)."""
     dataset: str = "mnist"
     """"mnist", the bundled one, or "tfds:NAME", a set that TFDS has prepared on this disk."""
     data_dir: str | None = None
@@ -63,9 +79,6 @@ class Config:
     """Replace the run that --output-dir holds, and the file that --export-keras names."""
     quiet: bool = False
     """Print nothing but the result."""
-
-
-C = TypeVar("C", bound=Config)
 
 
 def run(
@@ -103,12 +116,14 @@ def run(
         run's folder.
     """
     began = time.perf_counter()
-    _check(config)
+    check(config)
+    several, seeds = config.seeds is not None, _seeds(config)
+    strategy, group = choose_strategy(config.strategy, config.group)
     say = (lambda *_: None) if config.quiet else print
     with Stopwatch() as data_watch:
         data = load_dataset(config.dataset, data_dir=config.data_dir)
         data = data.split_validation(config.validation_split)
-    with _cache(config) as cache, CompileWatch() as programs:
+    with cache_unless(not config.compilation_cache) as cache, CompileWatch() as programs:
         net, optimizer = model(data.num_classes), tx(config.learning_rate)
         train_step = make_train_step(net, optimizer, loss=loss)
         eval_step = make_eval_step(net, loss=loss)
@@ -119,16 +134,25 @@ def run(
             params = None
             if config.init_from is not None:
                 params = keras.load_weights(config.init_from, net, shape)
-            rng = jax.random.key(config.seed)
-            state = create_train_state(net, optimizer, rng, shape, params=params)
+
+            @jax.jit
+            def init(rng: jax.Array, params: Any) -> TrainState:
+                return create_train_state(net, optimizer, rng, shape, params=params)
+
+            make_state = functools.partial(init, params=params)
+            keys = [jax.random.key(seed) for seed in seeds]
+            state = make_state(keys[0])
+            params_count = sum(x.size for x in jax.tree.leaves(state.params))
 
         folder = run_folder.create_run_folder(
-            f"{name}-{config.seed}", config.output_dir, overwrite=config.overwrite
+            f"{name}-{len(seeds)}seeds" if several else f"{name}-{config.seed}",
+            config.output_dir,
+            overwrite=config.overwrite,
         )
-        with _interrupts_told(folder):
+        with run_folder.interrupts_told(folder):
             settings = {"experiment": name, **dataclasses.asdict(config)}
             run_folder.write_json(folder / run_folder.CONFIG, settings)
-            say(f"{name} on {data.name}: {len(data.train)} training samples, seed {config.seed}")
+            say(f"{name} on {data.name}: {len(data.train)} training samples, {name_seeds(seeds)}")
             say(f"Device: {facts['backend']} ({facts['device_kind']}), jax {facts['jax_version']}")
             if config.init_from is not None:
                 say(f"Initial weights: {config.init_from}")
@@ -137,46 +161,56 @@ def run(
 
             progress = Progress(config.epochs, quiet=config.quiet)
 
-            def after_epoch(_: TrainState, row: Row) -> None:
-                run_folder.append_row(folder / run_folder.METRICS, row)
-                progress.on_epoch(row)
+            def after_epoch(members: Sequence[int], _: TrainState, rows: Sequence[Row]) -> None:
+                own = [seeds[i] for i in members]
+                for seed, row in zip(own, rows, strict=True):
+                    row = {"seed": seed, **row} if several else row
+                    run_folder.append_row(folder / run_folder.METRICS, row)
+                progress.on_epoch(joint_row(rows), f"{name_seeds(own)}: " if several else "")
 
+            step: dict[str, Any] = {"train_step": train_step, "batch_size": config.batch_size}
+            schedule: dict[str, Any] = {
+                "epochs": config.epochs,
+                "validation": data.validation or (data.test if validate_on_test else None),
+                "eval_step": eval_step,
+                "on_chunk": progress.on_chunk,
+            }
             with Stopwatch() as fit_watch, progress:
-                state, history = fit(
-                    state,
-                    data.train,
-                    train_step=train_step,
-                    epochs=config.epochs,
-                    batch_size=config.batch_size,
-                    validation=data.validation or (data.test if validate_on_test else None),
-                    eval_step=eval_step,
-                    callbacks=[after_epoch],
-                    on_chunk=progress.on_chunk,
-                )
+                if several:
+                    schedule |= {"strategy": strategy, "group": group, "test": data.test}
+                    schedule |= {"callbacks": [after_epoch], "keep_states": False}
+                    epoch = functools.partial(train_epoch, **step)
+                    _, histories = fit_seeds(make_state, epoch, keys, data.train, **schedule)
+                else:
+                    schedule |= {"callbacks": [lambda state, row: after_epoch([0], state, [row])]}
+                    state, history = fit(state, data.train, **step, **schedule)
+                    histories = [history]
             with Stopwatch() as test_watch:
-                test = evaluate(state, data.test, eval_step=eval_step)
+                if several:
+                    names = ("loss", "accuracy")
+                    tests = [{x: rows[-1][f"test_{x}"] for x in names} for rows in histories]
+                else:
+                    tests = [evaluate(state, data.test, eval_step=eval_step)]
 
     watches = (data_watch, init_watch, fit_watch, test_watch)
     seconds_compile = sum(watch.compile_seconds for watch in watches)
-    seconds_train = sum(row["seconds"] for row in history)
+    seconds_train = sum(row["seconds"] for history in histories for row in history)
     compiled = programs.compilations - programs.cached
     found = "off" if cache is None else "cold" if compiled else "cached"
     kept = f" ({compiled} of {programs.compilations} programs compiled; {cache})" if cache else ""
     say(f"Compilation: {seconds_compile:.1f}s, {found}{kept}")
-    last = history[-1]
+    figures, lost = figures_of(histories, tests), diverged(histories, tests)
+    own: dict[str, Any] = {"seed": config.seed, **{k: x[0] for k, x in figures.items()}}
+    if several:
+        own = {"seeds": list(seeds), "strategy": strategy, "group": group}
+        own |= spread_figures(seeds, figures, lost)
     result = {
         "experiment": name,
         "dataset": data.name,
-        "seed": config.seed,
-        "params_count": sum(x.size for x in jax.tree.leaves(state.params)),
-        "epochs": len(history),
-        "steps": int(state.step),
-        "train_loss": last["loss"],
-        "train_accuracy": last["accuracy"],
-        "val_loss": last.get("val_loss"),
-        "val_accuracy": last.get("val_accuracy"),
-        "test_loss": test["loss"],
-        "test_accuracy": test["accuracy"],
+        "params_count": params_count,
+        "epochs": config.epochs,
+        "steps": len(histories[0]) * -(-len(data.train) // config.batch_size),
+        **own,
         "seconds_import": _SECONDS_IMPORT,
         "seconds_data": data_watch.seconds,
         "seconds_compile": seconds_compile,
@@ -190,11 +224,19 @@ def run(
     }
     run_folder.write_json(folder / run_folder.RESULT, result)
     if importlib.util.find_spec("matplotlib"):
-        title = f"{name} on {data.name}, seed {config.seed}"
-        plot_history(history, test, folder / run_folder.CURVES, title=title)
+        title, path = f"{name} on {data.name}, {name_seeds(seeds)}", folder / run_folder.CURVES
+        if several:
+            plot_seeds(histories, tests, lost, path, title=title)
+        else:
+            plot_history(histories[0], tests[0], path, title=title)
     else:
         print(f"matplotlib is missing: {run_folder.CURVES} is left out (pip install matplotlib).")
-    print(f"Test loss: {test['loss']:.4f}\nTest accuracy: {test['accuracy']:.4f}\nRun: {folder}")
+    if several:
+        say(seed_table(seeds, figures))
+        print(spread_lines(result))
+    else:
+        print("Test loss: {loss:.4f}\nTest accuracy: {accuracy:.4f}".format(**tests[0]))
+    print(f"Run: {folder}")
     if config.export_keras is not None:
         overwrite = config.overwrite
         try:
@@ -207,68 +249,22 @@ def run(
     return result
 
 
-def cli(config: type[C], main: Callable[[C], Any], description: str | None) -> None:
-    """Runs `main` with the settings of the command line: the entry point of an experiment's script.
+def _seeds(config: Config) -> tuple[int, ...]:
+    return (config.seed,) if config.seeds is None else parse_seeds(config.seeds, config.seed)
 
-    Errors that the user can mend end with a message and exit code 2, Ctrl-C with 130.
+
+def check(config: Config) -> None:
+    """Refuses settings that make no sense, whatever the net and the data.
+
+    Raises:
+      ValueError: with the setting and what it may be.
+
+    Example:
+      >>> check(Config(epochs=0, batch_size=64, learning_rate=0.001))
+      Traceback (most recent call last):
+      ValueError: epochs must be a positive integer, not 0.
     """
-    with contextlib.suppress(ValueError, AttributeError):  # a user's pipe may be ASCII
-        sys.stdout.reconfigure(errors="replace")  # pyright: ignore[reportAttributeAccessIssue]
-    try:
-        import tyro
-    except ModuleNotFoundError:
-        if len(sys.argv) > 1:
-            print(
-                "error: tyro is not installed, so options cannot be read: pip install tyro",
-                file=sys.stderr,
-            )
-            sys.exit(2)
-        print("tyro is not installed: running with the defaults.")
-        settings = config()  # pyright: ignore[reportCallIssue]
-    else:
-        settings = tyro.cli(config, description=description, config=(tyro.conf.FlagCreatePairsOff,))
-    try:
-        main(settings)
-    except KeyboardInterrupt:
-        sys.stdout.flush()
-        os._exit(130)  # an orderly exit crashes where XLA is still compiling
-    except (ValueError, OSError, ModuleNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-
-
-@contextlib.contextmanager
-def _cache(config: Config) -> Iterator[str | None]:
-    """The folder of the compilation cache, or None where it is off."""
-    with contextlib.ExitStack() as stack:
-        if config.compilation_cache and not cache_allowed():
-            print("Compilation cache: off, JAX_ENABLE_COMPILATION_CACHE says so")
-        elif config.compilation_cache:
-            try:
-                folder = stack.enter_context(persistent_cache())
-            except OSError as error:
-                print(f"Compilation cache: off, {error}")
-            else:
-                yield folder
-                return
-        stack.enter_context(no_persistent_cache())
-        yield None
-
-
-@contextlib.contextmanager
-def _interrupts_told(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        rows = folder / run_folder.METRICS
-        if rows.exists():
-            print(f"Interrupted. The epochs that ended are in {rows}")
-        else:
-            print(f"Interrupted before an epoch had ended; the settings are in {folder}")
-        raise
-
-
-def _check(config: Config) -> None:
+    run_folder.check_output_dir(config.output_dir)
     check_positive("epochs", config.epochs)
     check_positive("batch_size", config.batch_size)
     if not 0 < config.learning_rate < math.inf:
@@ -277,8 +273,15 @@ def _check(config: Config) -> None:
         )
     if not 0 <= config.seed < 2**32:
         raise ValueError(f"seed must be in [0, 2**32), not {config.seed!r}.")
-    if config.output_dir == "":
-        raise ValueError("output_dir is empty: name a folder, or leave it out.")
+    if config.seeds is not None and config.export_keras is not None:
+        raise ValueError(
+            f"export_keras writes the weights of one seed, not of seeds {config.seeds!r}: train "
+            "that seed alone with --seed."
+        )
+    if config.seeds is None and (config.strategy, config.group) != (None, None):
+        raise ValueError("strategy and group are for several seeds: add --seeds 5, say.")
+    _seeds(config)
+    choose_strategy(config.strategy, config.group)
     if config.overwrite and config.output_dir is None and config.export_keras is None:
         raise ValueError(
             "overwrite needs output_dir or export_keras: runs in runs/ never replace each other."

@@ -24,25 +24,40 @@ def plot_history(
       ModuleNotFoundError: without matplotlib.
     """
     from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     epochs = [row["epoch"] for row in history]
     for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-        series = {"train": name, "validation": f"val_{name}"}
-        for label, key in series.items():
-            if key in history[-1]:
-                values = [row[key] for row in history]
-                axes.plot(epochs, values, "o-", ms=4, color=COLORS[label], label=label)
+        for label, key in curves_of(name, history[-1]).items():
+            values = [row[key] for row in history]
+            axes.plot(epochs, values, "o-", ms=4, color=COLORS[label], label=label)
         value = f"test {test[name]:.4f}"
         axes.axhline(test[name], ls="--", lw=1, color=COLORS["test"], label=value)
-        axes.set(xlabel="epoch", ylabel=name)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(alpha=0.25)
-        axes.legend(frameon=False)
+        finish_curves(axes, name)
     figure.suptitle(title)
     figure.savefig(path, dpi=120)
+
+
+def curves_of(name: str, row: Mapping[str, float]) -> dict[str, str]:
+    """The key of each curve of a metric that a history's row has, by its label.
+
+    Example:
+      >>> curves_of("loss", {"epoch": 1, "loss": 0.5, "val_loss": 0.4})
+      {'train': 'loss', 'validation': 'val_loss'}
+    """
+    keys = {"train": name, "validation": f"val_{name}"}
+    return {label: key for label, key in keys.items() if key in row}
+
+
+def finish_curves(axes: Any, name: str) -> None:
+    """Labels, ticks and frame of a metric over the epochs."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set(xlabel="epoch", ylabel=name)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False)
 
 
 def plot_parity(

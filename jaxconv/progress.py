@@ -67,11 +67,11 @@ class Progress:
             line = " - ".join([f"{step}/{self._steps}", *_means(row)])  # short: it must not wrap
             self._bar.update(self._task, completed=step, line=line)
 
-    def on_epoch(self, row: Mapping[str, float]) -> None:
-        """Puts the epoch's line in the place of its bar."""
+    def on_epoch(self, row: Mapping[str, float], whose: str = "") -> None:
+        """Puts the epoch's line, behind whose it is, in the place of its bar."""
         if self._quiet:
             return
-        epoch = f"Epoch {int(row['epoch'])}/{self._epochs}"
+        epoch = f"{whose}Epoch {int(row['epoch'])}/{self._epochs}"
         line = f"{epoch} - {epoch_line(row, self._steps, self._steps)}"
         if self._bar and self._task is not None:
             self._bar.remove_task(self._task)

@@ -226,22 +226,6 @@ def test_weights_of_another_net_stop_the_run_before_it_begins(tmp_path):
     assert not (tmp_path / "x").exists()
 
 
-def test_the_accuracy_table_is_made_of_runs(monkeypatch, digits, tmp_path, capsys):
-    monkeypatch.setattr(experiment, "load_dataset", lambda *_, **__: digits)
-    monkeypatch.chdir(tmp_path)
-    table = importlib.import_module("accuracy_table")
-    table.main(["dense"], 2, tmp_path / "results" / "accuracy.json")
-    runs = json.loads((tmp_path / "results" / "accuracy.json").read_text())
-    assert [run["seed"] for run in runs] == [0, 1]
-    mean = sum(run["test_accuracy"] for run in runs) / 2
-    assert f"| `dense` | 407,050 | 5 | {mean:.4f} ± " in capsys.readouterr().out
-    kept = [{**runs[0], "experiment": "lab6"}, *runs]
-    (tmp_path / "results" / "accuracy.json").write_text(json.dumps(kept))
-    table.main(["dense"], 1, tmp_path / "results" / "accuracy.json")
-    again = json.loads((tmp_path / "results" / "accuracy.json").read_text())
-    assert [(run["experiment"], run["seed"]) for run in again] == [("lab6", 0), ("dense", 0)]
-
-
 @pytest.mark.slow
 def test_one_epoch_of_lab6_learns_the_real_mnist(tmp_path):
     lab6 = importlib.import_module("lab6")

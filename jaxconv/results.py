@@ -1,0 +1,146 @@
+"""What the replicas of a run came to: figures seed by seed, and what they say together."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jaxconv.seed_list import name_seeds
+from jaxconv.spread import spread
+
+Row = Mapping[str, float]
+Figures = Mapping[str, Sequence[float | None]]
+
+
+def figures_of(
+    histories: Sequence[Sequence[Row]], tests: Sequence[Row]
+) -> dict[str, list[float | None]]:
+    """The last epoch's means and the final test's, a value for each replica, by the result's names.
+
+    Args:
+      histories: of each replica, the rows that `fit` returns.
+      tests: of each replica, what `evaluate` returns.
+
+    Returns:
+      `train_loss`, `train_accuracy`, `val_loss`, `val_accuracy` (None without validation),
+      `test_loss`, `test_accuracy`.
+
+    Example:
+      >>> means = {"loss": 0.5, "accuracy": 0.875}
+      >>> figures_of([[{"epoch": 1, **means}]], [means])["val_loss"]
+      [None]
+    """
+    sources = [
+        ("train", "", [h[-1] for h in histories]),
+        ("val", "val_", [h[-1] for h in histories]),
+    ]
+    sources.append(("test", "", list(tests)))
+    return {
+        f"{kind}_{name}": [row.get(prefix + name) for row in rows]
+        for kind, prefix, rows in sources
+        for name in ("loss", "accuracy")
+    }
+
+
+def joint_row(rows: Sequence[Row]) -> dict[str, float]:
+    """The means over the rows of one epoch, but for those of replicas that diverged; all seconds.
+
+    Example:
+      >>> joint_row([{"loss": 0.5, "seconds": 2.0}, {"loss": 0.25, "seconds": 2.0}])
+      {'loss': 0.375, 'seconds': 4.0}
+    """
+    kept = [row for row in rows if all(map(math.isfinite, row.values()))] or rows
+    means = {name: sum(row[name] for row in kept) / len(kept) for name in rows[0]}
+    return means | {"seconds": sum(row["seconds"] for row in rows)}
+
+
+def diverged(histories: Sequence[Sequence[Row]], tests: Sequence[Row]) -> list[bool]:
+    """Whether anything in a replica's history or test is not finite.
+
+    Example:
+      >>> diverged([[{"epoch": 1, "loss": 0.5}], [{"epoch": 1, "loss": float("inf")}]], [{}, {}])
+      [False, True]
+    """
+    return [
+        not all(math.isfinite(value) for row in (*history, test) for value in row.values())
+        for history, test in zip(histories, tests, strict=True)
+    ]
+
+
+def spread_figures(seeds: Sequence[int], figures: Figures, lost: Sequence[bool]) -> dict[str, Any]:
+    """The part of `result.json` that several seeds have.
+
+    Args:
+      seeds: the seeds.
+      figures: of each, by name, as `figures_of` gives them.
+      lost: whether each `diverged`.
+
+    Returns:
+      `diverged`, the seeds that did; and for each figure its mean by its own name, `_std`, `_min`,
+      `_max`, `_low` and `_high` (the mean's 95% confidence interval), all over the seeds that did
+      not diverge, and `_by_seed`, all values. None where there is nothing to say.
+
+    Example:
+      >>> result = spread_figures([3, 7], {"test_loss": [0.5, 0.25]}, [False, False])
+      >>> result["test_loss"], result["test_loss_max"], result["test_loss_by_seed"]
+      (0.375, 0.5, [0.5, 0.25])
+    """
+    result: dict[str, Any] = {
+        "diverged": [seed for seed, away in zip(seeds, lost, strict=True) if away]
+    }
+    for name, values in figures.items():
+        kept = [x for x, away in zip(values, lost, strict=True) if not away and x is not None]
+        parts = spread(kept)._asdict() if kept else {}
+        result[name] = parts.get("mean")
+        result |= {f"{name}_{k}": parts.get(k) for k in ("std", "min", "max", "low", "high")}
+        result[f"{name}_by_seed"] = list(values)
+    return result
+
+
+def spread_lines(result: Mapping[str, Any]) -> str:
+    """What is printed of several seeds' test.
+
+    Example:
+      >>> figures = {"test_loss": [0.5, 0.25], "test_accuracy": [0.75, 1.0]}
+      >>> print(spread_lines({"seeds": [3, 7], **spread_figures([3, 7], figures, [False] * 2)}))
+      Test loss: 0.3750 ± 0.1768 (0.2500 to 0.5000; 95% interval of the mean -1.2133 to 1.9633)
+      Test accuracy: 0.8750 ± 0.1768 (0.7500 to 1.0000; 95% interval of the mean -0.7133 to 2.4633)
+      Mean ± std of 2 seeds
+    """
+    count = len(result["seeds"]) - len(result["diverged"])
+    lines = []
+    for name in ("test_loss", "test_accuracy") if count else ():
+        mean, std, least, most, low, high = (
+            result[name + end] for end in ("", "_std", "_min", "_max", "_low", "_high")
+        )
+        more = ""
+        if count > 1:
+            interval = f"95% interval of the mean {low:.4f} to {high:.4f}"
+            more = f" ± {std:.4f} ({least:.4f} to {most:.4f}; {interval})"
+        lines.append(f"{name.capitalize().replace('_', ' ')}: {mean:.4f}{more}")
+    if count > 1:
+        lines.append(f"Mean ± std of {count} seeds")
+    if result["diverged"]:
+        lines.append(f"Diverged, and left out: {name_seeds(result['diverged'])}")
+    return "\n".join(lines)
+
+
+def seed_table(seeds: Sequence[int], figures: Figures) -> str:
+    """A line for each seed.
+
+    Example:
+      >>> print(seed_table([3, 11], {"train_loss": [0.5, 0.25], "val_loss": [None, None]}))
+      seed  train loss
+         3      0.5000
+        11      0.2500
+    """
+    columns = {name: values for name, values in figures.items() if values[0] is not None}
+    heads = [name.replace("_", " ") for name in columns]
+    first = max(4, *(len(str(seed)) for seed in seeds))
+    lines = ["  ".join(["seed".rjust(first), *heads])]
+    for i, seed in enumerate(seeds):
+        cells = [
+            f"{values[i]:.4f}".rjust(len(head))
+            for head, values in zip(heads, columns.values(), strict=True)
+        ]
+        lines.append("  ".join([str(seed).rjust(first), *cells]))
+    return "\n".join(lines)

@@ -1,0 +1,133 @@
+"""What several seeds say together: mean, deviation, confidence; and two settings seed by seed."""
+
+import math
+import statistics
+from collections.abc import Sequence
+from typing import NamedTuple
+
+CONFIDENCE = 0.95
+
+
+class Spread(NamedTuple):
+    """Figures of a sample. What needs two values is None where there is one."""
+
+    n: int
+    mean: float
+    std: float | None
+    """Of the sample, with n - 1."""
+    min: float
+    max: float
+    low: float | None
+    """The mean's 95% confidence interval by Student's t, from `low` to `high`."""
+    high: float | None
+
+    def __str__(self) -> str:
+        return f"{self.mean:.4f}" + ("" if self.std is None else f" ± {self.std:.4f}")
+
+
+class Paired(NamedTuple):
+    """Differences of two samples, pair by pair."""
+
+    difference: Spread
+    """Second minus first."""
+    p: float | None
+    """Two-sided p-value of the paired t-test; None of one pair, or of differences all alike."""
+
+
+class Reduction(NamedTuple):
+    """By what share a quantity is smaller on average, from 0, not at all, to 1, gone."""
+
+    share: float
+    low: float | None
+    """Its 95% confidence interval, by the jackknife and Student's t; None of one pair."""
+    high: float | None
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """The figures of a sample.
+
+    Args:
+      values: at least one, all finite.
+
+    Raises:
+      ValueError: if there is none, or one is not finite.
+
+    Example:
+      >>> figures = spread([0.990, 0.992, 0.991])
+      >>> print(figures)
+      0.9910 ± 0.0010
+      >>> f"{figures.low:.4f} to {figures.high:.4f}"
+      '0.9885 to 0.9935'
+    """
+    if not values or not all(map(math.isfinite, values)):
+        raise ValueError(f"A spread needs finite values, at least one, not {list(values)}.")
+    n, mean = len(values), statistics.fmean(values)
+    extremes = min(values), max(values)
+    if n == 1:
+        return Spread(n, mean, None, *extremes, None, None)
+    from scipy.special import stdtrit
+
+    std = statistics.stdev(values)
+    margin = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * std / math.sqrt(n)
+    return Spread(n, mean, std, *extremes, mean - margin, mean + margin)
+
+
+def paired(first: Sequence[float], second: Sequence[float]) -> Paired:
+    """Compares two settings on the same seeds: what the seed alone changes cancels.
+
+    Args:
+      first: a value for each seed.
+      second: of the same seeds in the same order.
+
+    Raises:
+      ValueError: if they differ in length, are empty, or a value is not finite.
+
+    Example:
+      >>> result = paired([0.970, 0.974, 0.972], [0.975, 0.978, 0.978])
+      >>> f"{result.difference.mean:+.4f}, p = {result.p:.3f}"
+      '+0.0050, p = 0.013'
+
+    Source: "Student", 1908, The probable error of a mean, https://doi.org/10.1093/biomet/6.1.1
+    """
+    if len(first) != len(second):
+        raise ValueError(
+            f"Pairs need as many values on both sides, not {len(first)} and {len(second)}."
+        )
+    difference = spread([b - a for a, b in zip(first, second, strict=True)])
+    rounding = 1e-12 * max(map(abs, [*first, *second]))
+    if difference.std is None or difference.std <= rounding:
+        return Paired(difference, None)
+    from scipy.special import stdtr
+
+    t = difference.mean / (difference.std / math.sqrt(difference.n))
+    return Paired(difference, 2 * float(stdtr(difference.n - 1, -abs(t))))
+
+
+def reduction(first: Sequence[float], second: Sequence[float]) -> Reduction | None:
+    """How much of the first's mean is gone in the second's: `1 - mean(second) / mean(first)`.
+
+    Args:
+      first: a value for each seed, none negative, such as an error.
+      second: of the same seeds in the same order.
+
+    Returns:
+      The share, or None where nothing can be reduced: a mean of the first is 0, also without one
+      of its seeds.
+
+    Example:
+      >>> print(f"{reduction([0.10, 0.01], [0.05, 0.02]).share:.3f}")
+      0.364
+
+    Source: Tukey, 1958, Bias and confidence in not quite large samples
+    """
+    pairs = list(zip(first, second, strict=True))
+    rests = [pairs[:i] + pairs[i + 1 :] for i in range(len(pairs))] if len(pairs) > 1 else []
+    if any(sum(a for a, _ in rest) == 0 for rest in (pairs, *rests)):
+        return None
+    share, *others = (1 - sum(b for _, b in s) / sum(a for a, _ in s) for s in (pairs, *rests))
+    if not others:
+        return Reduction(share, None, None)
+    n = len(pairs)
+    pseudo = spread([n * share - (n - 1) * other for other in others])
+    margin = ((pseudo.high or 0.0) - (pseudo.low or 0.0)) / 2
+    return Reduction(share, share - margin, share + margin)

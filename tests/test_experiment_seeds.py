@@ -1,0 +1,119 @@
+import importlib
+import json
+
+import pytest
+
+import jaxconv
+from jaxconv import experiment
+from jaxconv.spread import spread
+
+pytestmark = pytest.mark.usefixtures("few_digits")
+
+
+def run(net: str, folder, **settings) -> dict:
+    module = importlib.import_module(net)
+    return module.main(module.Config(epochs=2, output_dir=str(folder), **settings))
+
+
+def rows_of(folder) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize(
+    "net", ["dense", "strided", pytest.param("dropout", marks=pytest.mark.slow)]
+)
+def test_every_seed_is_the_run_of_that_seed_to_the_bit(net, tmp_path, capsys):
+    result = run(net, tmp_path / "all", seeds="3,7,11", group=2)
+    said = capsys.readouterr().out
+    files = {path.name for path in (tmp_path / "all").iterdir()}
+    assert files == {"config.json", "metrics.jsonl", "result.json", "curves.png"}
+    assert json.loads((tmp_path / "all" / "result.json").read_text()) == result
+    assert (result["seeds"], result["diverged"], result["group"]) == ([3, 7, 11], [], 2)
+    rows = rows_of(tmp_path / "all")
+    order = [(3, 1), (7, 1), (3, 2), (7, 2), (11, 1), (11, 2)]
+    assert [(row["seed"], row["epoch"]) for row in rows] == order
+
+    figures = ("train_loss", "train_accuracy", "val_loss", "test_loss", "test_accuracy")
+    for i, seed in enumerate([3, 7, 11]):
+        alone = run(net, tmp_path / str(seed), seed=seed, quiet=True)
+        for name in figures:
+            assert result[f"{name}_by_seed"][i] == alone[name], (seed, name)
+        assert (alone["params_count"], alone["steps"]) == (result["params_count"], result["steps"])
+        own = [{"seed": seed, **row, "seconds": 0} for row in rows_of(tmp_path / str(seed))]
+        own[-1] |= {name: alone[name] for name in ("test_loss", "test_accuracy")}
+        mine = [row for row in rows if row["seed"] == seed]
+        assert own == [{**row, "seconds": 0} for row in mine]
+    assert len(set(result["test_loss_by_seed"])) == 3
+
+    values = spread(result["test_accuracy_by_seed"])
+    assert result["test_accuracy"] == values.mean
+    assert result["test_accuracy_std"] == values.std
+    assert (result["test_accuracy_low"], result["test_accuracy_high"]) == (values.low, values.high)
+    assert (result["val_loss"] is None) == (net == "dense")
+    assert result["seconds_train"] == pytest.approx(sum(row["seconds"] for row in rows))
+
+    assert (
+        f"{net} on digits: {270 if net == 'dropout' else 300} training samples, seeds 3, 7, 11"
+        in said
+    )
+    assert "seeds 3, 7: Epoch 1/2 - " in said
+    assert "seed 11: Epoch 2/2 - " in said
+    assert "  11  " in said.split("seed  train loss")[1]
+    assert f"Test accuracy: {values} ({values.min:.4f} to {values.max:.4f}; 95% interval" in said
+    assert said.endswith(f"Mean ± std of 3 seeds\nRun: {tmp_path / 'all'}\n")
+
+
+def test_a_number_of_seeds_begins_at_the_seed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    dense = importlib.import_module("dense")
+    result = dense.main(dense.Config(epochs=1, seed=5, seeds="2", quiet=True))
+    assert result["seeds"] == [5, 6]
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["dense-2seeds-1"]
+
+
+def test_one_seed_of_several_is_that_seed(tmp_path):
+    several, alone = run("dense", tmp_path / "a", seeds="7,"), run("dense", tmp_path / "b", seed=7)
+    assert several["test_loss"] == alone["test_loss"]
+    assert several["test_loss_std"] is None
+
+
+def test_seeds_that_diverge_are_said_and_the_others_stand(tmp_path, capsys, monkeypatch):
+    normal = run("dense", tmp_path / "a", seeds="3", quiet=True)
+    fit_seeds = experiment.fit_seeds
+
+    def poisoned(make_state, epoch, keys, data, **options):
+        states, histories = fit_seeds(make_state, epoch, keys, data, **options)
+        histories[1][-1]["loss"] = float("nan")
+        return states, histories
+
+    monkeypatch.setattr(experiment, "fit_seeds", poisoned)
+    result = run("dense", tmp_path / "b", seeds="3", quiet=True)
+    assert result["diverged"] == [1]
+    assert "Mean ± std of 2 seeds\nDiverged, and left out: seed 1\n" in capsys.readouterr().out
+    kept = [normal["test_loss_by_seed"][i] for i in (0, 2)]
+    assert result["test_loss"] == pytest.approx(sum(kept) / 2)
+    written = json.loads((tmp_path / "b" / "result.json").read_text())
+    assert written["train_loss_by_seed"][1] is None
+
+
+def test_vmapped_seeds_learn_as_well(tmp_path):
+    mapped = run("dense", tmp_path / "a", seeds="2", strategy="map")
+    vmapped = run("dense", tmp_path / "b", seeds="2", strategy="vmap")
+    assert (mapped["strategy"], vmapped["strategy"]) == ("map", "vmap")
+    assert vmapped["test_loss_by_seed"] == pytest.approx(mapped["test_loss_by_seed"], rel=1e-3)
+
+
+def test_weights_of_several_seeds_do_not_go_out(tmp_path):
+    with pytest.raises(ValueError, match="writes the weights of one seed, not of seeds '2'"):
+        run("dense", tmp_path / "a", seeds="2", export_keras=str(tmp_path / "x.weights.h5"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_all_seeds_may_begin_with_the_same_weights(tmp_path):
+    weights = str(tmp_path / "x.weights.h5")
+    run("dense", tmp_path / "a", export_keras=weights)
+    result = run("dense", tmp_path / "b", seeds="4,5", init_from=weights, learning_rate=1e-12)
+    first, second = result["test_loss_by_seed"]
+    assert first == pytest.approx(second, rel=1e-6)
+    model = jaxconv.create_model("dense")
+    jaxconv.keras.load_weights(weights, model, (28, 28, 1))

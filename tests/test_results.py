@@ -1,0 +1,70 @@
+import math
+
+from jaxconv.results import (
+    diverged,
+    figures_of,
+    joint_row,
+    seed_table,
+    spread_figures,
+    spread_lines,
+)
+
+NAN = math.nan
+
+
+def history(*losses: float) -> list[dict]:
+    return [{"epoch": i, "loss": x, "accuracy": 1 - x} for i, x in enumerate(losses, start=1)]
+
+
+def test_the_figures_are_of_the_last_epoch_and_the_test():
+    tests = [{"loss": 0.5, "accuracy": 0.75}, {"loss": 0.25, "accuracy": 1.0}]
+    figures = figures_of([history(1.0, 0.5), history(1.0, 0.25)], tests)
+    assert figures["train_loss"] == [0.5, 0.25]
+    assert figures["test_accuracy"] == [0.75, 1.0]
+    assert figures["val_loss"] == figures["val_accuracy"] == [None, None]
+    validated = [[{**row, "val_loss": 7.0} for row in history(0.5)]]
+    assert figures_of(validated, tests[:1])["val_loss"] == [7.0]
+
+
+def test_a_seed_that_diverged_is_named_and_in_no_mean():
+    figures = {"train_loss": [0.5, NAN, 0.25], "test_accuracy": [0.75, 0.1, 1.0]}
+    result = {"seeds": [3, 7, 11]}
+    lost = [False, True, False]
+    result |= spread_figures([3, 7, 11], figures | {"test_loss": [1.0] * 3}, lost)
+    assert result["diverged"] == [7]
+    assert result["test_accuracy"] == 0.875
+    assert result["test_accuracy_by_seed"] == [0.75, 0.1, 1.0]
+    assert (result["test_accuracy_min"], result["test_accuracy_max"]) == (0.75, 1.0)
+    lines = spread_lines(result).splitlines()
+    assert lines[0].startswith("Test loss: 1.0000 ± 0.0000 (1.0000 to 1.0000; 95% interval")
+    assert lines[2:] == ["Mean ± std of 2 seeds", "Diverged, and left out: seed 7"]
+    assert seed_table([3, 7, 11], figures).splitlines()[2] == "   7         nan         0.1000"
+
+
+def test_of_one_seed_there_is_no_deviation_and_of_none_no_mean():
+    figures = {"test_loss": [0.5], "test_accuracy": [0.75]}
+    result = {"seeds": [3], **spread_figures([3], figures, [False])}
+    assert (result["test_loss"], result["test_loss_std"], result["test_loss_low"]) == (
+        0.5,
+        None,
+        None,
+    )
+    assert spread_lines(result) == "Test loss: 0.5000\nTest accuracy: 0.7500"
+    lost = {"seeds": [3], **spread_figures([3], figures, [True])}
+    assert (lost["test_loss"], lost["test_accuracy_max"], lost["diverged"]) == (None, None, [3])
+    assert spread_lines(lost) == "Diverged, and left out: seed 3"
+
+
+def test_a_seed_diverged_if_any_of_its_figures_did():
+    tests = [{"loss": 0.5}, {"loss": 0.5}, {"loss": math.inf}]
+    assert diverged([history(1.0, 0.5), history(NAN, 0.5), history(0.5)], tests) == [
+        False,
+        True,
+        True,
+    ]
+
+
+def test_the_joint_row_is_of_those_that_did_not_diverge():
+    rows = [{"loss": 0.5, "seconds": 1.0}, {"loss": NAN, "seconds": 1.0}]
+    assert joint_row(rows) == {"loss": 0.5, "seconds": 2.0}
+    assert math.isnan(joint_row(rows[1:])["loss"])
