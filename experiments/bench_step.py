@@ -3,12 +3,17 @@
     python experiments/bench_step.py
     python experiments/bench_step.py --nets lab6 --dtypes float32 bfloat16 --forms patches xla
     python experiments/bench_step.py --nets strided --sweep
+    python experiments/bench_step.py --nets strided lab6 --seeds 2 8
 
 Nets × batch sizes × dtypes × drivers × forms, on the first device. The driver `step` is one jitted
 call a step, on batches that lie on the device; `loop` is `train_epoch`, an epoch in one program,
 with its shuffled gather. Every measurement is a fresh process, in rounds over all cases. The first
 round compiles cold (and writes the cache, which counts), the later ones read its persistent cache;
 all of them time the steady state, in blocks of steps. Figures are medians over the rounds.
+
+--seeds times, beside one `loop`, so many replicas in one program, mapped (`map`) and vmapped
+(`vmap`). Their figures are those of one replica's step; the ratio is to the replica alone, both
+from the same round.
 
 FLOPs are nominal (`jaxconv.arithmetic`), beside XLA's own count where a program is one step (of a
 loop XLA counts the body once). The share is that of XLA's product of two square matrices of the
@@ -37,7 +42,7 @@ from jaxconv.checks import check_positive
 from jaxconv.plots import plot_steps
 from jaxconv.run_folder import write_json
 
-CASE = ("net", "batch_size", "dtype", "driver", "form")
+CASE = ("net", "batch_size", "dtype", "driver", "form", "replicas")
 SWEEP = [1, 4, 16, 64, 256, 1024]
 
 
@@ -95,8 +100,45 @@ def tables(rows: Sequence[dict[str, Any]]) -> str:
             _cell(s["matmul_share"], 1.0, 2),
         ]
         steady.append(f"| {row['case']} | {' | '.join(cells)} |")
+    together = seeds_table(rows)
     failed = [f"{row['case']}: failed, {row['error']}" for row in rows if "error" in row]
-    return "\n".join([*before, "", *steady, *failed])
+    return "\n".join([*before, "", *steady, *together, *failed])
+
+
+def seeds_table(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The Markdown table of replicas in one program against one alone; empty without any."""
+    table = []
+    for row in rows:
+        if row["driver"] not in ("map", "vmap"):
+            continue
+        same = ("net", "batch_size", "dtype", "form")
+        alone = [
+            other
+            for other in rows
+            if other["driver"] == "loop" and all(other[key] == row[key] for key in same)
+        ]
+        if "summary" not in row or "summary" not in alone[0]:
+            continue
+        pairs = zip(row["samples"], alone[0]["samples"], strict=False)
+        ratios = [together / one for together, one in pairs]
+        s, one = row["summary"], alone[0]["summary"]
+        cells = [
+            f"{1e3 * s['step_seconds']:.3f}",
+            f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
+            *(
+                _cell(x[f"compile_seconds_{k}"], 1.0, 2)
+                for k in ("cold", "cached")
+                for x in (s, one)
+            ),
+            _cell(s["peak_rss_bytes"], 2**-20, 0),
+        ]
+        table.append(f"| {row['case']} | {' | '.join(cells)} |")
+    if not table:
+        return []
+    head = (
+        "| replicas in one program | ms a step of each | ÷ one alone | compile s, cold | one alone "
+    )
+    return ["", head + "| cached | one alone | peak MiB |", "|---" * 8 + "|", *table]
 
 
 def _cell(value: float | None, scale: float, digits: int) -> str:
@@ -128,6 +170,7 @@ def main(
     dtypes: Sequence[str] = ("float32",),
     drivers: Sequence[str] = ("step", "loop"),
     forms: Sequence[str | None] = (None,),
+    replicas: Sequence[int] = (),
     rounds: int = 3,
     seconds: float = 5.0,
     output: Path | None = None,
@@ -136,6 +179,10 @@ def main(
         check_positive("batch_sizes", size)
         if size > 60_000:
             raise ValueError(f"batch_sizes must be at most 60000, all of MNIST, not {size}.")
+    for number in replicas:
+        check_positive("seeds", number)
+    if replicas:
+        drivers = ["loop"]  # the one that they stand beside
     if rounds < 2:
         raise ValueError(
             f"rounds must be 2 or more, the first cold, the next cached; not {rounds}."
@@ -155,11 +202,15 @@ def main(
         for values in itertools.product(
             [net], sizes, *map(dict.fromkeys, (dtypes, drivers, forms))
         ):
-            case = dict(zip(CASE, values, strict=True))
-            names = [net, f"batch {values[1]}", *filter(None, values[2:])]
-            rows.append(
-                {"case": ", ".join(names), **case, "unit": "s", "samples": [], "reports": []}
-            )
+            several = itertools.product(dict.fromkeys(replicas), ("map", "vmap"))
+            for number, driver in [(1, values[3]), *several]:
+                case = dict(zip(CASE, [*values, number], strict=True)) | {"driver": driver}
+                names = [net, f"batch {values[1]}", *filter(None, (values[2], driver, values[4]))]
+                if driver in ("map", "vmap"):
+                    names.append(f"{number} replicas")
+                rows.append(
+                    {"case": ", ".join(names), **case, "unit": "s", "samples": [], "reports": []}
+                )
     settings = {"date": f"{now:%Y-%m-%d}", "rounds": rounds, "seconds": seconds}
     settings |= {"variables": variables(), "environment": {}}
     content, about = {"benchmark": "step", **settings, "rows": rows}, ""
@@ -209,21 +260,25 @@ if __name__ == "__main__":
     parser.add_argument("--batch-sizes", nargs="+", type=int, help="(the notebook's)")
     parser.add_argument("--sweep", action="store_true", help=f"batch sizes {SWEEP}")
     parser.add_argument("--dtypes", nargs="+", choices=("float32", "bfloat16"), default=["float32"])
-    parser.add_argument("--drivers", nargs="+", choices=("step", "loop"), default=["step", "loop"])
+    parser.add_argument("--drivers", nargs="+", choices=("step", "loop"), help="(both)")
     parser.add_argument("--forms", nargs="+", choices=("patches", "xla"), help="(the backend's)")
+    parser.add_argument("--seeds", nargs="+", type=int, help="replicas in one program (none)")
     parser.add_argument("--rounds", type=int, default=3, help="processes a case (3)")
     parser.add_argument("--seconds", type=float, default=5.0, help="of steady state a process (5)")
     parser.add_argument("--output", type=Path, help="the JSON file to write")
     given = parser.parse_args()
     if given.sweep and given.batch_sizes:
         parser.error("--sweep and --batch-sizes exclude each other")
+    if given.seeds and given.drivers:
+        parser.error("--seeds and --drivers exclude each other: seeds run in loop, map and vmap")
     try:
         rows = main(
             given.nets,
             SWEEP if given.sweep else given.batch_sizes,
             given.dtypes,
-            given.drivers,
+            given.drivers or ["step", "loop"],
             given.forms or [None],
+            given.seeds or [],
             given.rounds,
             given.seconds,
             given.output,

@@ -18,12 +18,20 @@ from jaxconv.arithmetic import train_step_flops
 from jaxconv.compilation_cache import persistent_cache
 from jaxconv.layers import Form, choose_form
 from jaxconv.machine import environment, peak_memory
+from jaxconv.seeds import train_epoch_seeds
 from jaxconv.tabulate import layer_rows
 from jaxconv.timing import CompileWatch, compile_stages, matmul_rate, steady_state
 
 
 def measure(
-    net: str, batch_size: int, dtype: str, driver: str, form: Form | None, *, seconds: float
+    net: str,
+    batch_size: int,
+    dtype: str,
+    driver: str,
+    form: Form | None,
+    replicas: int = 1,
+    *,
+    seconds: float,
 ) -> dict[str, Any]:
     """Compiles and runs one case (the arguments are those of `bench_step.py`)."""
     data = jaxconv.load_dataset("mnist").train
@@ -39,6 +47,12 @@ def measure(
     else:
         batches, order = [], jaxconv.epoch_permutation(state.rng, 0, len(data))
         epoch = functools.partial(jaxconv.train_epoch, train_step=train_step, batch_size=batch_size)
+        if driver != "loop":
+            options: Any = {"train_epoch": epoch, "strategy": driver}
+            epoch = functools.partial(train_epoch_seeds, **options)
+            keys = jax.random.split(jax.random.key(0), replicas)
+            state = jax.vmap(lambda key: jaxconv.create_train_state(model, tx, key, SHAPE))(keys)
+            order = jax.vmap(lambda key: jaxconv.epoch_permutation(key, 0, len(data)))(keys)
         function, inputs = jax.jit(epoch, donate_argnums=0), (jax.device_put(whole), order, 0, 1)
     jax.block_until_ready((state, inputs))
     with persistent_cache(), CompileWatch() as watch:
@@ -49,17 +63,17 @@ def measure(
 
     def run(steps: int) -> Any:
         nonlocal state, sums
-        if driver == "loop":
+        if driver != "step":
             state, sums = compiled(state, *inputs[:-1], steps)
         else:
             for i in range(steps):
                 state, sums = compiled(state, batches[i % len(batches)])
         return state, sums
 
-    # The loop's fixed cost a call is an epoch's, not a step's: let a call last.
-    most, block = (None, 0.01) if driver == "step" else (len(data) // batch_size, 0.1)
+    # The loop's fixed cost a call is an epoch's, not a step's: let a call last, for each replica.
+    most, block = (None, 0.01) if driver == "step" else (len(data) // batch_size, 0.1 * replicas)
     steady = steady_state(run, seconds=seconds, block_seconds=block, most_steps=most)
-    memory = peak_memory()
+    step_seconds, memory = steady.median / replicas, peak_memory()
     size = 2048 if jax.default_backend() == "cpu" else 8192
     matmul = matmul_rate(dtype, size)
     layers = [row.multiply_adds for row in layer_rows(model, SHAPE)]
@@ -71,17 +85,17 @@ def measure(
         **{f"{stage}_seconds": taken for stage, taken in stages.items()},
         "from_cache": watch.cached > 0,
         "first_call_seconds": first_call,
-        "step_seconds": steady.median,
-        "step_seconds_p95": steady.p95,
+        "step_seconds": step_seconds,
+        "step_seconds_p95": steady.p95 / replicas,
         "samples": len(steady.samples),
         "steps_a_sample": steady.steps,
-        "images_per_second": batch_size / steady.median,
+        "images_per_second": batch_size / step_seconds,
         "nominal_flops": flops,
         "xla_flops": (counted or {}).get("flops"),
-        "flops_per_second": flops / steady.median,
+        "flops_per_second": flops / step_seconds,
         "matmul_flops_per_second": matmul,
         "matmul_size": size,
-        "matmul_share": flops / steady.median / matmul,
+        "matmul_share": flops / step_seconds / matmul,
         "program_bytes": getattr(temporary, "temp_size_in_bytes", None),
         **memory,
         "environment": environment(),

@@ -1,3 +1,4 @@
+import functools
 import json
 import os
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 SCRIPT = Path(bench_step.__file__)
 
 
-@pytest.mark.parametrize("driver", ["step", "loop"])
+@pytest.mark.parametrize("driver", ["step", "loop", "map", "vmap"])
 def test_a_case_is_measured_in_full(driver, monkeypatch):
     monkeypatch.setattr(measure_step, "matmul_rate", lambda dtype, size: 1e12)
     monkeypatch.setattr(
@@ -20,7 +21,9 @@ def test_a_case_is_measured_in_full(driver, monkeypatch):
         "steady_state",
         lambda run, **options: timed(run, warm_up_seconds=0.0, **options),
     )
-    report = measure_step.measure("dense", 128, "float32", driver, None, seconds=0.01)
+    replicas = 2 if "map" in driver else 1
+    measure = functools.partial(measure_step.measure, "dense", 128, "float32", driver, None)
+    report = measure(replicas, seconds=0.01)
     flops = 2 * 128 * (3 * (784 * 512 + 512 * 10) - 784 * 512)
     assert report["nominal_flops"] == flops
     if driver == "step":
@@ -37,7 +40,7 @@ def test_a_case_is_measured_in_full(driver, monkeypatch):
     assert report["step_seconds_p95"] >= report["step_seconds"]
     assert report["environment"]["jax_version"] == jax.__version__
     assert report["peak_rss_bytes"] > report["program_bytes"] > 0
-    again = measure_step.measure("dense", 128, "float32", driver, None, seconds=0.01)
+    again = measure(replicas, seconds=0.01)
     assert again["from_cache"]
     json.dumps(again)
 
@@ -115,6 +118,21 @@ def test_rounds_alternate_and_medians_are_taken(processes, tmp_path, capsys):
     assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_seeds_are_measured_beside_one_alone(processes, tmp_path, capsys):
+    asked, reports = processes
+    reports["loop"] = [report_of(0.010, from_cache=False), report_of(0.020), report_of(0.010)]
+    reports["map"] = [report_of(0.012, from_cache=False), report_of(0.018), report_of(0.011)]
+    reports["vmap"] = [{"error": "Out of memory"}]
+    bench_step.main(["dense"], replicas=[4, 4], output=tmp_path / "x.json")
+    order = [("loop", 1), ("map", 4), ("vmap", 4), ("loop", 1), ("map", 4)]
+    assert [(case["driver"], case["replicas"]) for case, *_ in asked[:5]] == order
+    out = capsys.readouterr().out
+    line = "| dense, batch 128, float32, map, 4 replicas | 12.000 | 1.10 (0.90 to 1.20) | "
+    assert line + "1.20 | 1.00 | 1.45 | 1.50 | 512 |" in out
+    assert "dense, batch 128, float32, vmap, 4 replicas: failed, Out of memory" in out
+    assert "| dense, batch 128, float32, vmap, 4 replicas |" not in out
+
+
 def test_a_case_that_fails_is_shown_and_the_others_go_on(processes, tmp_path, capsys):
     asked, reports = processes
     reports["step"] = [{"error": "Out of memory"}]
@@ -157,6 +175,7 @@ def test_what_was_measured_before_ctrl_c_is_kept_and_shown(
         ({"seconds": 0}, "seconds must be above 0 and below 3600, not 0"),
         ({"batch_sizes": [32, 0]}, "batch_sizes must be a positive integer, not 0"),
         ({"batch_sizes": [60_001]}, "batch_sizes must be at most 60000, all of MNIST, not 60001"),
+        ({"replicas": [8, 0]}, "seeds must be a positive integer, not 0"),
         ({"output": Path("x.png")}, "output must be a NAME.json, not 'x.png'"),
         ({"output": SCRIPT.with_name("results") / "accuracy.json"}, "is there already"),
     ],
@@ -178,6 +197,10 @@ def test_batch_sizes_are_named_or_swept():
     run = subprocess.run(command, capture_output=True, text=True)
     assert run.returncode == 2
     assert "--sweep and --batch-sizes exclude each other" in run.stderr
+    command = [sys.executable, str(SCRIPT), "--seeds", "2", "--drivers", "step"]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 2
+    assert "--seeds and --drivers exclude each other" in run.stderr
 
 
 @pytest.mark.slow
