@@ -1,0 +1,153 @@
+"""Two configurations on the same seeds: the difference, its confidence interval, a paired test.
+
+    python experiments/compare.py strided "strided --padding same"
+    python experiments/compare.py strided "strided --activation relu"
+    python experiments/compare.py dense lab6
+
+A configuration is an experiment's name with its options. A seed has the same order of the data on
+both sides where batches are of one size, and the same initial parameters where shapes are equal;
+what that changes on both sides alike cancels in the differences. The comparison's folder has both
+runs, `result.json` and `differences.png`.
+"""
+
+import argparse
+import dataclasses
+import importlib
+import importlib.util
+import shlex
+from typing import Any
+
+from jaxconv import experiment, run_folder
+from jaxconv.checks import check_choice
+from jaxconv.command_line import exit_codes
+from jaxconv.seed_list import name_seeds, parse_seeds
+from jaxconv.seed_plots import plot_pairs
+from jaxconv.spread import Reduction, Spread, paired, reduction, spread
+
+EXPERIMENTS = ("lab6", "intro", "strided", "dropout", "dense")
+OURS = ("seed", "seeds", "output_dir", "overwrite", "export_keras", "quiet")
+
+
+def main(
+    first: str,
+    second: str,
+    seeds: str = "10",
+    output_dir: str | None = None,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    numbers = parse_seeds(seeds)
+    if len(numbers) < 2:
+        raise ValueError(f"seeds must be two or more to compare, not {seeds!r}.")
+    if overwrite and output_dir is None:
+        raise ValueError("overwrite needs output_dir: folders in runs/ never replace each other.")
+    sides = {"first": first, "second": second}
+    listed = ",".join([*map(str, numbers), ""])
+    runs = {side: configuration(text, listed) for side, text in sides.items()}
+    folder = run_folder.create_run_folder("compare", output_dir, overwrite=overwrite)
+    for side in sides:  # before anything is trained: an old run is refused or deleted
+        run_folder.create_run_folder("", str(folder / side), overwrite=overwrite)
+    run_folder.write_json(folder / run_folder.CONFIG, {**sides, "seeds": seeds})
+    results = {}
+    for side, (module, config) in runs.items():
+        print(f"{side}: {sides[side]}, {name_seeds(numbers)}", flush=True)
+        results[side] = module.main(dataclasses.replace(config, output_dir=str(folder / side)))
+    content = {**sides, **differences(results["first"], results["second"])}
+    content |= {k: results["first"][k] for k in ("device_kind", "jax_version", "jaxlib_version")}
+    run_folder.write_json(folder / run_folder.RESULT, content)
+    print(f"\n{table(content)}")
+    if not content["pairs"]:
+        print(f"There is nothing to draw: {run_folder.DIFFERENCES} is left out.")
+    elif importlib.util.find_spec("matplotlib"):
+        accuracy = {side: content[f"{side}_test_accuracy_by_seed"] for side in sides}
+        title = f"first: {first}; second: {second}; {content['pairs']} seeds"
+        plot_pairs(accuracy, folder / run_folder.DIFFERENCES, ylabel="test accuracy", title=title)
+    else:
+        print(
+            f"matplotlib is missing: {run_folder.DIFFERENCES} is left out (pip install matplotlib)."
+        )
+    print(f"Comparison: {folder}")
+    return content
+
+
+def configuration(text: str, seeds: str) -> tuple[Any, Any]:
+    """An experiment's module, and its settings from its name with options, checked."""
+    import tyro
+
+    name, *arguments = shlex.split(text) or [""]
+    check_choice("experiment", name, EXPERIMENTS)
+    module = importlib.import_module(name)  # beside this script, which Python has on its path
+    config = tyro.cli(
+        module.Config, args=arguments, prog=name, config=(tyro.conf.FlagCreatePairsOff,)
+    )
+    for field in dataclasses.fields(config):
+        if field.name in OURS and getattr(config, field.name) != field.default:
+            option = field.name.replace("_", "-")
+            raise ValueError(f"{text!r} sets --{option}, which is not for a side of a comparison.")
+    config = dataclasses.replace(config, seeds=seeds, quiet=True)
+    experiment.check(config)
+    return module, config
+
+
+def differences(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    """The paired figures of two results of the same seeds, but for seeds that diverged."""
+    away = sorted({*first["diverged"], *second["diverged"]})
+    kept = [i for i, seed in enumerate(first["seeds"]) if seed not in away]
+    content: dict[str, Any] = {"seeds": first["seeds"], "diverged": away, "pairs": len(kept)}
+    for name in ("test_accuracy", "test_loss") if kept else ():
+        pair = [[result[f"{name}_by_seed"][i] for i in kept] for result in (first, second)]
+        test = paired(*pair)
+        content |= {f"first_{name}_by_seed": pair[0], f"second_{name}_by_seed": pair[1]}
+        content |= {f"{name}_difference_{k}": x for k, x in test.difference._asdict().items()}
+        content[f"{name}_p"] = test.p
+    if kept:
+        saved = reduction(
+            *([1 - x for x in content[f"{s}_test_accuracy_by_seed"]] for s in ("first", "second"))
+        )
+        content |= {f"error_saved_{k}": x for k, x in saved._asdict().items()} if saved else {}
+    return content
+
+
+def table(content: dict[str, Any]) -> str:
+    """What is printed of a comparison."""
+    lines, n = [], content["pairs"]
+    for name in ("test_accuracy", "test_loss") if n else ():
+        difference, p = figures(content, f"{name}_difference"), content[f"{name}_p"]
+        why = "one pair" if n == 1 else "the differences are equal"
+        test = f"no test: {why}" if p is None else f"paired t-test p = {p:.2g}"
+        sides = [spread(content[f"{side}_{name}_by_seed"]) for side in ("first", "second")]
+        lines += [
+            f"{name.replace('_', ' ').capitalize()}: {sides[0]} first, {sides[1]} second",
+            f"  difference {difference.mean:+.4f}{interval(difference, '+.4f')}; {test}",
+        ]
+    if "error_saved_share" in content:
+        saved = Reduction(*(content[f"error_saved_{field}"] for field in Reduction._fields))
+        lines.append(f"Of the first's error, saved: {saved.share:.1%}{interval(saved, '.1%')}")
+    elif n:
+        lines.append("Of the first's error, saved: nothing to say, it has hardly any")
+    if content["diverged"]:
+        lines.append(f"Diverged on a side, and left out: {name_seeds(content['diverged'])}")
+    return "\n".join([*lines, f"{n} pairs; ± is one standard deviation"])
+
+
+def figures(content: dict[str, Any], name: str) -> Spread:
+    return Spread(*(content[f"{name}_{field}"] for field in Spread._fields))
+
+
+def interval(estimate: Spread | Reduction, style: str) -> str:
+    if estimate.low is None or estimate.high is None:
+        return ""
+    return f" (95% interval {estimate.low:{style}} to {estimate.high:{style}})"
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("first", help="an experiment with its options, quoted")
+    parser.add_argument("second", help="another, or the same with other options")
+    parser.add_argument("--seeds", default="10", help="how many, or a list such as 3,7,11 (10)")
+    parser.add_argument("--output-dir", help="the folder, if not the next free runs/compare-N")
+    parser.add_argument("--overwrite", action="store_true", help="replace what --output-dir holds")
+    given = parser.parse_args()
+    with exit_codes():
+        main(given.first, given.second, given.seeds, given.output_dir, given.overwrite)
