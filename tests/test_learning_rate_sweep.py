@@ -1,0 +1,89 @@
+import importlib
+import json
+import math
+
+import learning_rate_sweep as sweep
+import pytest
+
+import jaxconv
+
+
+@pytest.fixture
+def small(monkeypatch, digits):
+    monkeypatch.setattr(sweep.jaxconv, "load_dataset", lambda *_, **__: digits)
+
+
+@pytest.mark.usefixtures("small", "few_digits")
+def test_the_grid_is_trained_and_what_diverges_harms_no_other(tmp_path, capsys):
+    rates = (0.001, 1e30, 0.01)
+    config = sweep.Config("dense", rates, "3,7", epochs=2, output_dir=str(tmp_path / "s"))
+    result = sweep.main(config)
+    assert json.loads((tmp_path / "s" / "result.json").read_text()) == {
+        **result,
+        "learning_rates": list(rates),
+    }
+    assert result["diverged"] == [0, 2, 0]
+    assert (result["test_accuracy_mean"][1], result["test_accuracy_low"][1]) == (None, None)
+    dense = importlib.import_module("dense")
+    for i, rate in enumerate(rates):
+        if rate > 1:
+            continue
+        folder = str(tmp_path / str(rate))
+        alone = dense.main(
+            dense.Config(epochs=2, seeds="3,7", learning_rate=rate, output_dir=folder)
+        )
+        for field in ("", "_min", "_max"):
+            mine = result[f"test_accuracy{field or '_mean'}"][i]
+            assert mine == pytest.approx(alone[f"test_accuracy{field}"], abs=1e-6)
+
+    lines = (tmp_path / "s" / "metrics.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert len(rows) == 12
+    assert {(row["learning_rate"], row["seed"]) for row in rows} == {
+        (rate, seed) for rate in rates for seed in (3, 7)
+    }
+    assert all(
+        row["loss"] is None for row in rows if row["learning_rate"] == 1e30 and row["epoch"] == 2
+    )
+    said = capsys.readouterr().out
+    assert "| 1e+30 |  |  | 2 of 2 |" in said
+    assert "dense: 3 learning rates, seeds 3, 7, 2 epochs" in said
+    assert (tmp_path / "s" / "sweep.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_table_has_a_line_for_each_learning_rate():
+    lines = sweep.table({0.001: [0.5, 0.75], 0.1: [0.5, math.nan]}).splitlines()
+    assert lines[2] == "| 0.001 | 0.6250 ± 0.1768 | 0.5000 to 0.7500 |  |"
+    assert lines[3] == "| 0.1 | 0.5000 | 0.5000 to 0.5000 | 1 of 2 |"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"learning_rates": ()},
+            r"learning_rates must be positive, finite and different in float32, not \(\)",
+        ),
+        ({"learning_rates": (0.1, 0.1)}, "different"),
+        ({"learning_rates": (0.1, -1.0)}, "positive"),
+        ({"learning_rates": (math.inf,)}, "finite"),
+        ({"learning_rates": (1e-50,)}, "in float32, not .1e-50"),
+        ({"learning_rates": (1e39,)}, "finite"),
+        ({"learning_rates": (0.1, 0.1000000001)}, "different in float32"),
+        ({"overwrite": True}, "overwrite needs output_dir"),
+        ({"output_dir": ""}, "output_dir is empty"),
+        ({"epochs": 0}, "epochs must be a positive integer, not 0"),
+        ({"seeds": "none"}, "seeds must be a number of seeds"),
+        ({"group": 0}, "group must be a positive integer, not 0"),
+    ],
+)
+def test_bad_settings_are_refused(change, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        sweep.main(sweep.Config(**change))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_nets_are_those_of_the_notebooks():
+    nets = sweep.Config.__dataclass_fields__["net"].type
+    assert set(nets.__args__) == set(jaxconv.models.ARCHITECTURES)
