@@ -201,6 +201,7 @@ def _bars(axes: Any, rows: Sequence[Mapping[str, Any]], name: str) -> None:
             _bar(axes, place, row["figures"][name], "train")
     axes.set(xlabel=name, yticks=range(len(rows)))
     axes.set_yticklabels([row["case"] for row in rows])
+    axes.locator_params(axis="x", nbins=4)
     axes.set_xlim(0, axes.get_xlim()[1] * 1.15)
 
 

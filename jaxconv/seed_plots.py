@@ -134,9 +134,9 @@ def plot_pairs(
     right.plot([0] * len(differences), differences, "o", ms=4, alpha=0.6, color=COLORS["train"])
     if mean.low is not None and mean.high is not None:
         reach = [[mean.mean - mean.low], [mean.high - mean.mean]]
-        right.errorbar([0.3], [mean.mean], reach, fmt="o", capsize=4, color=COLORS["test"])
-    right.set(xlim=(-0.3, 0.6), xticks=(0, 0.3), ylabel=f"difference of {ylabel}")
-    right.set_xticklabels(["each seed", "mean, 95% interval"])
+        right.errorbar([0.4], [mean.mean], reach, fmt="o", capsize=4, color=COLORS["test"])
+    right.set(xlim=(-0.3, 0.7), xticks=(0, 0.4), ylabel=f"difference of {ylabel}")
+    right.set_xticklabels(["each seed", "mean,\n95% interval"])
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25, axis="y")
