@@ -72,7 +72,7 @@ class Config:
     export_keras: str | None = None
     """Write the trained weights for Keras as well, to NAME.weights.h5."""
     output_dir: str | None = None
-    """The run's folder, if not the next free runs/EXPERIMENT-SEED-N."""
+    """The run's folder, if not the next free runs/EXPERIMENT-SEED-N (or -3seeds-N, of three)."""
     compilation_cache: bool = True
     """Keep compiled programs in the user's cache folder, and take them from there."""
     overwrite: bool = False
@@ -135,7 +135,7 @@ def run(
             if config.init_from is not None:
                 params = keras.load_weights(config.init_from, net, shape)
 
-            @jax.jit
+            @jax.jit  # once for all seeds: create_train_state compiles at each call of its own
             def init(rng: jax.Array, params: Any) -> TrainState:
                 return create_train_state(net, optimizer, rng, shape, params=params)
 

@@ -137,7 +137,9 @@ def fit_seeds(
             for kind, split in held_out.items():
                 if eval_step is None or (kind == "test" and count < epochs):
                     continue
-                means = evaluate_seeds(state, split, eval_step=eval_step, strategy=strategy)
+                means = evaluate_seeds(
+                    state, split, eval_step=eval_step, strategy=strategy, group=len(members)
+                )
                 for row, mean in zip(rows, means, strict=True):
                     row |= {f"{kind}_{name}": value for name, value in mean.items()}
             for i, row in zip(members, rows, strict=True):

@@ -1,4 +1,4 @@
-"""The state of a training run and its one pure step; `loop` has the drivers around it.
+"""The state of a training run and its one pure step; `loop` and `evaluation` drive it.
 
 A step is `(state, batch) -> (state, metrics)`; a batch is `{"image": [N, H, W, C], "label": [N]}`
 and may carry `"mask": [N]` (1 counts, 0 does not). jit, vmap, scan and shardings wrap it from

@@ -11,7 +11,7 @@ from oracles import bits
 from our_nets import our_net
 
 import jaxconv
-from jaxconv import create_train_state, epoch_permutation, evaluate, fit, train_epoch
+from jaxconv import create_train_state, epoch_permutation, evaluate, fit, seeds, train_epoch
 from jaxconv.seeds import (
     _epoch_permutation,
     choose_strategy,
@@ -276,6 +276,20 @@ def test_the_test_comes_after_the_last_epoch_and_states_can_be_let_go(digits):
     )
     assert gone is None
     assert list(map(without_seconds, again)) == list(map(without_seconds, histories))
+
+
+def test_a_group_is_evaluated_as_it_is_trained(digits, monkeypatch):
+    asked = []
+
+    def spy(states, data, **options):
+        asked.append(options["group"])
+        return evaluate_seeds(states, data, **options)
+
+    monkeypatch.setattr(seeds, "evaluate_seeds", spy)
+    keys, options = jax.random.split(jax.random.key(0), 7), {"test": digits.test}
+    options |= {"eval_step": EVAL_STEP, "epochs": 1, "group": 7}
+    fit_seeds(make_state, EPOCH, keys, digits.train, **options)
+    assert asked == [7]
 
 
 def test_one_state_is_not_a_stack(digits):
