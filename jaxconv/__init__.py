@@ -1,5 +1,6 @@
 """MNIST-class convnets as pure functions: Keras' notebooks in JAX and Flax."""
 
+from jaxconv import checkpoint as checkpoint
 from jaxconv import keras as keras
 from jaxconv import seeds as seeds
 from jaxconv.data import Dataset as Dataset

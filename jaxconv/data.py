@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Array, Int, Int32, Key, Shaped, UInt32
 
-from jaxconv.checks import check_positive
+from jaxconv.checks import check_choice, check_positive
 
 MNIST_SHA256 = "ee068f36682cba7f38bafdedc77b0f873ebbcf877036f7ebde566966146ac146"
 
@@ -170,8 +170,7 @@ def load_dataset(name: str = "mnist", *, data_dir: str | None = None) -> Dataset
         )  # reached upwards, and only here: see the contract in pyproject.toml
 
         return tfds.load(name.removeprefix("tfds:"), data_dir=data_dir)
-    if name != "mnist":
-        raise ValueError(f'Unknown data set {name!r}: use "mnist", or "tfds:NAME" for a TFDS set.')
+    check_choice("data set", name, ("mnist", "tfds:NAME"))
     if data_dir is not None:
         raise ValueError(
             f'"mnist" comes with the package; data_dir={data_dir!r} is for "tfds:NAME" sets.'
@@ -191,6 +190,20 @@ def epoch_permutation(
     """
     key = jax.random.fold_in(jax.random.fold_in(rng, 0), epoch)
     return jax.random.permutation(key, jnp.arange(samples, dtype=jnp.int32))
+
+
+def fingerprint(*arrays: np.ndarray) -> str:
+    """The SHA-256 of arrays: of their shapes, dtypes and bytes.
+
+    Example:
+      >>> fingerprint(np.arange(3))[:8] == fingerprint(np.arange(3.0))[:8]
+      False
+    """
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.shape} {array.dtype} ".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
 
 
 def _bundled_mnist() -> Dataset:

@@ -2,20 +2,23 @@
 
 import functools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Int, Shaped
+from jaxtyping import Array, Bool, Int, PyTree, Shaped
 
 from jaxconv import metrics
 from jaxconv.checks import check_positive
 from jaxconv.data import Batch, Split, epoch_permutation
 from jaxconv.evaluation import Row, as_batch, evaluate
+from jaxconv.position import Position
 from jaxconv.train import EvalStep, TrainState, TrainStep
+
+Save = Callable[[TrainState, Position], None]
 
 
 def train_epoch(
@@ -95,6 +98,10 @@ def fit(
     chunks: int = 20,
     callbacks: Sequence[Callable[[TrainState, Row], bool | None]] = (),
     on_chunk: Callable[[Row], None] | None = None,
+    check_finite: bool = True,
+    save: Save | None = None,
+    save_every: int | None = None,
+    resume: Position | None = None,
 ) -> tuple[TrainState, list[Row]]:
     """Trains for some epochs, as `keras.Model.fit` does, one compiled program an epoch.
 
@@ -114,9 +121,18 @@ def fit(
       chunks: into how many calls an epoch is cut, so that progress shows and Ctrl-C is heard. It
         never changes a bit of the result.
       callbacks: called after each epoch with the state and the epoch's row; one that returns True
-        ends the training. The state's buffers are reused after that: copy what is to be kept.
+        ends the training. The state's buffers are reused after that: copy what is to be kept. What
+        callbacks remember themselves is in no `Position`.
       on_chunk: called after each chunk with the running means, `epoch`, `step`, `steps` and the
         `seconds` that the epoch has taken.
+      check_finite: end with an error, not later than a chunk after, when a loss or a parameter is
+        no longer finite; False for an optimizer that skips such steps.
+      save: called after each chunk, once it is known to be finite, and after each epoch's
+        callbacks, with the state and the `Position`, such as a `checkpoint.Checkpoints`. The
+        state's buffers are reused after that.
+      save_every: end a chunk after every so many steps, counted by `state.step`, as well.
+      resume: the position that `state` was saved at. The epochs that it holds count among `epochs`,
+        the epoch under way is ended, and the history is whole.
 
     Returns:
       The final state, and the history: for each epoch a row with `epoch`, the means over all its
@@ -124,6 +140,7 @@ def fit(
 
     Raises:
       ValueError: if a number is not positive, or `validation` comes without `eval_step`.
+      FloatingPointError: with `check_finite`, naming the first step with a loss that is not finite.
 
     Example:
       >>> import jaxconv
@@ -140,6 +157,8 @@ def fit(
     """
     for name, value in (("epochs", epochs), ("batch_size", batch_size), ("chunks", chunks)):
         check_positive(name, value)
+    if save_every is not None:
+        check_positive("save_every", save_every)
     if validation is not None and eval_step is None:
         raise ValueError("validation needs an eval_step: make_eval_step(model, loss=...).")
     batch = jax.device_put(as_batch(data))
@@ -152,9 +171,30 @@ def fit(
             return _epoch_permutation(rng, epoch, samples)
         return jnp.arange(samples, dtype=jnp.int32)
 
-    history: list[Row] = []
+    history: list[Row] = [] if resume is None else [dict(row) for row in resume.histories[0]]
+
+    def position(state: TrainState, **under_way: Any) -> Position:
+        return Position(int(state.step), range(1), [list(history)], **under_way)
+
+    def after_chunk(
+        state: TrainState, epoch: int, sums: Mapping[str, np.ndarray], seconds: float, *, last: bool
+    ) -> None:
+        if check_finite:
+            _check_finite(state, epoch, sums)
+        if save is not None and not last:
+            save(state, position(state, sums=sums, seconds=seconds))
+
     ends = train_epochs(
-        state, batch, run, order_of, epochs=epochs, chunks=chunks, on_chunk=on_chunk
+        state,
+        batch,
+        run,
+        order_of,
+        epochs=0 if resume is not None and resume.stopped else epochs - len(history),
+        chunks=chunks,
+        on_chunk=on_chunk,
+        after_chunk=after_chunk,
+        save_every=save_every,
+        resume=resume,
     )
     for epoch, state, sums, seconds in ends:
         row: Row = {"epoch": epoch, **metrics.mean(sums)}
@@ -162,7 +202,10 @@ def fit(
             means = evaluate(state, held_out, eval_step=eval_step)
             row |= {f"val_{name}": value for name, value in means.items()}
         history.append(row | {"seconds": seconds})
-        if any([callback(state, history[-1]) for callback in callbacks]):
+        stop = any([callback(state, history[-1]) for callback in callbacks])
+        if save is not None:
+            save(state, position(state, stopped=stop))
+        if stop:
             break
     return state, history
 
@@ -176,6 +219,9 @@ def train_epochs(
     epochs: int,
     chunks: int,
     on_chunk: Callable[[Row], None] | None = None,
+    after_chunk: Callable[..., None] | None = None,
+    save_every: int | None = None,
+    resume: Position | None = None,
 ) -> Iterator[tuple[int, TrainState, dict[str, np.ndarray], float]]:
     """Epoch after epoch in chunks: what `fit` and `seeds.fit_seeds` have in common.
 
@@ -187,6 +233,10 @@ def train_epochs(
       epochs: how many epochs to train, counted from `state.step`.
       chunks: into how many calls an epoch is cut.
       on_chunk: as in `fit`.
+      after_chunk: called after each chunk with the state, the epoch, counted from 1, the sums and
+        the seconds of all its steps so far, and `last`, whether the epoch ends.
+      save_every: as in `fit`.
+      resume: as in `fit`.
 
     Yields:
       After each epoch its number, counted from 1, the state, the sums of all its steps on the host,
@@ -195,12 +245,18 @@ def train_epochs(
     # No step is taken here: it compiles, so that no epoch's time has it.
     state, rows = run(jax.tree.map(jnp.copy, state), data, order_of(state.rng, 0), 0, 0)
     steps = rows["count"].shape[-1]
-    chunk = -(-steps // chunks)
-    first = -(-int(np.max(jax.device_get(state.step))) // steps)
+    first, start = divmod(int(np.max(jax.device_get(state.step))), steps)
+    total, seconds = ({}, 0.0) if resume is None else (dict(resume.sums), resume.seconds)
+    if total and total["count"].shape != rows["count"].shape:
+        raise ValueError(
+            f"The position to resume is in an epoch of {total['count'].shape} steps, this one has "
+            f"{rows['count'].shape}: resume with the same data and batch size."
+        )
+    if start and not total:  # steps of another loop: begin with the next whole epoch
+        first, start = first + 1, 0
     for epoch in range(first, first + epochs):
-        order, total, seconds = order_of(state.rng, epoch), {}, 0.0
-        for start in range(0, steps, chunk):
-            stop = min(start + chunk, steps)
+        order = order_of(state.rng, epoch)
+        for stop in _stops(epoch * steps, start, steps, -(-steps // chunks), save_every):
             began = time.perf_counter()
             state, rows = run(state, data, order, start, stop)
             rows = jax.device_get(rows)
@@ -209,7 +265,43 @@ def train_epochs(
             if on_chunk is not None and total["count"].any():
                 position = {"epoch": epoch + 1, "step": stop, "steps": steps}
                 on_chunk(position | metrics.mean(total) | {"seconds": seconds})
+            if after_chunk is not None:
+                after_chunk(state, epoch + 1, total, seconds, last=stop == steps)
+            start = stop
         yield epoch + 1, state, total, seconds
+        start, total, seconds = 0, {}, 0.0
+
+
+def _stops(before: int, start: int, steps: int, chunk: int, save_every: int | None) -> list[int]:
+    """Where the chunks of an epoch end: at every `chunk`, every `save_every` of the run, its end.
+
+    Example:
+      >>> _stops(before=10, start=3, steps=10, chunk=4, save_every=6)
+      [4, 8, 10]
+    """
+    saves = range(-before % save_every, steps, save_every) if save_every else ()
+    return sorted(stop for stop in {*range(0, steps, chunk), *saves, steps} if stop > start)
+
+
+def _check_finite(state: TrainState, epoch: int, sums: Mapping[str, np.ndarray]) -> None:
+    losses = sums["loss"]
+    bad = np.flatnonzero(~np.isfinite(losses))
+    if bad.size:
+        what = f"The loss is {losses[bad[0]]} at step {bad[0] + 1} of epoch {epoch}"
+    elif not _all_finite((state.params, state.batch_stats)):
+        what = f"A parameter is no longer finite after step {int(state.step)}, in epoch {epoch}"
+    else:
+        return
+    raise FloatingPointError(
+        f"{what}. Likely causes: a learning rate that is too high, images that are not scaled, or "
+        "a dtype with too small a range."
+    )
+
+
+@jax.jit
+def _all_finite(tree: PyTree[Array]) -> Bool[Array, ""]:
+    leaves = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.inexact)]
+    return jnp.all(jnp.stack([jnp.isfinite(x).all() for x in leaves] or [jnp.array(True)]))
 
 
 _train_epoch = jax.jit(

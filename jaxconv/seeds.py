@@ -19,7 +19,7 @@ from jaxconv import metrics
 from jaxconv.checks import check_choice, check_positive
 from jaxconv.data import Batch, Split, epoch_permutation
 from jaxconv.evaluation import Row, as_batch, eval_epoch
-from jaxconv.loop import train_epochs
+from jaxconv.loop import Position, Save, train_epochs
 from jaxconv.train import EvalStep, TrainState
 
 Strategy = Literal["map", "vmap"]
@@ -47,6 +47,9 @@ def fit_seeds(
     callbacks: Sequence[Callable[[range, TrainState, list[Row]], object]] = (),
     on_chunk: Callable[[Row], None] | None = None,
     keep_states: bool = True,
+    save: Save | None = None,
+    save_every: int | None = None,
+    resume: tuple[TrainState, Position] | None = None,
 ) -> tuple[TrainState | None, list[list[Row]]]:
     """Trains a replica for each key, as `fit` trains one, in groups of one program each.
 
@@ -76,6 +79,10 @@ def fit_seeds(
       on_chunk: as in `fit`, with the means over the group.
       keep_states: False lets go of each group's state, so that memory does not grow with the number
         of replicas.
+      save: as in `fit`, with the stacked state of a group; needs `keep_states=False`.
+      save_every: as in `fit`.
+      resume: a saved state of a group and its position; the same keys, `epochs` and `group` as
+        then, and `keep_states=False`.
 
     Returns:
       The final states, stacked (None without `keep_states`), and the history of each replica: rows
@@ -83,7 +90,8 @@ def fit_seeds(
 
     Raises:
       ValueError: if there is no key, a number is not positive, the strategy is unknown, the states
-        of a group stand at different steps, or `validation` or `test` comes without `eval_step`.
+        of a group stand at different steps, `validation` or `test` comes without `eval_step`, or
+        `save` or `resume` with `keep_states`.
 
     Example:
       >>> import jaxconv
@@ -105,6 +113,10 @@ def fit_seeds(
     for name, split in (("validation", validation), ("test", test)):
         if split is not None and eval_step is None:
             raise ValueError(f"{name} needs an eval_step: make_eval_step(model, loss=...).")
+    if keep_states and (save is not None or resume is not None):
+        raise ValueError("save and resume know one group's state: pass keep_states=False.")
+    if save_every is not None:
+        check_positive("save_every", save_every)
     strategy, group = choose_strategy(strategy, group)
     if getattr(keys, "shape", None) == () or not len(keys):
         raise ValueError("There is no key: pass one for each replica, such as jax.random.key(0).")
@@ -124,18 +136,54 @@ def fit_seeds(
 
     done: list[TrainState] = []
     histories: list[list[Row]] = [[] for _ in keys]
+    members, taken = range(0), 0
+
+    def position(state: TrainState, **under_way: Any) -> Position:
+        steps = taken + int(np.sum(jax.device_get(state.step)))
+        return Position(steps, members, [list(rows) for rows in histories], **under_way)
+
+    def after_chunk(
+        state: TrainState, epoch: int, sums: Mapping[str, np.ndarray], seconds: float, *, last: bool
+    ) -> None:
+        if save is not None and not last:
+            save(state, position(state, sums=sums, seconds=seconds))
+
+    if resume is not None:
+        if resume[1].members not in groups(len(keys), group):
+            raise ValueError(
+                f"The position to resume is of replicas {resume[1].members}, which are no group "
+                f"of {len(keys)} in groups of {group}: resume with the same keys and group."
+            )
+        histories = [[dict(row) for row in rows] for rows in resume[1].histories]
     for members in groups(len(keys), group):
-        state = _stack([make_state(keys[i]) for i in members])
+        under_way = None
+        if resume is not None and members == resume[1].members:
+            state, under_way = resume
+            taken = under_way.step - int(np.sum(jax.device_get(state.step)))
+        elif resume is not None and members.start < resume[1].members.start:
+            continue
+        else:
+            state = stack_states([make_state(keys[i]) for i in members])
         steps = sorted(set(state.step.tolist()))
         if len(steps) > 1:
             raise ValueError(f"Replicas must stand at the same step, not at {steps}.")
         ends = train_epochs(
-            state, batch, run, order_of, epochs=epochs, chunks=chunks, on_chunk=on_chunk
+            state,
+            batch,
+            run,
+            order_of,
+            epochs=epochs - len(histories[members.start]),
+            chunks=chunks,
+            on_chunk=on_chunk,
+            after_chunk=after_chunk,
+            save_every=save_every,
+            resume=under_way,
         )
-        for count, (epoch, state, sums, seconds) in enumerate(ends, start=1):
+        for epoch, state, sums, seconds in ends:
             rows: list[Row] = [{"epoch": epoch, **means} for means in _means(sums)]
+            final = len(histories[members.start]) + 1 == epochs
             for kind, split in held_out.items():
-                if eval_step is None or (kind == "test" and count < epochs):
+                if eval_step is None or (kind == "test" and not final):
                     continue
                 means = evaluate_seeds(
                     state, split, eval_step=eval_step, strategy=strategy, group=len(members)
@@ -147,6 +195,9 @@ def fit_seeds(
                 histories[i].append(row)
             for callback in callbacks:
                 callback(members, state, rows)
+            if save is not None:
+                save(state, position(state))
+        taken += int(np.sum(jax.device_get(state.step)))
         if keep_states:
             done.append(state)
     return (_join(done) if done else None), histories
@@ -262,6 +313,12 @@ def choose_strategy(strategy: Strategy | None, group: int | None) -> tuple[Strat
     return strategy or own, group or most
 
 
+@jax.jit
+def stack_states(states: Sequence[TrainState]) -> TrainState:
+    """States with one axis more, the replicas."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+
+
 def groups(count: int, most: int) -> list[range]:
     """Divides replicas into as few groups as possible, whose sizes differ by one at most.
 
@@ -295,11 +352,6 @@ def _eval_epoch(states, data, *, eval_step, batch_size, strategy):
 @functools.partial(jax.jit, static_argnames="samples")
 def _epoch_permutation(rngs, epoch, *, samples):
     return jax.vmap(lambda rng: epoch_permutation(rng, epoch, samples))(rngs)
-
-
-@jax.jit
-def _stack(states):
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
 
 
 @functools.partial(jax.jit, static_argnames="size")

@@ -1,0 +1,382 @@
+"""Checkpoints: all that a run needs to go on to the bit, whole or not at all.
+
+A checkpoint is a folder with the number of steps taken as its name. In it are `state/`, the arrays
+as Orbax writes them, `position.json`, and `SHA256SUMS` over every byte of both, as `sha256sum -c`
+reads it, since Orbax has no checksums. It is written under another name and renamed once it is on
+the disk. Nothing in it is ever executed, and no array is read before its size is known to be right.
+"""
+
+import concurrent.futures
+import contextlib
+import json
+import logging
+import os
+import shutil
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import quote
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxconv.checks import check_positive
+from jaxconv.checksums import check_sums, sync, write_sums
+from jaxconv.machine import environment
+from jaxconv.position import Position, from_json, to_json
+from jaxconv.train import TrainState
+
+STATE, POSITION = "state", "position.json"
+VERSIONS = (
+    "backend", "cpu", "cpu_count", "device_count", "device_kind", "flax_version", "jax_version",
+    "jaxlib_version", "optax_version", "xla_flags",
+)  # fmt: skip
+"""The facts on which the bits of a training depend."""
+MOST_BYTES = 2**26
+"""Of `position.json`, and of what Orbax writes beside the arrays."""
+_LOCK = threading.Lock()  # the logger that is silenced while Orbax works is the process's
+
+Template = TrainState | Callable[[Position], TrainState]
+
+
+class Checkpoints:
+    """The checkpoints of one run, written in the background. Pass it to `fit` as `save`.
+
+    A save that fails is told, and the training goes on: what was saved before stays.
+
+    Args:
+      folder: where they are. It belongs to this run: what a killed save left there is deleted by
+        the next save, or by `restore`.
+      settings: what the training follows from, as JSON has it. `restore` refuses other settings.
+      every: after how many steps to save, counted by `state.step`, at the next end of a chunk
+        (`fit(save_every=...)` ends one there), or `"epoch"`, after each epoch. None saves when
+        `save` is called.
+      keep: how many checkpoints to keep, the newest. With 1, a damaged one leaves nothing.
+      warn: told in words what went wrong.
+
+    Raises:
+      ValueError: if a number is not positive, or the settings are not JSON.
+
+    Example:
+      >>> import jaxconv, tempfile
+      >>> model, tx = jaxconv.create_model("dense"), jaxconv.rmsprop()
+      >>> state = jaxconv.create_train_state(model, tx, jax.random.key(0), (28, 28, 1))
+      >>> data = jax.tree.map(lambda x: x[:256], jaxconv.load_dataset("mnist").train.batch())
+      >>> run = {"train_step": jaxconv.make_train_step(model, tx), "batch_size": 32}
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     with Checkpoints(folder, every="epoch") as saves:
+      ...         state, _ = jaxconv.fit(state, data, epochs=2, save=saves, **run)
+      ...     with Checkpoints(folder, every="epoch") as saves:
+      ...         state, position = saves.restore(state)
+      ...         state, history = jaxconv.fit(state, data, epochs=3, resume=position, **run)
+      >>> position.step, len(history)
+      (16, 3)
+
+    Source: https://orbax.readthedocs.io/en/latest/guides/checkpoint/orbax_checkpoint_101.html
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        settings: Mapping[str, Any] | None = None,
+        every: int | Literal["epoch"] | None = None,
+        keep: int = 2,
+        warn: Callable[[str], None] = lambda text: print(f"WARNING: {text}", file=sys.stderr),
+    ) -> None:
+        if every is not None and every != "epoch":
+            check_positive("every", every)
+        check_positive("keep", keep)
+        self.folder, self.failed = Path(folder), 0
+        self.settings = json.loads(json.dumps(settings or {}, allow_nan=False))
+        self._every, self._keep, self._warn = every, keep, warn
+        self._last, self._due, self._mine = None, 0, False
+        self._writer = concurrent.futures.ThreadPoolExecutor(1, "checkpoint")
+        self._writing: concurrent.futures.Future[None] | None = None
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.wait()
+        self._writer.shutdown()
+
+    def __call__(self, state: TrainState, position: Position) -> None:
+        """Saves where `every` says so."""
+        if isinstance(self._every, int):
+            before, self._due = self._due, self._reached(state)
+            due = self._due > before
+        else:
+            due = self._every == "epoch" and not position.sums
+        if due:
+            self.save(state, position)
+
+    def _reached(self, state: TrainState) -> int:
+        step = int(np.max(jax.device_get(state.step)))
+        return step // self._every if isinstance(self._every, int) else 0
+
+    def save(self, state: TrainState, position: Position) -> None:
+        """Copies state and position, and writes them in the background.
+
+        Raises:
+          FileExistsError: if the folder holds checkpoints, and none of them was asked for.
+        """
+        if not self._mine and self.steps():
+            raise FileExistsError(
+                f"{self.folder} holds the checkpoints of another run: restore from them, or name "
+                "another folder."
+            )
+        if position.step == self._last:
+            return
+        self.wait()
+        if not self._mine:
+            self._clean()
+        arrays, text = (
+            _arrays_of(state),
+            to_json(position, settings=self.settings, versions=_versions()),
+        )
+        self._last = position.step
+        self._writing = self._writer.submit(self._write, str(position.step), arrays, text)
+
+    def wait(self) -> None:
+        """Returns when the last save is on the disk, or has failed."""
+        if self._writing is not None:
+            self._writing.result()
+
+    def steps(self) -> list[int]:
+        """The steps of the checkpoints that there are, good or not, oldest first."""
+        names = [path.name for path in self.folder.glob("[0-9]*") if path.is_dir()]
+        return sorted(int(name) for name in names if name.isdecimal() and str(int(name)) == name)
+
+    def _clean(self) -> None:
+        """Takes the folder as its own."""
+        self._mine = True
+        for leftover in self.folder.glob(".[0-9]*.tmp"):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+    def restore(self, template: Template) -> tuple[TrainState, Position] | None:
+        """The newest good checkpoint; None if there is none.
+
+        A damaged one is told, and put aside as `damaged-STEP`.
+
+        Args:
+          template: a state of the same shape, whose devices and key the restored one gets, or a
+            function that gives it for a position.
+
+        Raises:
+          ValueError: if it was saved with other settings, or in another version's format, or its
+            arrays are not those of the template. The message has the differences. Nothing is put
+            aside or deleted then.
+        """
+        damaged = []
+        for step in reversed(self.steps()):
+            path = self.folder / str(step)
+            try:
+                check_sums(path)
+                position, more = from_json(_read_text(path / POSITION))
+                settings, versions = dict(more["settings"]), dict(more["versions"])
+                if position.step != step:
+                    raise ValueError(f"it is of step {position.step}.")
+            except NotImplementedError as error:
+                raise ValueError(f"{path} is {error}") from None
+            except OSError as error:
+                self._warn(f"The checkpoint {path} cannot be read and is not used: {error}")
+                continue
+            except (KeyError, TypeError, ValueError) as error:
+                self._warn(f"The checkpoint {path} is damaged and not used: {error}")
+                damaged.append(path)
+                continue
+            if changed := differences(settings, self.settings):
+                raise ValueError(
+                    f"{path} was saved by a run with other settings ({'; '.join(changed)}): "
+                    "resume with the same ones, or begin anew in another folder."
+                )
+            state = _read(path / STATE, template(position) if callable(template) else template)
+            if changed := differences(versions, _versions()):
+                self._warn(f"Saved elsewhere ({'; '.join(changed)}): bits may differ.")
+            self._last, self._due = position.step, self._reached(state)
+            break
+        else:
+            state = position = None
+        self._clean()
+        for path in damaged:
+            with contextlib.suppress(OSError):
+                _put_aside(path)
+        return None if state is None or position is None else (state, position)
+
+    def _write(self, name: str, arrays: Mapping[str, np.ndarray], position: str) -> None:
+        path, draft = self.folder / name, self.folder / f".{name}.tmp"
+        try:
+            shutil.rmtree(draft, ignore_errors=True)
+            draft.mkdir(parents=True)
+            _check_space(draft, [x.nbytes for x in arrays.values()])
+            if len(position) > MOST_BYTES:
+                raise ValueError(f"its {POSITION} would have {len(position)} bytes.")
+            with _orbax() as (ocp, checkpointer):
+                checkpointer.save(draft.absolute() / STATE, args=ocp.args.PyTreeSave(dict(arrays)))
+            (draft / POSITION).write_text(position)
+            write_sums(draft)
+            if path.exists():  # one that could not be read
+                _put_aside(path)
+            draft.rename(path)
+            sync(self.folder)
+        except Exception as error:  # Orbax and TensorStore raise nearly anything
+            shutil.rmtree(draft, ignore_errors=True)
+            self.failed, self._last = self.failed + 1, None
+            reason = str(error).strip().partition("\n")[0]
+            self._warn(
+                f"THE CHECKPOINT {path} WAS NOT SAVED: {reason}. The training goes on; the last "
+                f"good checkpoint is {max(self.steps(), default='none')}."
+            )
+            return
+        for step in self.steps()[: -self._keep]:
+            old = self.folder / f".{step}.tmp"  # a name that is cleaned, should this be killed
+            try:
+                shutil.rmtree(old, ignore_errors=True)
+                (self.folder / str(step)).rename(old)
+                shutil.rmtree(old)
+            except OSError as error:
+                self._warn(f"The old checkpoint {self.folder / str(step)} stays: {error}")
+
+
+def _arrays_of(state: TrainState) -> dict[str, np.ndarray]:
+    """Copies on the host by name; keys as their data. Orbax saves no array without elements."""
+    names = _named(state)
+    host = jax.device_get({name: _raw(x) for name, x in names.items()})
+    return {name: np.array(x) for name, x in host.items() if x.size}
+
+
+def _named(tree: Any) -> dict[str, Any]:
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in leaves]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"Two arrays of the state are called {twice}: rename one.")
+    return {quote(name, safe=""): x for name, (_, x) in zip(names, leaves, strict=True)}
+
+
+def _raw(x: jax.Array) -> jax.Array:
+    return jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x
+
+
+def _read(path: Path, template: TrainState) -> TrainState:
+    names = _named(template)
+    wanted = {name: jax.eval_shape(_raw, x) for name, x in names.items() if x.size}
+    try:
+        _check_arrays(path, wanted)
+        empty = {name: np.empty(x.shape, x.dtype) for name, x in wanted.items()}
+        with _orbax() as (ocp, checkpointer):
+            how = ocp.checkpoint_utils.construct_restore_args(empty)
+            arguments = ocp.args.PyTreeRestore(empty, restore_args=how)
+            arrays = checkpointer.restore(path.absolute(), args=arguments)
+        for name, x in wanted.items():
+            if (arrays[name].shape, arrays[name].dtype) != (x.shape, x.dtype):
+                raise ValueError(f"{name} came as {arrays[name].shape} {arrays[name].dtype}.")
+    except Exception as error:  # Orbax and TensorStore raise nearly anything
+        raise ValueError(f"{path} cannot be read: {error}") from error
+
+    def leaf(name: str, like: jax.Array) -> jax.Array:
+        if name not in arrays:
+            return like
+        array = jnp.asarray(arrays[name])
+        if jnp.issubdtype(like.dtype, jax.dtypes.prng_key):
+            array = jax.random.wrap_key_data(array, impl=jax.random.key_impl(like))
+        committed = getattr(like, "committed", False)
+        return jax.device_put(array, like.sharding) if committed else array
+
+    leaves = [leaf(name, like) for name, like in names.items()]
+    return jax.tree.unflatten(jax.tree.structure(template), leaves)
+
+
+def _check_arrays(path: Path, wanted: Mapping[str, Any]) -> None:
+    """Refuses all but the arrays wanted, each in one file of its own bytes: nothing to unpack."""
+    for file in path.iterdir():
+        if file.suffix == ".ocdbt":
+            raise ValueError("its arrays are in a database.")
+        if file.is_file() and file.stat().st_size > MOST_BYTES:
+            raise ValueError(f"{file.name} has {file.stat().st_size} bytes.")
+        if file.is_dir() and not (file / ".zarray").is_file():
+            raise ValueError(f"{file.name} is no array.")
+    found = {}
+    for file in path.glob("*/.zarray"):
+        name, array = file.parent.name, json.loads(_read_text(file))
+        found[name] = f"{tuple(array['shape'])} {np.dtype(array['dtype'])}"
+        if array["compressor"] is not None or array["filters"] is not None:
+            raise ValueError(f"{name} is compressed.")
+        if array["chunks"] != array["shape"]:
+            raise ValueError(f"{name} is cut into chunks of {array['chunks']}.")
+    expected = {name: f"{x.shape} {np.dtype(x.dtype)}" for name, x in wanted.items()}
+    for name in sorted(found.keys() | expected.keys()):
+        has, wants = (arrays.get(name, "missing") for arrays in (found, expected))
+        if has != wants:
+            raise ValueError(f"{name} is {has}, but the state's is {wants}.")
+        chunk = ".".join("0" * wanted[name].ndim) or "0"
+        if extra := {file.name for file in (path / name).iterdir()} - {".zarray", chunk}:
+            raise ValueError(f"{name} has more than its array: {', '.join(sorted(extra))}.")
+        size = (path / name / chunk).stat().st_size
+        if size != wanted[name].size * wanted[name].dtype.itemsize:
+            raise ValueError(f"{name} has {size} bytes, which is not {wants}.")
+
+
+@contextlib.contextmanager
+def _orbax() -> Iterator[tuple[Any, Any]]:
+    """Orbax, and its checkpointer of plain files, whose size is that of the arrays."""
+    import orbax.checkpoint as ocp
+
+    logger = logging.getLogger("absl")  # what matters is raised, and told by us
+    handler = ocp.PyTreeCheckpointHandler(use_ocdbt=False, use_compression=False)
+    with _LOCK:
+        level = logger.level
+        logger.setLevel(logging.CRITICAL)
+        try:
+            with ocp.Checkpointer(handler) as checkpointer:
+                yield ocp, checkpointer
+        finally:
+            logger.setLevel(level)
+
+
+def _read_text(path: Path) -> str:
+    if path.stat().st_size > MOST_BYTES:
+        raise ValueError(f"{path.name} has {path.stat().st_size} bytes.")
+    return path.read_text()
+
+
+def _check_space(folder: Path, sizes: Sequence[int]) -> None:
+    """Raises OSError where files of these sizes do not fit.
+
+    Orbax would find out as well, but leave writes behind that print their own tracebacks.
+    """
+    scratch = folder / "space"
+    scratch.mkdir()
+    for i, size in enumerate(sizes if hasattr(os, "posix_fallocate") else ()):
+        with (scratch / str(i)).open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+    shutil.rmtree(scratch)
+
+
+def _versions() -> dict[str, Any]:
+    facts = environment()
+    return {name: facts[name] for name in VERSIONS}
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What differs between two mappings, in words.
+
+    Example:
+      >>> differences({"seed": 1, "epochs": 5}, {"seed": 2, "epochs": 5})
+      ['seed: 1 then, 2 now']
+    """
+    return [
+        f"{name}: {old.get(name)!r} then, {new.get(name)!r} now"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name)
+    ]
+
+
+def _put_aside(path: Path) -> None:
+    aside = path.with_name(f"damaged-{path.name}")
+    shutil.rmtree(aside, ignore_errors=True)
+    path.rename(aside)

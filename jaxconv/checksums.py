@@ -1,0 +1,76 @@
+"""Folders whose every byte is known: SHA-256 sums in a file that `sha256sum -c` reads."""
+
+import hashlib
+import os
+import stat
+from pathlib import Path
+
+SUMS = "SHA256SUMS"
+
+
+def write_sums(folder: Path) -> None:
+    """Writes `SHA256SUMS`, and returns when the folder is on the disk, should the power fail.
+
+    Raises:
+      OSError: if it cannot be written.
+      ValueError: if there is anything but plain files and folders in it.
+
+    Example:
+      >>> import tempfile
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     _ = Path(folder, "a").write_text("jaxconv")
+      ...     write_sums(Path(folder))
+      ...     check_sums(Path(folder))
+      ...     _ = Path(folder, "a").write_text("jaxconw")
+      ...     check_sums(Path(folder))
+      Traceback (most recent call last):
+      ValueError: a is not what was written.
+    """
+    (folder / SUMS).write_text(_sums(folder))
+    for path in [*folder.rglob("*"), folder]:
+        sync(path)
+
+
+def check_sums(folder: Path) -> None:
+    """Refuses a folder with a file that is changed, missing or new.
+
+    Raises:
+      OSError: if it cannot be read.
+      ValueError: with what differs.
+    """
+    if not (folder / SUMS).is_file():
+        raise ValueError(f"there is no {SUMS}.")
+    found = _sums(folder)
+    if (folder / SUMS).stat().st_size != len(found.encode()):  # before it is read: it may be huge
+        raise ValueError(f"{SUMS} is not what was written, or a file is missing or new.")
+    expected = (folder / SUMS).read_bytes().decode(errors="replace")
+    if expected != found:
+        changed = set(expected.splitlines()) ^ set(found.splitlines())
+        names = sorted({line[66:] for line in changed} - {""}) or [SUMS]
+        raise ValueError(f"{', '.join(names)} is not what was written.")
+
+
+def sync(path: Path) -> None:
+    """Returns when a file or folder is on the disk."""
+    if os.name != "posix":  # folders cannot be opened there
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sums(folder: Path) -> str:
+    """What `SHA256SUMS` should hold."""
+    lines = []
+    for parent, folders, files in os.walk(folder):
+        for name in [*folders, *files]:
+            file = Path(parent, name)
+            if file.is_symlink() or not (file.is_dir() or stat.S_ISREG(file.stat().st_mode)):
+                raise ValueError(f"{file.relative_to(folder)} is not a plain file.")
+            if file.is_file() and file != folder / SUMS:
+                with file.open("rb") as content:
+                    digest = hashlib.file_digest(content, "sha256").hexdigest()
+                lines.append(f"{digest}  {file.relative_to(folder).as_posix()}\n")
+    return "".join(sorted(lines, key=lambda line: line[66:]))

@@ -1,0 +1,69 @@
+"""Saves a state that is divided among devices, or restores it on those that there are.
+
+    JAX_NUM_CPU_DEVICES=4 python tests/devices_check.py save FOLDER
+    JAX_NUM_CPU_DEVICES=2 python tests/devices_check.py resume FOLDER
+
+Both print the arrays' fingerprint; the second goes on to the end of the training, and prints the
+labels that it saw, in their order, and the final loss. `test_checkpoint` compares them.
+"""
+
+import json
+import sys
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+from oracles import bits
+
+import jaxconv
+from jaxconv.checkpoint import Checkpoints
+
+
+def main(what: str, folder: str) -> None:
+    model, tx = jaxconv.create_model("dropout", filters=(3, 4)), jaxconv.adam()
+    train_step, labels = jaxconv.make_train_step(model, tx), []
+
+    def step(state, batch):
+        jax.debug.callback(lambda x: labels.append(np.asarray(x)), batch["label"], ordered=True)
+        return train_step(state, batch)
+
+    state = jaxconv.create_train_state(model, tx, jax.random.key(0), (28, 28, 1))
+    train = jaxconv.load_dataset().train.batch()
+    data = {name: x[:300] for name, x in train.items()}
+    run = {"train_step": step, "batch_size": 64, "chunks": 5}
+    mesh = jax.make_mesh((jax.device_count(),), ("batch",), axis_types=(AxisType.Auto,))
+    everywhere = jax.tree.map(lambda _: NamedSharding(mesh, P()), state)
+    if what == "save":
+        kept = []
+        jaxconv.fit(state, data, epochs=1, save=lambda *x: kept.append(jax.device_get(x)), **run)
+        state, position = kept[2]
+        state = jax.device_put(state, everywhere)
+        divided = NamedSharding(mesh, P(None, None, None, "batch"))
+        kernel = jax.device_put(state.params["conv2"]["kernel"], divided)
+        state.params["conv2"]["kernel"] = kernel
+        assert len(kernel.sharding.device_set) == 4
+        with Checkpoints(folder) as saves:
+            saves.save(state, position)
+        print(bits(state))
+        return
+    with Checkpoints(folder) as saves:
+        spread, _ = saves.restore(jax.device_put(state, everywhere))
+        state, position = saves.restore(state)
+    assert len(spread.step.sharding.device_set) == jax.device_count()
+    assert bits(spread) == bits(state)
+    restored = bits(state)
+    labels.clear()
+    _, history = jaxconv.fit(state, data, epochs=2, resume=position, **run)
+    jax.effects_barrier()
+    seen = np.concatenate(labels).tolist()
+    run["train_step"] = train_step  # ordered callbacks need one device
+    _, again = jaxconv.fit(
+        spread, jax.device_put(data, everywhere.step), epochs=2, resume=position, **run
+    )
+    np.testing.assert_allclose(again[1]["loss"], history[1]["loss"], rtol=1e-4)
+    print(json.dumps({"restored": restored, "labels": seen, "loss": history[1]["loss"]}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
