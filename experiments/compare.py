@@ -15,6 +15,7 @@ import dataclasses
 import importlib
 import importlib.util
 import shlex
+from pathlib import Path
 from typing import Any
 
 from jaxconv import experiment, run_folder
@@ -25,7 +26,7 @@ from jaxconv.seed_plots import plot_pairs
 from jaxconv.spread import Reduction, Spread, paired, reduction, spread
 
 EXPERIMENTS = ("lab6", "intro", "strided", "dropout", "dense")
-OURS = ("seed", "seeds", "output_dir", "overwrite", "export_keras", "quiet")
+OURS = ("seed", "seeds", "output_dir", "overwrite", "export_keras", "resume", "quiet")
 
 
 def main(
@@ -43,9 +44,22 @@ def main(
     sides = {"first": first, "second": second}
     listed = ",".join([*map(str, numbers), ""])
     runs = {side: configuration(text, listed) for side, text in sides.items()}
-    folder = run_folder.create_run_folder("compare", output_dir, overwrite=overwrite)
-    for side in sides:  # before anything is trained: an old run is refused or deleted
-        run_folder.create_run_folder("", str(folder / side), overwrite=overwrite)
+    with run_folder.new_run_folder("compare", output_dir, overwrite=overwrite) as folder:
+        for side in sides:  # before anything is trained: an old run is refused or deleted
+            with run_folder.new_run_folder("", str(folder / side), overwrite=overwrite):
+                pass
+        return compare(sides, runs, numbers, seeds, folder)
+
+
+def compare(
+    sides: dict[str, str],
+    runs: dict[str, tuple[Any, Any]],
+    numbers: tuple[int, ...],
+    seeds: str,
+    folder: Path,
+) -> dict[str, Any]:
+    """Runs both sides in the folder, and writes what they come to."""
+    first, second = sides.values()
     run_folder.write_json(folder / run_folder.CONFIG, {**sides, "seeds": seeds})
     results = {}
     for side, (module, config) in runs.items():

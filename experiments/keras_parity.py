@@ -170,7 +170,7 @@ def main(
             name, data, epochs=length, dtype=dtype, seed=seed, from_logits=from_logits
         )
         show(name, results[name], kind)
-        folder = folder or run_folder.create_run_folder(f"keras_parity-{dtype}-{seed}")
+        folder = folder or run_folder.next_free(Path("runs"), f"keras_parity-{dtype}-{seed}")
         content = {"setting": setting, "versions": versions, "seed": seed, "nets": results}
         run_folder.write_json(folder / "parity.json", content)
     print(

@@ -92,10 +92,11 @@ def main(config: Config) -> dict[str, Any]:
     epoch = functools.partial(
         jaxconv.train_epoch, train_step=train_step, batch_size=notebook.batch_size
     )
-    with cache_unless(False):
-        folder = run_folder.create_run_folder(
-            f"sweep-{config.net}", config.output_dir, overwrite=config.overwrite
-        )
+    options = {"output_dir": config.output_dir, "overwrite": config.overwrite}
+    with (
+        cache_unless(False),
+        run_folder.new_run_folder(f"sweep-{config.net}", **options) as folder,
+    ):
         run_folder.write_json(folder / run_folder.CONFIG, dataclasses.asdict(config))
         print(
             f"{config.net}: {len(rates)} learning rates, {name_seeds(seeds)}, "
@@ -123,32 +124,34 @@ def main(config: Config) -> dict[str, Any]:
                 callbacks=[after_epoch],
                 keep_states=False,
             )
-    lost = diverged(histories, [{}] * len(members))
-    by_rate: dict[float, list[float]] = {rate: [] for rate in rates}
-    for (rate, _), history, away in zip(members, histories, lost, strict=True):
-        by_rate[rate].append(math.nan if away else history[-1]["test_accuracy"])
-    result: dict[str, Any] = {
-        "net": config.net,
-        "epochs": config.epochs,
-        "seeds": list(seeds),
-        "strategy": strategy,
-        "group": group,
-        "learning_rates": list(rates),
-        "diverged": [sum(map(math.isnan, by_rate[rate])) for rate in rates],
-    }
-    figures = [finite(by_rate[rate]) for rate in rates]
-    for field in ("mean", "std", "min", "max", "low", "high"):
-        result[f"test_accuracy_{field}"] = [getattr(f, field) if f else None for f in figures]
-    result |= {"device_kind": jax.devices()[0].device_kind, "jax_version": jax.__version__}
-    run_folder.write_json(folder / run_folder.RESULT, result)
-    print(f"\n{table(by_rate)}")
-    if importlib.util.find_spec("matplotlib"):
-        title = f"{config.net}, {config.epochs} epochs, {len(seeds)} seeds"
-        labels = {"xlabel": "learning rate", "ylabel": "test accuracy"}
-        plot_sweep(by_rate, folder / run_folder.SWEEP, title=title, **labels)
-    else:
-        print(f"matplotlib is missing: {run_folder.SWEEP} is left out (pip install matplotlib).")
-    print(f"Sweep: {folder}")
+        lost = diverged(histories, [{}] * len(members))
+        by_rate: dict[float, list[float]] = {rate: [] for rate in rates}
+        for (rate, _), history, away in zip(members, histories, lost, strict=True):
+            by_rate[rate].append(math.nan if away else history[-1]["test_accuracy"])
+        result: dict[str, Any] = {
+            "net": config.net,
+            "epochs": config.epochs,
+            "seeds": list(seeds),
+            "strategy": strategy,
+            "group": group,
+            "learning_rates": list(rates),
+            "diverged": [sum(map(math.isnan, by_rate[rate])) for rate in rates],
+        }
+        figures = [finite(by_rate[rate]) for rate in rates]
+        for field in ("mean", "std", "min", "max", "low", "high"):
+            result[f"test_accuracy_{field}"] = [getattr(f, field) if f else None for f in figures]
+        result |= {"device_kind": jax.devices()[0].device_kind, "jax_version": jax.__version__}
+        run_folder.write_json(folder / run_folder.RESULT, result)
+        print(f"\n{table(by_rate)}")
+        if importlib.util.find_spec("matplotlib"):
+            title = f"{config.net}, {config.epochs} epochs, {len(seeds)} seeds"
+            labels = {"xlabel": "learning rate", "ylabel": "test accuracy"}
+            plot_sweep(by_rate, folder / run_folder.SWEEP, title=title, **labels)
+        else:
+            print(
+                f"matplotlib is missing: {run_folder.SWEEP} is left out (pip install matplotlib)."
+            )
+        print(f"Sweep: {folder}")
     return result
 
 

@@ -124,6 +124,19 @@ def spread_lines(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def result_lines(result: Mapping[str, Any]) -> str:
+    """What is printed of a result's test, of one seed or several.
+
+    Example:
+      >>> print(result_lines({"test_loss": 0.5, "test_accuracy": 0.75}))
+      Test loss: 0.5000
+      Test accuracy: 0.7500
+    """
+    if "seeds" in result:
+        return spread_lines(result)
+    return f"Test loss: {result['test_loss']:.4f}\nTest accuracy: {result['test_accuracy']:.4f}"
+
+
 def seed_table(seeds: Sequence[int], figures: Figures) -> str:
     """A line for each seed.
 

@@ -4,17 +4,25 @@ import contextlib
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+import re
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 CONFIG, METRICS, RESULT, CURVES = "config.json", "metrics.jsonl", "result.json", "curves.png"
 DIFFERENCES, SWEEP = "differences.png", "sweep.png"
-FILES = (CONFIG, METRICS, RESULT, CURVES, DIFFERENCES, SWEEP)
+CHECKPOINTS, LOCK = "checkpoints", ".lock"
+TRAINED = "trained.weights.h5"
+FILES = (CONFIG, METRICS, RESULT, CURVES, DIFFERENCES, SWEEP, CHECKPOINTS, TRAINED)
 
 
-def create_run_folder(name: str, output_dir: str | None = None, *, overwrite: bool = False) -> Path:
-    """Makes the folder of a new run.
+@contextlib.contextmanager
+def new_run_folder(
+    name: str, output_dir: str | None = None, *, overwrite: bool = False
+) -> Iterator[Path]:
+    """Makes the folder of a new run, and keeps other runs out of it in its block.
 
     Args:
       name: what the run is called, `lab6-0`; without `output_dir` its folder is `runs/lab6-0-<n>`
@@ -26,29 +34,94 @@ def create_run_folder(name: str, output_dir: str | None = None, *, overwrite: bo
     Raises:
       ValueError: if `output_dir` is empty.
       FileExistsError: if `output_dir` holds a run and `overwrite` is False.
+      BlockingIOError: if a run is under way in it.
       OSError: if the folder cannot be made.
 
     Example:
       >>> import tempfile
       >>> with tempfile.TemporaryDirectory() as parent:
-      ...     folder = create_run_folder("lab6-0", parent + "/mine")
-      ...     folder.name
+      ...     with new_run_folder("lab6-0", parent + "/mine") as folder:
+      ...         folder.name
       'mine'
     """
     check_output_dir(output_dir)
-    if output_dir is None:
-        return _next_free(Path("runs"), name)
-    folder = Path(output_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    found = [folder / file for file in FILES if (folder / file).exists()]
-    if found and not overwrite:
-        raise FileExistsError(
-            f"{folder} already holds a run ({', '.join(file.name for file in found)}): name "
-            "another --output-dir, or add --overwrite to delete it."
+    folder = next_free(Path("runs"), name) if output_dir is None else Path(output_dir)
+    with locked(folder):
+        found = [folder / file for file in FILES if (folder / file).exists()]
+        if found and not overwrite:
+            raise FileExistsError(
+                f"{folder} already holds a run ({', '.join(file.name for file in found)}): name "
+                "another --output-dir, or add --overwrite to delete it."
+            )
+        for file in found:
+            shutil.rmtree(file) if file.is_dir() else file.unlink()
+        yield folder
+
+
+def find_run_folder(name: str, output_dir: str | None = None) -> Path:
+    """The folder of the run to go on with: the newest `runs/<name>-<n>`, or `output_dir`.
+
+    Raises:
+      ValueError: if `output_dir` is empty.
+      FileNotFoundError: if it is not given and there is no such run.
+    """
+    check_output_dir(output_dir)
+    if output_dir is not None:
+        return Path(output_dir)
+    found = {int(path.name[len(name) + 1 :]): path for path in _numbered(Path("runs"), name)}
+    if not found:
+        raise FileNotFoundError(
+            f"There is no run to resume: no folder runs/{name}-N. Name it with --output-dir."
         )
-    for file in found:
-        file.unlink()
-    return folder
+    return found[max(found)]
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keeps other runs out of a folder, until this block or this process ends, however it does.
+
+    Raises:
+      BlockingIOError: if another run is under way there.
+      OSError: if the folder cannot be made or written.
+
+    Example:
+      >>> import tempfile
+      >>> with tempfile.TemporaryDirectory() as folder, locked(Path(folder)):
+      ...     with locked(Path(folder)):
+      ...         pass
+      Traceback (most recent call last):
+      BlockingIOError: ... is in use by another run (process ...): wait for its end, or name ...
+    """
+    path = folder / LOCK
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = path.open("a+")
+    except OSError as error:
+        raise OSError(
+            f"The folder {folder} cannot be written ({error.strerror}): name another --output-dir."
+        ) from error
+    with lock as file:
+        try:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not _is(file, path):
+                raise BlockingIOError  # its run was just ending, and took the file away
+        except BlockingIOError:
+            file.seek(0)
+            raise BlockingIOError(
+                f"{folder} is in use by another run (process {file.read() or 'unknown'}): wait "
+                "for its end, or name another --output-dir."
+            ) from None
+        except (OSError, ModuleNotFoundError) as error:  # some network disks; Windows
+            print(f"{folder} cannot be locked ({error}): a second run would not be noticed.")
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def check_output_dir(output_dir: str | None) -> None:
@@ -86,19 +159,80 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     Raises:
       OSError: if it cannot be written.
     """
+    _replace(path, _json(content, indent=2) + "\n")
+
+
+def _replace(path: Path, text: str) -> None:
     draft = path.with_suffix(".tmp")
-    draft.write_text(_json(content, indent=2) + "\n")
-    os.replace(draft, path)
+    try:
+        draft.write_text(text)
+        os.replace(draft, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
+        raise
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Writes a JSON Lines file anew, which appears whole or not at all.
+
+    Raises:
+      OSError: if it cannot be written.
+    """
+    _replace(path, "".join(_json(row) + "\n" for row in rows))
 
 
 def append_row(path: Path, row: Mapping[str, Any]) -> None:
     """Adds a line to a JSON Lines file and closes it, so that an interrupted run keeps it.
 
     Raises:
-      OSError: if it cannot be written.
+      OSError: if it cannot be written; the file is as before then.
     """
-    with path.open("a") as file:
-        file.write(_json(row) + "\n")
+    with path.open("ab", buffering=0) as file:
+        size = file.tell()
+        try:
+            line = (_json(row) + "\n").encode()
+            if file.write(line) < len(line):
+                raise OSError(f"{path}: no space for another line.")
+        except OSError:
+            with contextlib.suppress(OSError):
+                file.truncate(size)
+            raise
+
+
+class Rows:
+    r"""A run's JSON Lines file. A full disk does not end the run: its rows are written later.
+
+    Example:
+      >>> import tempfile
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     rows = Rows(Path(folder, METRICS))
+      ...     rows.append({"epoch": 1})
+      ...     Path(folder, METRICS).read_text()
+      '{"epoch": 1}\n'
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self._late = path, []
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Writes a row and those that are late, or tells why not."""
+        self._late.append(row)
+        try:
+            self.flush()
+        except OSError as error:
+            message = f"WARNING: A ROW OF {self.path} WAS NOT WRITTEN: {error}. It is tried again."
+            print(message, file=sys.stderr)
+
+    def flush(self) -> None:
+        """Writes the rows that are late.
+
+        Raises:
+          OSError: if they cannot be written.
+        """
+        while self._late:
+            append_row(self.path, self._late[0])
+            del self._late[0]
 
 
 def _json(content: Mapping[str, Any], indent: int | None = None) -> str:
@@ -114,7 +248,20 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _next_free(parent: Path, name: str) -> Path:
+def _is(file: Any, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _numbered(parent: Path, name: str) -> list[Path]:
+    pattern = re.compile(rf"{re.escape(name)}-[0-9]+")
+    return [path for path in parent.glob(f"{name}-*") if pattern.fullmatch(path.name)]
+
+
+def next_free(parent: Path, name: str) -> Path:
+    """Makes the folder `<name>-<n>` with the first free n, also when several ask at once."""
     parent.mkdir(exist_ok=True)
     n = 1
     while True:

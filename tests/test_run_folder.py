@@ -1,28 +1,36 @@
 import json
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from jaxconv.run_folder import append_row, create_run_folder, write_json
+from jaxconv.run_folder import append_row, new_run_folder, write_json
+
+
+def created(*arguments, **options):
+    with new_run_folder(*arguments, **options) as folder:
+        return folder
 
 
 def test_runs_take_the_next_free_folder_also_when_many_start_at_once(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs" / "lab6-0-2").mkdir(parents=True)
     with ThreadPoolExecutor(8) as pool:
-        folders = list(pool.map(lambda _: create_run_folder("lab6-0"), range(8)))
+        folders = list(pool.map(lambda _: created("lab6-0"), range(8)))
     assert len(set(folders)) == 8
     assert sorted(folder.name for folder in folders) == [f"lab6-0-{n}" for n in (1, *range(3, 10))]
 
 
 def test_a_folder_that_holds_a_run_is_refused_and_overwritten_on_request(tmp_path):
-    folder = create_run_folder("x", str(tmp_path / "deep" / "mine"))
+    folder = created("x", str(tmp_path / "deep" / "mine"))
     write_json(folder / "result.json", {"a": 1})
     (folder / "notes.txt").write_text("mine")
     with pytest.raises(FileExistsError, match=r"already holds a run \(result.json\).*--overwrite"):
-        create_run_folder("x", str(folder))
+        created("x", str(folder))
     assert json.loads((folder / "result.json").read_text()) == {"a": 1}
-    create_run_folder("x", str(folder), overwrite=True)
+    created("x", str(folder), overwrite=True)
     assert [file.name for file in folder.iterdir()] == ["notes.txt"]
 
 
@@ -30,9 +38,9 @@ def test_a_file_in_the_way_is_an_os_error(tmp_path, monkeypatch):
     (tmp_path / "runs").write_text("")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(OSError, match="runs"):
-        create_run_folder("lab6-0")
+        created("lab6-0")
     with pytest.raises(OSError, match="runs"):
-        create_run_folder("lab6-0", str(tmp_path / "runs" / "x"))
+        created("lab6-0", str(tmp_path / "runs" / "x"))
 
 
 def test_json_is_written_whole_and_rows_one_by_one(tmp_path):
@@ -48,3 +56,32 @@ def test_json_is_written_whole_and_rows_one_by_one(tmp_path):
         append_row(tmp_path / "rows.jsonl", {"n": n})
     lines = (tmp_path / "rows.jsonl").read_text().splitlines()
     assert [json.loads(line)["n"] for line in lines] == [0, 1, 2]
+
+
+def test_a_folder_in_use_is_refused_and_free_again_after(tmp_path):
+    with new_run_folder("x", str(tmp_path / "a")) as folder:
+        write_json(folder / "config.json", {})
+        for overwrite in (False, True):
+            with pytest.raises(BlockingIOError, match=rf"in use .* \(process {os.getpid()}\)"):
+                created("x", str(folder), overwrite=overwrite)
+        assert {path.name for path in folder.iterdir()} == {"config.json", ".lock"}
+    assert {path.name for path in folder.iterdir()} == {"config.json"}
+    (folder / ".lock").write_text("1")  # left by a process that was killed
+    assert created("x", str(folder), overwrite=True) == folder
+
+
+def test_a_line_that_does_not_fit_leaves_the_file_as_it_was(tmp_path):
+    """In a process of its own, whose files may have 30 bytes."""
+    code = (
+        "import resource, sys; from pathlib import Path\n"
+        "from jaxconv.run_folder import append_row\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (30, 30))\n"
+        "for n in range(3):\n"
+        "    try: append_row(Path(sys.argv[1]), {'number': n})\n"
+        "    except OSError as error: print(error)\n"
+    )
+    path = tmp_path / "rows.jsonl"
+    command = [sys.executable, "-c", code, str(path)]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert path.read_text() == '{"number": 0}\n{"number": 1}\n'
+    assert len(run.stdout.splitlines()) == 1

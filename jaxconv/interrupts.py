@@ -1,0 +1,66 @@
+"""Ctrl-C and SIGTERM as exceptions, which wait for the next safe place where one is declared."""
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, as KeyboardInterrupt is SIGINT (Ctrl-C)."""
+
+
+class Interrupts:
+    """Raises SIGINT as KeyboardInterrupt and SIGTERM as `Terminated`, in a `with` block.
+
+    Within `held` the first signal waits, as `pending`, and the second is raised at once. A signal
+    that the process was told to ignore stays ignored, and outside of the main thread, where Python
+    hears none, nothing changes.
+
+    Example:
+      >>> with Interrupts() as interrupts, contextlib.suppress(Terminated):
+      ...     with interrupts.held():
+      ...         signal.raise_signal(signal.SIGTERM)
+      ...         print(interrupts.pending.name)
+      SIGTERM
+    """
+
+    def __init__(self) -> None:
+        self.pending: signal.Signals | None = None
+        self._held, self._before = False, {}
+
+    def __enter__(self) -> "Interrupts":
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """A block that asks for `pending` where it can end; what is left is raised at its end."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+        self.raise_pending()
+
+    def raise_pending(self) -> None:
+        """Raises the signal that waits, if one does."""
+        if self.pending is not None:
+            raise Terminated if self.pending is signal.SIGTERM else KeyboardInterrupt
+
+    def _handle(self, number: int, _: FrameType | None) -> Any:
+        first, self.pending = self.pending is None, self.pending or signal.Signals(number)
+        if not (self._held and first):
+            self.raise_pending()
+        # print is not safe in a handler
+        os.write(2, f"\n{self.pending.name}: saving first (again: at once)\n".encode())

@@ -1,0 +1,95 @@
+"""What a run needs to go on: whether it is the same one, or finished, and where it stands."""
+
+import contextlib
+import json
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxconv import run_folder
+from jaxconv.checkpoint import Checkpoints, differences
+from jaxconv.results import result_lines
+
+
+def check_same(folder: Path, settings: Mapping[str, Any]) -> bool:
+    """Refuses to resume a run that was begun with other settings.
+
+    Returns:
+      Whether `config.json` tells its settings.
+
+    Raises:
+      ValueError: with what differs.
+    """
+    path = folder / run_folder.CONFIG
+    if not path.exists():
+        return False
+    try:
+        begun = dict(json.loads(path.read_text()))
+    except (RecursionError, TypeError, ValueError) as error:
+        print(f"{path} is damaged and cannot tell the settings: {error}")
+        return False
+    own = {key: value for key, value in settings.items() if key in begun}
+    if changed := differences({key: begun[key] for key in own}, own):
+        raise ValueError(
+            f"{folder} holds a run with other settings ({'; '.join(changed)}): resume with the "
+            "same ones, or begin anew in another folder."
+        )
+    return True
+
+
+def finished(folder: Path, export_keras: str | None) -> dict[str, Any]:
+    """The result of a run that is finished, shown again.
+
+    Raises:
+      ValueError: if `result.json` is damaged, or the run was to export weights and did not.
+    """
+    path = folder / run_folder.RESULT
+    if export_keras is not None and not Path(export_keras).exists():
+        raise ValueError(
+            f"The run in {folder} is finished, and {export_keras} was not among its files: leave "
+            f"export_keras out, or delete {path} to resume before its end."
+        )
+    try:
+        result = dict(json.loads(path.read_text()))
+        lines = result_lines(result)
+    except (KeyError, RecursionError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged ({error}): delete it to resume.") from error
+    print(f"{lines}\nThe run is finished: {folder}")
+    return result
+
+
+def rows_so_far(
+    histories: Sequence[Sequence[Mapping[str, float]]], groups: Sequence[range]
+) -> Iterator[tuple[int, Mapping[str, float]]]:
+    """The rows of a run with the replica of each, in the order in which they were made.
+
+    Example:
+      >>> list(rows_so_far([[{"epoch": 1}, {"epoch": 2}], [{"epoch": 1}]], [range(2)]))
+      [(0, {'epoch': 1}), (1, {'epoch': 1}), (0, {'epoch': 2})]
+    """
+    for group in groups:
+        for epoch in range(max(len(histories[i]) for i in group)):
+            yield from ((i, histories[i][epoch]) for i in group if epoch < len(histories[i]))
+
+
+@contextlib.contextmanager
+def end_told(folder: Path, checkpoints: Checkpoints) -> Iterator[None]:
+    """Says of a run that ends early where it can go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        checkpoints.wait()
+        if (folder / run_folder.RESULT).exists():
+            print(f"The run is finished: {folder}")
+        elif steps := checkpoints.steps():
+            print(
+                f"Saved at step {steps[-1]}. An experiment goes on with its options (but for "
+                f"--overwrite) and --resume --output-dir {shlex.quote(str(folder))}"
+            )
+        raise
+    except FloatingPointError as error:
+        checkpoints.wait()
+        steps = checkpoints.steps()
+        last = f"is {checkpoints.folder / str(steps[-1])}" if steps else "does not exist"
+        raise FloatingPointError(f"{error} The last good checkpoint {last}.") from None

@@ -1,0 +1,21 @@
+"""An experiment's command line, in this process."""
+
+import importlib
+import sys
+
+from jaxconv import experiment
+
+
+def run_cli(monkeypatch, capsys, net: str, *arguments: str) -> tuple[int, str]:
+    """The exit code, and all that was printed."""
+    module = importlib.import_module(net)
+    monkeypatch.setattr(sys, "argv", [f"{net}.py", *arguments])
+    code: object = 0
+    try:
+        experiment.cli(module.Config, module.main, module.__doc__)
+    except SystemExit as stop:
+        code = stop.code
+    out, err = capsys.readouterr()
+    assert "Traceback" not in err
+    assert isinstance(code, int)
+    return code, out + err

@@ -1,0 +1,117 @@
+"""Kills runs with SIGKILL at random moments, saves included, and resumes each until it ends.
+
+    python tests/kill_runs.py --kills 50
+
+Each must end in the bits of a run that nothing disturbed: parameters, optimizer state, history and
+the metrics of `result.json`.
+"""
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+SCRIPT = Path(__file__).with_name("small_run.py")
+OPTIONS = ["--epochs", "60", "--batch-size", "32", "--save-every", "10", "--quiet"]
+METRICS = tuple(
+    f"{kind}_{name}" for kind in ("train", "val", "test") for name in ("loss", "accuracy")
+)
+
+
+def outcome(folder: Path) -> dict[str, Any]:
+    """All that must not depend on what befell a run."""
+    steps = [path for path in (folder / "checkpoints").iterdir() if path.name.isdecimal()]
+    state = max(steps, key=lambda path: int(path.name)) / "state"
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    result = json.loads((folder / "result.json").read_text())
+    arrays = {
+        str(path.relative_to(state)): path.read_bytes()
+        for path in state.glob("*/*")
+        if path.name != ".zarray"
+    }
+    history = [{**row, "seconds": 0} for row in rows]
+    return {
+        "arrays": arrays,
+        "history": history,
+        "metrics": [result[name] for name in (*METRICS, "steps")],
+    }
+
+
+def start(net: str, folder: Path, *more: str, **how: Any) -> subprocess.Popen[str]:
+    command = [sys.executable, str(SCRIPT), net, *OPTIONS, "--output-dir", str(folder), *more]
+    how = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, **how}
+    # Where this runs in the background, SIGINT is ignored, and children would inherit that.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen(command, **how)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    text, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, text
+    return text
+
+
+def kill_at_random(process: subprocess.Popen[str], folder: Path, chance: random.Random) -> str:
+    """Kills a run while it trains: after some of its own saves and a little, or within one."""
+    saves = folder / "checkpoints"
+    before, own = set(saves.glob("[!.]*")), set()
+    within, number = chance.random() < 0.5, chance.randrange(0, 20)
+    while len(own) <= number and process.poll() is None:
+        own |= set(saves.glob("[!.]*")) - before
+    leftovers = set() if own else set(saves.glob(".*"))
+    while within and not set(saves.glob(".*")) - leftovers and process.poll() is None:
+        pass  # a save is about to begin
+    time.sleep(chance.uniform(0, 0.03))
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    if process.returncode == 0:
+        return "after its end"
+    return "in a save" if set(saves.glob(".*")) - leftovers else "between saves"
+
+
+def main(net: str, kills: int, seed: int, parent: Path) -> dict[str, int]:
+    """Returns how often a run was killed where; an AssertionError tells what differed."""
+    chance, done = random.Random(seed), {}
+    whole = parent / "whole"
+    finish(start(net, whole))
+    expected = outcome(whole)
+    trial = 0
+    while sum(done.values()) < kills:
+        trial += 1
+        folder, more = parent / str(trial), []
+        while not more or (sum(done.values()) < kills and chance.random() < 0.5):
+            where = kill_at_random(start(net, folder, *more), folder, chance)
+            more = ["--resume"]
+            if where != "after its end":
+                done[where] = done.get(where, 0) + 1
+        text = finish(start(net, folder, *more))
+        assert "damaged" not in text, text
+        found = outcome(folder)
+        for name in expected:
+            assert found[name] == expected[name], f"trial {trial} differs in {name}: {text}"
+        assert not list((folder / "checkpoints").glob(".*")), "a leftover was not cleaned"
+        print(f"Run {trial} equal to the bit; killed so far: {done}", flush=True)
+    return done
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--net", default="dropout")
+    parser.add_argument("--seed", type=int, default=0, help="of the random moments")
+    given = parser.parse_args()
+    os.environ.setdefault("PYTHONUNBUFFERED", "1")
+    with tempfile.TemporaryDirectory() as parent:
+        print(main(given.net, given.kills, given.seed, Path(parent)))

@@ -1,0 +1,335 @@
+import dataclasses
+import functools
+import importlib
+import json
+import signal
+
+import jax
+import numpy as np
+import pytest
+from kill_runs import outcome
+
+import jaxconv
+from jaxconv import experiment, run_folder
+from jaxconv.interrupts import Terminated
+
+pytestmark = pytest.mark.usefixtures("few_digits")
+OTHERS = ("strided", "lab6", "intro", "dropout")  # slow to compile
+NETS = ["dense", *(pytest.param(net, marks=pytest.mark.slow) for net in OTHERS)]
+
+
+def run(net, folder, **settings):
+    module = importlib.import_module(net)
+    settings = {"epochs": 3, "batch_size": 64, "quiet": True, **settings}
+    if folder is not None:
+        settings["output_dir"] = str(folder)
+    return module.main(module.Config(**settings))
+
+
+@pytest.fixture
+def interrupted(monkeypatch):
+    """Runs with a real signal after so many chunks."""
+
+    def start(chunks, number, *arguments, **settings):
+        left = [chunks]
+
+        class Progress(experiment.Progress):
+            def on_chunk(self, row):
+                super().on_chunk(row)
+                left[0] -= 1
+                if not left[0]:
+                    signal.raise_signal(number)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(experiment, "Progress", Progress)
+            with pytest.raises(KeyboardInterrupt) as caught:
+                run(*arguments, **settings)
+        return caught.type
+
+    return start
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_an_interrupted_run_resumes_to_the_bit(net, interrupted, tmp_path, capsys):
+    whole = run(net, tmp_path / "a", save_every="epoch")
+    assert whole["resumed_at_step"] is None
+    kind = interrupted(7, signal.SIGTERM, net, tmp_path / "b")
+    assert kind is Terminated
+    said = capsys.readouterr().out
+    assert "Saved at step 7. An experiment goes on with its options (but for --overwrite)" in said
+    kind = interrupted(2, signal.SIGINT, net, tmp_path / "b", resume=True)
+    assert kind is KeyboardInterrupt
+    assert f"Resumed in {tmp_path / 'b'} at step 7\n" in capsys.readouterr().out
+    result = run(net, tmp_path / "b", resume=True, save_every="epoch")
+    assert result["resumed_at_step"] == 9
+    assert outcome(tmp_path / "b") == outcome(tmp_path / "a")
+    assert result["seconds_train"] == pytest.approx(
+        sum(
+            json.loads(x)["seconds"]
+            for x in (tmp_path / "b" / "metrics.jsonl").read_text().splitlines()
+        )
+    )
+    assert result["seconds_evaluation"] > 0
+    files = {path.name for path in (tmp_path / "b").iterdir()}
+    assert files == {"config.json", "metrics.jsonl", "result.json", "curves.png", "checkpoints"}
+
+
+@pytest.mark.parametrize("chunks", [9, *(pytest.param(n, marks=pytest.mark.slow) for n in (3, 12))])
+def test_interrupted_seeds_resume_to_the_bit(chunks, interrupted, tmp_path):
+    """In the first group and in the second, within an epoch and at its end."""
+    settings = {"seeds": "3,7,11", "group": 2, "epochs": 2, "batch_size": 100}
+    whole = run("dense", tmp_path / "a", **settings)
+    interrupted(chunks, signal.SIGINT, "dense", tmp_path / "b", **settings)
+    result = run("dense", tmp_path / "b", resume=True, **settings)
+    step = {3: 6, 9: 15, 12: 18}[chunks]
+    assert result["resumed_at_step"] == step
+    strange = ("resumed_at_step", "programs", "programs_compiled", "compilation_cache")
+    for name in whole:
+        if not name.startswith("seconds") and name not in strange:
+            assert result[name] == whole[name], name
+    texts = [(tmp_path / x / "metrics.jsonl").read_text() for x in "ab"]
+    rows = [[{**json.loads(line), "seconds": 0} for line in text.splitlines()] for text in texts]
+    assert rows[0] == rows[1]
+
+
+def test_without_a_checkpoint_it_begins_anew_and_says_so(tmp_path, capsys):
+    whole = run("dense", tmp_path / "a")
+    result = run("dense", tmp_path / "b", resume=True)
+    assert "at step 0: no checkpoint, so from the beginning" in capsys.readouterr().out
+    assert result["test_loss"] == whole["test_loss"]
+    assert result["resumed_at_step"] == 0
+
+
+def test_damaged_checkpoints_are_told_and_the_run_ends_all_the_same(tmp_path, capsys):
+    run("dense", tmp_path / "a", save_every=4, keep=3)
+    expected = outcome(tmp_path / "a")
+    for name in ("result.json", "config.json", "metrics.jsonl"):
+        (tmp_path / "a" / name).unlink()
+    for step, file in (("12", "position.json"), ("8", "state/step/0")):
+        path = tmp_path / "a" / "checkpoints" / step / file
+        path.write_bytes(path.read_bytes()[:-1])
+    result = run("dense", tmp_path / "a", save_every=4, keep=3, resume=True)
+    told = capsys.readouterr().err
+    assert "checkpoints/12 is damaged and not used: position.json is not what" in told
+    assert "checkpoints/8 is damaged and not used: state/step/0 is not what was written" in told
+    assert result["resumed_at_step"] == 4
+    assert outcome(tmp_path / "a") == expected
+    assert json.loads((tmp_path / "a" / "config.json").read_text())["experiment"] == "dense"
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path, capsys):
+    whole = run("dense", tmp_path / "a")
+    before = {path: path.read_bytes() for path in (tmp_path / "a").iterdir()}
+    capsys.readouterr()
+    assert run("dense", tmp_path / "a", resume=True) == json.loads(json.dumps(whole))
+    said = capsys.readouterr().out
+    assert said.startswith(f"Test loss: {whole['test_loss']:.4f}\nTest accuracy: ")
+    assert said.endswith(f"The run is finished: {tmp_path / 'a'}\n")
+    assert {path: path.read_bytes() for path in (tmp_path / "a").iterdir()} == before
+    (tmp_path / "a" / "result.json").write_text("{")
+    with pytest.raises(ValueError, match=r"result.json is damaged \(.*\): delete it to resume"):
+        run("dense", tmp_path / "a", resume=True)
+
+
+def test_the_newest_run_of_the_seed_is_resumed(interrupted, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match="no folder runs/dense-0-N"):
+        run("dense", None, resume=True)
+    assert not list(tmp_path.iterdir())
+    run("dense", None)
+    for n in range(2, 11):
+        (tmp_path / "runs" / f"dense-0-{n}").mkdir()
+    (tmp_path / "runs" / "dense-0-notes").mkdir()
+    interrupted(1, signal.SIGINT, "dense", None)
+    interrupted(1, signal.SIGINT, "dense", None, seed=1)
+    run("dense", None, resume=True)
+    assert "Resumed in runs/dense-0-11 at step 1\n" in capsys.readouterr().out
+    assert (tmp_path / "runs" / "dense-0-11" / "result.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "difference"),
+    [
+        ({"learning_rate": 0.1}, "learning_rate: 0.001 then, 0.1 now"),
+        ({"epochs": 4}, "epochs: 3 then, 4 now"),
+        ({"batch_size": 32}, "batch_size: 64 then, 32 now"),
+        ({"seed": 1}, "seed: 0 then, 1 now"),
+        ({"validation_split": 0.5, "seed": 2}, "seed: 0 then, 2 now; validation_split: 0.0 then"),
+        ({"seeds": "3"}, "seeds: None then, '3' now"),
+    ],
+)
+def test_other_settings_are_refused_and_nothing_is_written(
+    change, difference, interrupted, tmp_path
+):
+    interrupted(4, signal.SIGINT, "dense", tmp_path / "a")
+    for config in (True, False):  # a checkpoint knows them too
+        if not config:
+            (tmp_path / "a" / "config.json").unlink()
+        before = {path: path.read_bytes() for path in (tmp_path / "a").rglob("*") if path.is_file()}
+        with pytest.raises(ValueError, match=difference):
+            run("dense", tmp_path / "a", resume=True, **change)
+        after = {path: path.read_bytes() for path in (tmp_path / "a").rglob("*") if path.is_file()}
+        assert after == before
+
+
+def test_other_data_of_the_same_name_are_refused(interrupted, digits, tmp_path, monkeypatch):
+    interrupted(4, signal.SIGINT, "dense", tmp_path / "a")
+    train = digits.train
+    image = train.image.copy()
+    image[0, 0, 0] ^= 1
+    other = jaxconv.Dataset.from_arrays(
+        image, train.label, digits.test.image, digits.test.label, name="digits"
+    )
+    monkeypatch.setattr(experiment, "load_dataset", lambda *_, **__: other)
+    with pytest.raises(ValueError, match=r"data: '[0-9a-f]{64}' then, '[0-9a-f]{64}' now"):
+        run("dense", tmp_path / "a", resume=True)
+
+
+@pytest.mark.slow
+def test_what_changes_nothing_may_change(interrupted, tmp_path):
+    whole = run("dense", tmp_path / "a")
+    interrupted(4, signal.SIGINT, "dense", tmp_path / "b")
+    export = str(tmp_path / "x.weights.h5")
+    settings = {"quiet": False, "compilation_cache": False, "save_every": 2, "keep": 5}
+    result = run("dense", tmp_path / "b", resume=True, export_keras=export, **settings)
+    assert result["test_loss"] == whole["test_loss"]
+    assert sorted(int(path.name) for path in (tmp_path / "b" / "checkpoints").iterdir()) == [
+        6, 8, 10, 12, 14,
+    ]  # fmt: skip
+
+
+def test_overwrite_deletes_the_checkpoints_too(interrupted, tmp_path):
+    interrupted(4, signal.SIGINT, "dense", tmp_path / "a")
+    with pytest.raises(FileExistsError, match=r"\(config.json, checkpoints\)"):
+        run("dense", tmp_path / "a")
+    run("dense", tmp_path / "a", overwrite=True)
+    assert not (tmp_path / "a" / "checkpoints").exists()
+
+
+def test_a_run_that_diverges_stops_and_keeps_its_last_good_checkpoint(tmp_path, monkeypatch):
+    """The learning rate is legal; the loss is not finite after a while."""
+    strided = functools.partial(run, "strided", epochs=30, learning_rate=3e17)
+    with pytest.raises(FloatingPointError, match=r"The loss is .* checkpoint does not exist"):
+        strided(tmp_path / "a")
+    with pytest.raises(FloatingPointError, match=rf"good checkpoint is {tmp_path}/b/checkp"):
+        strided(tmp_path / "b", save_every=1)
+    steps = [path.name for path in (tmp_path / "b" / "checkpoints").iterdir()]
+    assert steps
+    for step in steps:
+        for array in (tmp_path / "b" / "checkpoints" / step / "state").glob("params*/0*"):
+            assert np.isfinite(np.frombuffer(array.read_bytes(), np.float32)).all()
+    assert not (tmp_path / "b" / "result.json").exists()
+
+
+@pytest.mark.slow
+def test_seeds_that_all_diverge_end_with_their_names(tmp_path, capsys):
+    settings = {"seeds": "2", "epochs": 30, "learning_rate": 3e17}
+    assert run("strided", tmp_path / "a", **settings)["diverged"] == [0, 1]
+
+
+def test_rows_that_a_full_disk_refused_are_written_later(tmp_path, monkeypatch, capsys):
+    append_row, calls = run_folder.append_row, []
+
+    def full(path, row):
+        calls.append(row)
+        if len(calls) in (1, 2):
+            raise OSError(28, "No space left on device")
+        append_row(path, row)
+
+    monkeypatch.setattr(run_folder, "append_row", full)
+    run("dense", tmp_path / "a")
+    rows = [
+        json.loads(line) for line in (tmp_path / "a" / "metrics.jsonl").read_text().splitlines()
+    ]
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    assert capsys.readouterr().err.count("metrics.jsonl WAS NOT WRITTEN") == 2
+
+
+def test_a_second_run_in_the_same_folder_is_refused(tmp_path, monkeypatch):
+    """While the first is under way, however the second is asked to treat the folder."""
+    seen = []
+    fit = experiment.fit
+
+    def second(*arguments, **options):
+        before = sorted(path.name for path in (tmp_path / "a").iterdir())
+        for settings in ({}, {"overwrite": True}, {"resume": True}):
+            with pytest.raises(BlockingIOError, match=r"in use by another run \(process \d+\)"):
+                run("dense", tmp_path / "a", **settings)
+            seen.append(settings)
+        assert sorted(path.name for path in (tmp_path / "a").iterdir()) == before
+        return fit(*arguments, **options)
+
+    monkeypatch.setattr(experiment, "fit", second)
+    run("dense", tmp_path / "a")
+    assert len(seen) == 3
+    assert not (tmp_path / "a" / ".lock").exists()
+
+
+def test_a_signal_at_the_end_loses_nothing(tmp_path, monkeypatch, capsys):
+    """While the test set is evaluated, with no checkpoint asked for."""
+    evaluate = experiment.evaluate
+
+    def signalled(*arguments, **options):
+        signal.raise_signal(signal.SIGTERM)
+        return evaluate(*arguments, **options)
+
+    monkeypatch.setattr(experiment, "evaluate", signalled)
+    with pytest.raises(Terminated):
+        run("dense", tmp_path / "a")
+    assert f"The run is finished: {tmp_path / 'a'}" in capsys.readouterr().out
+    monkeypatch.setattr(experiment, "evaluate", evaluate)
+    files = {path.name for path in (tmp_path / "a").iterdir()}
+    assert files == {"config.json", "metrics.jsonl", "result.json", "curves.png"}
+    assert run("dense", tmp_path / "a", resume=True)["test_loss"] is not None
+
+
+@pytest.mark.slow
+def test_the_weights_to_begin_with_count_by_their_content(interrupted, tmp_path):
+    weights = [str(tmp_path / f"{n}.weights.h5") for n in range(2)]
+    for seed, path in enumerate(weights):
+        run("dense", tmp_path / path[-12], seed=seed, epochs=1, export_keras=path)
+    settings = {"seeds": "2", "group": 1, "init_from": weights[0]}
+    interrupted(7, signal.SIGINT, "dense", tmp_path / "b", **settings)
+    with pytest.raises(ValueError, match=r"initial_weights: '.*' then, '.*' now"):
+        run("dense", tmp_path / "b", resume=True, **(settings | {"init_from": weights[1]}))
+    (tmp_path / "0.weights.h5").rename(tmp_path / "moved.weights.h5")
+    settings["init_from"] = str(tmp_path / "moved.weights.h5")
+    result = run("dense", tmp_path / "b", resume=True, **settings)
+    assert result["resumed_at_step"] == 7
+
+
+def test_weights_are_exported_by_a_resumed_run_and_missed_in_a_finished_one(interrupted, tmp_path):
+    path = tmp_path / "x.weights.h5"
+    interrupted(7, signal.SIGINT, "dense", tmp_path / "a", export_keras=str(path))
+    assert not path.exists()
+    run("dense", tmp_path / "a", export_keras=str(path), resume=True)
+    assert path.exists()
+    run("dense", tmp_path / "a", export_keras=str(path), resume=True)  # as a job that starts again
+    with pytest.raises(ValueError, match=r"finished, and .*y.weights.h5 was not among"):
+        run("dense", tmp_path / "a", export_keras=str(tmp_path / "y.weights.h5"), resume=True)
+
+
+@pytest.mark.slow
+def test_settings_are_compared_as_json_has_them(interrupted, tmp_path, monkeypatch):
+    """A tuple comes back as a list."""
+    dense = importlib.import_module("dense")
+
+    @dataclasses.dataclass(frozen=True)
+    class Config(dense.Config):
+        hidden: tuple[int, ...] = (16,)
+
+    monkeypatch.setattr(dense, "Config", Config)
+    interrupted(7, signal.SIGINT, "dense", tmp_path / "a")
+    assert run("dense", tmp_path / "a", resume=True)["resumed_at_step"] == 7
+    (tmp_path / "a" / "result.json").unlink()
+    with pytest.raises(ValueError, match=r"hidden: \[16\] then, \[17\] now"):
+        run("dense", tmp_path / "a", resume=True, hidden=(17,))
+
+
+def test_jax_options_that_change_random_numbers_are_compared(interrupted, tmp_path):
+    interrupted(7, signal.SIGINT, "dense", tmp_path / "a")
+    with (
+        jax.threefry_partitionable(not jax.config.jax_threefry_partitionable),
+        pytest.raises(ValueError, match="jax_threefry_partitionable: 'True' then, 'False' now"),
+    ):
+        run("dense", tmp_path / "a", resume=True)
