@@ -8,9 +8,9 @@ for some sets TensorFlow. Either is then read with `--dataset tfds:NAME`.
 """
 
 import argparse
-import sys
 
 from jaxconv import tfds
+from jaxconv.command_line import exit_codes
 
 
 def main(name: str = tfds.MNIST_BUILDER, data_dir: str | None = None) -> None:
@@ -18,6 +18,8 @@ def main(name: str = tfds.MNIST_BUILDER, data_dir: str | None = None) -> None:
         print(
             "TensorFlow is not installed: sets that need it to be prepared will fail.", flush=True
         )
+    if data_dir == "":
+        raise ValueError("data_dir is empty: name a folder, or leave it out.")
     path = tfds.prepare(name, data_dir=data_dir)
     option = f" --data-dir {data_dir}" if data_dir else ""
     print(f"Prepared {path}\nTrain on it: python experiments/lab6.py --dataset tfds:{name}{option}")
@@ -30,7 +32,5 @@ if __name__ == "__main__":
     parser.add_argument("name", nargs="?", default=tfds.MNIST_BUILDER, help="a TFDS name")
     parser.add_argument("--data-dir", help="where TFDS keeps its sets (default: TFDS' own folder)")
     arguments = parser.parse_args()
-    try:
+    with exit_codes():
         main(arguments.name, arguments.data_dir)
-    except (ValueError, OSError, ImportError) as error:
-        sys.exit(f"error: {error}")

@@ -255,6 +255,9 @@ def _pads(
     else:
         pads = _two_sides(padding)
     _check_fits("a window", window, shape[1:3], padding, pads)
+    height, width = (n + sum(pad) for n, pad in zip(shape[1:3], pads, strict=True))
+    if height * width >= 2**31:
+        raise ValueError(f"padding {padding!r} makes images of {height}×{width}: take less.")
     (top, bottom), (left, right) = pads
     return (int(top), int(bottom)), (int(left), int(right))
 

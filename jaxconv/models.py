@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax.linen.dtypes import promote_dtype
@@ -179,7 +180,7 @@ def create_model(name: str, num_classes: int = 10, **settings: Any) -> ConvNet:
     for setting in settings:
         check_choice("setting of ConvNet", setting, fields)
     for dtype in (settings.get("dtype"), settings.get("param_dtype")):
-        if dtype is not None and jnp.zeros((), dtype).dtype != jnp.dtype(dtype):
+        if dtype is not None and jax.dtypes.canonicalize_dtype(dtype) != jnp.dtype(dtype):
             raise ValueError(f'{dtype} needs jax.config.update("jax_enable_x64", True) first.')
     settings = {setting: _hashable(value) for setting, value in settings.items()}
     return ConvNet(num_classes=num_classes, **{**ARCHITECTURES[name], **settings})
