@@ -1,6 +1,7 @@
 """What the tests share: real digits, and hypothesis profiles."""
 
 import os
+import signal
 
 os.environ.setdefault("KERAS_BACKEND", "jax")  # the oracle; Keras reads it when it is imported
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # processes share a GPU
@@ -14,6 +15,10 @@ import pytest
 
 import jaxconv
 from jaxconv import compilation_cache, experiment
+
+# Processes in the background ignore SIGINT, and so do their children; tests send it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 hypothesis.settings.register_profile("fast", max_examples=15, deadline=None, derandomize=True)
 hypothesis.settings.register_profile("thorough", max_examples=100, deadline=None)

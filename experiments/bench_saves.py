@@ -1,0 +1,95 @@
+"""What the check for NaN and the checkpoints cost: epochs with and without, in turn.
+
+    python experiments/bench_saves.py
+    python experiments/bench_saves.py --nets strided --rounds 3
+
+An epoch is a whole call of `fit` on the bundled MNIST, compiled before, until its last save is on
+the disk. Every round takes each kind once; a ratio is that of a round, and of the ratios the median
+and the range are shown.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+from keras_nets import NOTEBOOKS
+from our_nets import our_net
+
+import jaxconv
+from jaxconv.checkpoint import Checkpoints
+from jaxconv.checks import check_choice, check_positive
+from jaxconv.command_line import exit_codes
+from jaxconv.machine import environment
+from jaxconv.run_folder import write_json
+
+KINDS = {
+    "unchecked": (False, None),
+    "checked": (True, None),
+    "saved each epoch": (True, "epoch"),
+    "saved every 100 steps": (True, 100),
+}
+
+
+def main(
+    nets: list[str], rounds: int, samples: int | None = None, output: str | None = None
+) -> dict[str, Any]:
+    check_positive("rounds", rounds)
+    content: dict[str, Any] = {**environment(), "rounds": rounds}
+    train = jaxconv.load_dataset("mnist").train.batch()
+    data = jax.device_put({name: x[:samples] for name, x in train.items()})
+    for net in nets:
+        check_choice("net", net, NOTEBOOKS)
+        model, tx, loss = our_net(net)
+        state = jaxconv.create_train_state(model, tx, jax.random.key(0), (28, 28, 1))
+        step = jaxconv.make_train_step(model, tx, loss=loss)
+
+        def epoch(kind: str, state: Any = state, step: Any = step, net: str = net) -> float:
+            finite, every = KINDS[kind]
+            run = {"train_step": step, "batch_size": NOTEBOOKS[net].batch_size}
+            with tempfile.TemporaryDirectory() as folder:
+                began = time.perf_counter()
+                with Checkpoints(folder, every=every) as saves:  # pyright: ignore[reportArgumentType]
+                    jaxconv.fit(
+                        state,
+                        data,
+                        epochs=1,
+                        check_finite=finite,
+                        save=saves if every else None,
+                        save_every=every if isinstance(every, int) else None,
+                        **run,
+                    )
+                return time.perf_counter() - began
+
+        for kind in KINDS:  # compiles, and imports Orbax
+            epoch(kind)
+        seconds = {kind: [] for kind in KINDS}
+        for _ in range(rounds):
+            for kind in KINDS:
+                seconds[kind].append(epoch(kind))
+        content[net] = seconds
+        print(f"{net}: unchecked {statistics.median(seconds['unchecked']):.2f} s an epoch")
+        for kind in list(KINDS)[1:]:
+            ratios = sorted(
+                own / plain for own, plain in zip(seconds[kind], seconds["unchecked"], strict=True)
+            )
+            middle = f"{statistics.median(ratios):.3f} ({ratios[0]:.3f} to {ratios[-1]:.3f})"
+            print(f"  {kind}: {middle} of it", flush=True)
+    if output is not None:
+        write_json(Path(output), content)
+    return content
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--nets", nargs="+", default=["strided", "lab6"], help=", ".join(NOTEBOOKS))
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--output", help="a JSON file for every measurement")
+    given = parser.parse_args()
+    with exit_codes():
+        main(given.nets, given.rounds, output=given.output)
