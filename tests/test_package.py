@@ -1,3 +1,5 @@
+import ast
+import re
 import subprocess
 import sys
 import zipfile
@@ -65,3 +67,17 @@ def test_the_wheel_carries_the_data_the_licences_and_the_types(tmp_path):
     assert {"jaxconv/py.typed", "jaxconv/_data/README.md", "jaxconv/train.py"} <= {*names}
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert not any(name.startswith(("tests/", "experiments/")) for name in names)
+
+
+def test_nothing_that_executes_what_a_file_holds_is_used():
+    """No pickle in any form, not in NumPy's files either, and no eval."""
+    for path in [*(ROOT / "jaxconv").glob("*.py"), *(ROOT / "experiments").rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in getattr(node, "names", []) if hasattr(alias, "name")]
+            names.append(getattr(node, "module", None) or "")
+            banned = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
+            assert not banned & {name.partition(".")[0] for name in names}, path
+            if isinstance(node, ast.Call):
+                called = ast.unparse(node.func)
+                assert called not in ("eval", "exec"), path
+                assert not re.search("allow_pickle=(?!False)", ast.unparse(node)), path
