@@ -26,7 +26,7 @@ import numpy as np
 from jaxconv.checks import check_positive
 from jaxconv.checksums import check_sums, sync, write_sums
 from jaxconv.machine import environment
-from jaxconv.position import Position, from_json, to_json
+from jaxconv.position import OtherFormatError, Position, from_json, to_json
 from jaxconv.train import TrainState
 
 STATE, POSITION = "state", "position.json"
@@ -180,7 +180,7 @@ class Checkpoints:
                 settings, versions = dict(more["settings"]), dict(more["versions"])
                 if position.step != step:
                     raise ValueError(f"it is of step {position.step}.")
-            except NotImplementedError as error:
+            except OtherFormatError as error:
                 raise ValueError(f"{path} is {error}") from None
             except OSError as error:
                 self._warn(f"The checkpoint {path} cannot be read and is not used: {error}")

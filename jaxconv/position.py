@@ -12,6 +12,10 @@ FORMAT = 1
 _DTYPES = ("bfloat16", "float16", "float32", "float64", "int32", "int64", "uint32", "uint64")
 
 
+class OtherFormatError(Exception):
+    """What another version of jaxconv wrote, in a format of its own."""
+
+
 class Position(NamedTuple):
     """Where a training stands: all that it needs to go on, beside the state."""
 
@@ -59,12 +63,12 @@ def from_json(text: str) -> tuple[Position, dict[str, Any]]:
 
     Raises:
       ValueError: if `to_json` did not write it.
-      NotImplementedError: if another version of jaxconv did, in a format of its own.
+      OtherFormatError: if another version of jaxconv did, in a format of its own.
     """
     try:
         content = json.loads(text)
         if content["format"] != FORMAT:
-            raise NotImplementedError(content["format"])
+            raise OtherFormatError(content["format"])
         sums = {}
         for name, rows in content["sums"].items():
             if rows["dtype"] not in _DTYPES:
@@ -84,8 +88,8 @@ def from_json(text: str) -> tuple[Position, dict[str, Any]]:
         if sums and ("count" not in sums or len({rows.shape for rows in sums.values()}) > 1):
             raise ValueError(f"the sums of its steps are {sorted(sums)}.")
         return position, content
-    except NotImplementedError as error:
-        raise NotImplementedError(
+    except OtherFormatError as error:
+        raise OtherFormatError(
             f"a checkpoint of format {error}, where this version knows {FORMAT}: resume with the "
             "version of jaxconv that saved it."
         ) from None
