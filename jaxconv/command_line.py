@@ -38,7 +38,8 @@ def cli(config: type[C], main: Callable[[C], Any], description: str | None) -> N
         settings = tyro.cli(config, description=description, config=(tyro.conf.FlagCreatePairsOff,))
     if getattr(settings, "deterministic", False):
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {DETERMINISTIC}".strip()
-    with contextlib.redirect_stdout(_Enduring(sys.stdout)), exit_codes():
+    out, err = _Enduring(sys.stdout), _Enduring(sys.stderr)
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), exit_codes():
         main(settings)
 
 

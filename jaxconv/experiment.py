@@ -24,10 +24,11 @@ from jaxconv.config import decisive, fingerprints, seeds_of
 from jaxconv.data import load_dataset
 from jaxconv.evaluation import Row, evaluate
 from jaxconv.interrupts import Interrupts
-from jaxconv.loop import Position, fit, train_epoch
+from jaxconv.loop import fit, train_epoch
 from jaxconv.losses import Loss
 from jaxconv.machine import environment, process_seconds
 from jaxconv.plots import plot_history
+from jaxconv.position import Position
 from jaxconv.progress import Progress
 from jaxconv.results import (
     diverged,

@@ -63,4 +63,5 @@ class Interrupts:
         if not (self._held and first):
             self.raise_pending()
         # print is not safe in a handler
-        os.write(2, f"\n{self.pending.name}: saving first (again: at once)\n".encode())
+        with contextlib.suppress(OSError):  # stderr may be a pipe that the signal has closed
+            os.write(2, f"\n{self.pending.name}: saving first (again: at once)\n".encode())

@@ -51,7 +51,8 @@ def new_run_folder(
         if found and not overwrite:
             raise FileExistsError(
                 f"{folder} already holds a run ({', '.join(file.name for file in found)}): name "
-                "another --output-dir, or add --overwrite to delete it."
+                "another --output-dir, or add --overwrite to delete it (an experiment goes on with "
+                "its own by --resume)."
             )
         for file in found:
             shutil.rmtree(file) if file.is_dir() else file.unlink()

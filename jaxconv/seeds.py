@@ -19,7 +19,8 @@ from jaxconv import metrics
 from jaxconv.checks import check_choice, check_positive
 from jaxconv.data import Batch, Split, epoch_permutation
 from jaxconv.evaluation import Row, as_batch, eval_epoch
-from jaxconv.loop import Position, Save, train_epochs
+from jaxconv.loop import Save, train_epochs
+from jaxconv.position import Position
 from jaxconv.train import EvalStep, TrainState
 
 Strategy = Literal["map", "vmap"]

@@ -21,7 +21,8 @@ import jaxconv
 from jaxconv import checkpoint, create_train_state, make_train_step
 from jaxconv.checkpoint import Checkpoints
 from jaxconv.checksums import write_sums
-from jaxconv.loop import Position, fit
+from jaxconv.loop import fit
+from jaxconv.position import Position
 
 MODEL, TX = jaxconv.create_model("dense", hidden=(16,)), jaxconv.adam()
 STEP = make_train_step(MODEL, TX)
