@@ -13,7 +13,9 @@ import pytest
 SCRIPT = Path(bench_step.__file__)
 
 
-@pytest.mark.parametrize("driver", ["step", "loop", "map", "vmap"])
+@pytest.mark.parametrize(
+    "driver", ["step", "loop", *(pytest.param(x, marks=pytest.mark.slow) for x in ("map", "vmap"))]
+)
 def test_a_case_is_measured_in_full(driver, monkeypatch):
     monkeypatch.setattr(measure_step, "matmul_rate", lambda dtype, size: 1e12)
     monkeypatch.setattr(

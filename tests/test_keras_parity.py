@@ -23,8 +23,8 @@ from jaxconv.layers import avg_pool, conv, max_pool
 from jaxconv.tabulate import layer_rows
 
 # Both sides take long to compile.
-SLOW = [pytest.param(net, marks=pytest.mark.slow) for net in ("lab6", "intro", "strided")]
-NETS = ["dropout", "dense", *SLOW]
+OTHERS = ("dropout", "lab6", "intro", "strided")
+NETS = ["dense", *(pytest.param(net, marks=pytest.mark.slow) for net in OTHERS)]
 
 
 def params_from(arrays, model) -> dict:
@@ -108,7 +108,7 @@ def skip_if_keras_rounds(net):
         pytest.skip("Keras on TensorFlow takes Adam's betas from float32, in float64 as well")
 
 
-@pytest.mark.parametrize("net", ["dense", pytest.param("dropout", marks=pytest.mark.slow), *SLOW])
+@pytest.mark.parametrize("net", NETS)
 def test_twenty_free_steps_in_float64_are_keras_steps(net, mnist):
     skip_if_keras_rounds(net)
     assert np.max(steps_beside_keras(net, mnist, "float64", reset=False)) < 1e-9
@@ -155,6 +155,7 @@ LAYERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LAYERS)
 @given(data=st.data())
 def test_layers_and_their_gradients_are_keras_layers(name, data):

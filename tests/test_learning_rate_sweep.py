@@ -14,6 +14,7 @@ def small(monkeypatch, digits):
 
 
 @pytest.mark.usefixtures("small", "few_digits")
+@pytest.mark.slow
 def test_the_grid_is_trained_and_what_diverges_harms_no_other(tmp_path, capsys):
     rates = (0.001, 1e30, 0.01)
     config = sweep.Config("dense", rates, "3,7", epochs=2, output_dir=str(tmp_path / "s"))

@@ -81,6 +81,7 @@ def test_a_batch_larger_than_the_data_is_one_step(state, digits):
     assert int(after.step) == 1
 
 
+@pytest.mark.slow
 def test_vmap_over_replicas_is_each_replica_by_itself(digits):
     data = jax.tree.map(lambda x: x[:100], digits.train.batch())
     keys = jax.random.split(jax.random.key(5), 3)

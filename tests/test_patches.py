@@ -58,6 +58,7 @@ def test_parts_of_a_batch_give_what_the_whole_batch_gives_and_in_order():
     assert sizes == [60, *[16] * 4, 66, *[17] * 4]
 
 
+@pytest.mark.slow
 def test_a_net_in_parts_has_the_logits_and_gradients_of_the_whole(monkeypatch):
     model = ConvNet(filters=(3, 4), num_pools=1, form="patches")
     image = jax.random.uniform(jax.random.key(0), (64, 9, 9, 1))

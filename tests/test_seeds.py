@@ -23,7 +23,7 @@ from jaxconv.seeds import (
 
 SHAPE = (28, 28, 1)
 KEYS = [jax.random.key(seed) for seed in (3, 7, 11)]
-BIG = ("lab6", "intro", "dropout")  # slow to compile
+BIG = ("strided", "lab6", "intro", "dropout")  # slow to compile
 NETS = [pytest.param(net, marks=pytest.mark.slow) if net in BIG else net for net in NOTEBOOKS]
 
 MODEL, TX = jaxconv.create_model("dense", hidden=(16,)), jaxconv.adam()

@@ -70,6 +70,7 @@ def test_one_hot_and_integer_losses_take_the_same_step(batch):
         assert_close(sums, after[0][1], 1e-4)
 
 
+@pytest.mark.slow
 def test_a_masked_batch_is_the_batch_without_what_is_masked(batch):
     model = create_model("lab6")
     state = create_train_state(model, TX, jax.random.key(0), SHAPE)
@@ -231,6 +232,7 @@ def test_the_state_holds_arrays_alone():
     assert all(isinstance(x, jax.Array) for x in jax.tree.leaves(state))
 
 
+@pytest.mark.slow
 def test_vmap_over_states_is_each_state_by_itself(batch):
     model = create_model("dropout")
     keys = jax.random.split(jax.random.key(0), 3)
@@ -257,6 +259,7 @@ def test_scan_is_a_loop_of_steps(digits):
     assert_close(without_key(scanned), without_key(state), 1e-5)
 
 
+@pytest.mark.slow
 def test_gradients_flow_through_the_loss_and_forward_mode_through_xla(batch):
     model = create_model("lab6", form="xla")
     state = create_train_state(model, TX, jax.random.key(0), SHAPE)
@@ -302,6 +305,7 @@ def test_bfloat16_trains(batch):
     assert float(sums["loss"]) < 0.5 * float(first)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_the_forms_agree_over_steps_in_float64(digits):
     tx = jaxconv.adam()
