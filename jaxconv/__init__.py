@@ -9,6 +9,8 @@ from jaxconv.data import epoch_permutation as epoch_permutation
 from jaxconv.data import load_dataset as load_dataset
 from jaxconv.evaluation import evaluate as evaluate
 from jaxconv.evaluation import predict as predict
+from jaxconv.explanation import explain as explain
+from jaxconv.features import feature_maps as feature_maps
 from jaxconv.loop import fit as fit
 from jaxconv.loop import train_epoch as train_epoch
 from jaxconv.losses import categorical_crossentropy as categorical_crossentropy

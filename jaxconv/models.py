@@ -47,8 +47,8 @@ class ConvNet(nn.Module):
 
     Every net of the notebooks is a setting of this module (see `create_model`). The input channels
     follow the data. Softmax is not part of it: `predict` applies it, the losses contain it. To
-    capture what each layer gives, use `form="xla"`: the patches form joins pooling to convolution,
-    and runs the convolutions of large batches in four parts.
+    capture what each layer gives, use `feature_maps`, or `form="xla"`: the patches form joins
+    pooling to convolution, and runs the convolutions of large batches in four parts.
 
     Args:
       num_classes: the number of logits.
@@ -126,16 +126,14 @@ class ConvNet(nn.Module):
             for i in range(1, self.num_pools + 1)
         ]
 
+        # Layer by layer where the parameters are made: that is what a summary looks at.
+        patched = choose_form(self.form) == "patches" and not self.is_initializing()
+
         def convolve(x: Array) -> Array:
             for convolution, pool in itertools.zip_longest(convolutions, pools):
-                # Layer by layer where the parameters are made: that is what a summary looks at.
-                if pool and self.is_initializing():
-                    x = pool(convolution(x))
-                else:
-                    x = convolution(x, pool)
+                x = pool(convolution(x)) if pool and not patched else convolution(x, pool)
             return x
 
-        patched = choose_form(self.form) == "patches" and not self.is_initializing()
         x = in_parts(convolve, image) if patched and self.filters else convolve(image)
         x = Flatten(name="flatten")(x)
         if self.dropout_rate > 0:
@@ -220,6 +218,7 @@ class Conv(nn.Module):
             check_image(image)
         check_positive("filters", self.filters)
         shape = (*as_pair("kernel_size", self.kernel_size), image.shape[-1], self.filters)
+        _check_inputs(self, image.shape[-1], "channels")
         kernel = self.param("kernel", nn.initializers.glorot_uniform(), shape, self.param_dtype)
         bias = self.param("bias", nn.initializers.zeros, (self.filters,), self.param_dtype)
         image, kernel, bias = promote_dtype(image, kernel, bias, dtype=self.dtype)
@@ -304,6 +303,7 @@ class Dense(nn.Module):
     def __call__(self, x: Float[Array, "batch features"]) -> Float[Array, "batch units"]:
         check_positive("units", self.units)
         shape = (x.shape[-1], self.units)
+        _check_inputs(self, x.shape[-1], "features")
         kernel = self.param("kernel", nn.initializers.glorot_uniform(), shape, self.param_dtype)
         bias = self.param("bias", nn.initializers.zeros, (self.units,), self.param_dtype)
         x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
@@ -334,6 +334,17 @@ def _named(layer: nn.Module) -> Iterator[None]:
         yield
     except ValueError as error:
         raise ValueError(f"Layer {layer.name or type(layer).__name__!r}: {error}") from None
+
+
+def _check_inputs(layer: nn.Module, count: int, what: str) -> None:
+    """Refuses inputs that parameters given to `apply` are not for, in words that say what to do."""
+    if layer.has_variable("params", "kernel"):
+        expected = jnp.shape(layer.get_variable("params", "kernel"))[-2]
+        if expected != count:
+            raise ValueError(
+                f"Layer {layer.name or type(layer).__name__!r}: the input has {count} {what}, and "
+                f"the parameters are for {expected}: create them with the input_shape of the data."
+            )
 
 
 def _hashable(value: Any) -> Any:

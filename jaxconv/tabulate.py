@@ -1,5 +1,6 @@
 """`summary`: the table of a model that Keras' users know, from the model itself."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -9,6 +10,8 @@ from flax import linen as nn
 
 from jaxconv.arithmetic import multiply_adds
 from jaxconv.train import model_dtype, train_argument
+
+_OWN_FIELDS = ("name", "parent")
 
 
 class LayerRow(NamedTuple):
@@ -22,8 +25,17 @@ class LayerRow(NamedTuple):
     params: int
     """Parameters and running statistics of the layer itself."""
     multiply_adds: int
-    """Of one sample: the kernel's size times the positions that it is applied at, which holds for
-    dense layers and convolutions."""
+    """Of one sample, of dense layers and convolutions: the kernel's size times the positions that
+    it is applied at (those left by the pooling, where a convolution is called with it). Of other
+    layers 0."""
+    input_shape: tuple[int, ...] = ()
+    """Of its first argument, without the batch."""
+    arrays: Mapping[str, tuple[int, ...]] = {}
+    """The shapes of its parameters and running statistics."""
+    settings: Mapping[str, Any] = {}
+    """The module's fields."""
+    source: int | None = None
+    """The row whose output is its input, -1 for the image; None if something else made it."""
 
     @property
     def name(self) -> str:
@@ -123,16 +135,17 @@ def trace_layers(
       >>> variables["params"][rows[1].name]["kernel"].shape
       (784, 512)
     """
-    calls: list[tuple[tuple[str, ...], str, tuple[int, ...]]] = []
+    calls: list[tuple[nn.Module, Any, Any]] = []
     callers: set[tuple[str, ...]] = set()
+    given: list[Any] = []
 
     def record(next_function, args, kwargs, context):
+        module, taken = context.module, _first((args, kwargs))
+        if not given:  # the model's own call comes first
+            given.append(taken)
         output = next_function(*args, **kwargs)
-        module = context.module
         if context.method_name == "__call__":
-            calls.append(
-                (module.path, type(module).__name__, jnp.shape(jax.tree.leaves(output)[0])[1:])
-            )
+            calls.append((module, taken, _first(output)))
             callers.update(module.path[:depth] for depth in range(len(module.path)))
         return output
 
@@ -144,22 +157,42 @@ def trace_layers(
                 image,
             )
         )
-    rows, seen = [], set()
-    for path, kind, shape in calls:
-        own = [] if path in seen else _own(variables, path)
-        kernels = [x for name, x in _own(variables, path) if name == "kernel"]
+    rows, seen, made = [], set(), [(given[0], -1)]
+    for module, taken, output in calls:
+        path, inputs, outputs = module.path, jnp.shape(taken)[1:], jnp.shape(output)[1:]
+        arrays = _own(variables, path)
+        own = [] if path in seen else arrays
+        kernels = [x for name, x in arrays if name == "kernel"]
         seen.add(path)
         if own or path not in callers:
+            fields = [field.name for field in dataclasses.fields(module)]  # pyright: ignore
+            source = next((n for x, n in made if x is taken and x is not None), None)
+            made.append((output, len(rows)))
             rows.append(
                 LayerRow(
                     path=path,
-                    kind=kind,
-                    output_shape=shape,
+                    kind=type(module).__name__,
+                    output_shape=outputs,
                     params=sum(x.size for _, x in own),
-                    multiply_adds=sum(multiply_adds(x.shape, shape) for x in kernels),
+                    multiply_adds=sum(_products(module, x.shape, outputs) for x in kernels),
+                    input_shape=inputs,
+                    arrays={name: x.shape for name, x in arrays},
+                    settings={x: getattr(module, x) for x in fields if x not in _OWN_FIELDS},
+                    source=source,
                 )
             )
     return rows, variables
+
+
+def _first(tree: Any) -> Any:
+    """The first array with axes of a module's arguments or output."""
+    return next((x for x in jax.tree.leaves(tree) if getattr(x, "ndim", 0)), None)
+
+
+def _products(module: nn.Module, kernel: tuple[int, ...], output: tuple[int, ...]) -> int:
+    """A layer's multiply-adds where they are known: of matrices, and of windows over an image."""
+    plain = len(kernel) == 2 or type(module).__name__ == "Conv"
+    return multiply_adds(kernel, output) if plain and output[-1:] == kernel[-1:] else 0
 
 
 def _own(

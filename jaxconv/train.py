@@ -142,7 +142,7 @@ def make_train_step(
         def objective(params: PyTree) -> tuple[Array, tuple[dict[str, Array], PyTree]]:
             logits, updated = model.apply(
                 {"params": params, "batch_stats": state.batch_stats},
-                _as_float(batch["image"], model),
+                as_float(batch["image"], model),
                 rngs={"dropout": dropout},
                 mutable=["batch_stats"],
                 **train_argument(model, train=True),
@@ -265,7 +265,7 @@ def eval_logits(
       (2, 10)
     """
     variables = {"params": state.params, "batch_stats": state.batch_stats}
-    logits = model.apply(variables, _as_float(image, model), **train_argument(model, train=False))
+    logits = model.apply(variables, as_float(image, model), **train_argument(model, train=False))
     return jnp.asarray(logits)
 
 
@@ -290,7 +290,16 @@ def train_argument(model: nn.Module, *, train: bool) -> dict[str, Any]:
     return {"train": train} if takes_train else {}
 
 
-def _as_float(image: Array | np.ndarray, model: nn.Module) -> Array:
+def as_float(image: Array | np.ndarray, model: nn.Module) -> Array:
+    """Images as a step gives them to the model: uint8 scaled to [0, 1], floats as they are.
+
+    Raises:
+      ValueError: for other integers.
+
+    Example:
+      >>> as_float(np.full((1, 2, 2, 1), 255, np.uint8), nn.Dense(10)).max()
+      Array(1., dtype=float32)
+    """
     image = jnp.asarray(image)
     if image.dtype == jnp.uint8:
         return image.astype(model_dtype(model)) / 255

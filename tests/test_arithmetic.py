@@ -4,10 +4,23 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
+from flax import linen as nn
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from jax import lax
 
 import jaxconv
-from jaxconv.arithmetic import multiply_adds, train_step_flops
+from jaxconv.arithmetic import (
+    conv_params,
+    dense_params,
+    multiply_adds,
+    output_size,
+    receptive_field,
+    train_step_flops,
+    zeros_added,
+)
 from jaxconv.tabulate import layer_rows
 
 PACKAGE = Path(jaxconv.__file__).parent
@@ -50,3 +63,137 @@ def test_the_flops_of_a_dense_step_are_xlas_own():
     step = jax.jit(jaxconv.make_train_step(model, tx)).lower(state, batch)
     layers = [row.multiply_adds for row in layer_rows(model, (28, 28, 1))]
     assert step.cost_analysis()["flops"] == pytest.approx(train_step_flops(layers, 512), rel=0.02)
+
+
+SMALL = st.integers(1, 5)
+PADDINGS = st.one_of(
+    st.sampled_from(["valid", "same", "full", "SAME"]),
+    st.integers(0, 3),
+    st.tuples(st.integers(0, 3), st.integers(0, 3)),
+)
+
+
+@given(st.integers(1, 40), SMALL, SMALL, PADDINGS, st.integers(1, 3))
+def test_an_output_has_the_size_that_xla_gives_it(size, kernel, stride, padding, dilation):
+    if padding in ("valid", "same", "SAME"):
+        pads = padding.upper()
+    elif padding == "full":
+        pads = [((kernel - 1) * dilation,) * 2]
+    else:
+        pads = [padding if isinstance(padding, tuple) else (padding, padding)]
+    traced = jax.eval_shape(
+        lambda x, k: lax.conv_general_dilated(
+            x, k, (stride,), pads, rhs_dilation=(dilation,), dimension_numbers=("NWC", "WIO", "NWC")
+        ),
+        jax.ShapeDtypeStruct((1, size, 1), jnp.float32),
+        jax.ShapeDtypeStruct((kernel, 1, 1), jnp.float32),
+    ).shape[1]
+    if traced == 0:
+        with pytest.raises(ValueError, match=f"does not fit into {size}"):
+            output_size(size, kernel, stride, padding, dilation)
+    else:
+        assert output_size(size, kernel, stride, padding, dilation) == traced
+
+
+@given(st.integers(1, 40), SMALL, SMALL, st.integers(1, 3))
+def test_same_adds_the_zeros_that_xla_adds(size, kernel, stride, dilation):
+    extent = dilation * (kernel - 1) + 1
+    (expected,) = lax.padtype_to_pads((size,), (extent,), (stride,), "SAME")
+    assert zeros_added(size, kernel, stride, "same", dilation) == expected
+
+
+@given(SMALL, SMALL, SMALL, SMALL, st.booleans())
+def test_parameters_are_those_of_the_real_trees(height, width, channels, filters, bias):
+    def count(layer: nn.Module, *shape: int) -> int:
+        made = jax.eval_shape(layer.init, jax.random.key(0), jnp.ones((1, *shape)))
+        return sum(x.size for x in jax.tree.leaves(made))
+
+    conv = nn.Conv(filters, (height, width), use_bias=bias)
+    size = (height, width)
+    assert conv_params(size, channels, filters, bias=bias) == count(conv, 6, 6, channels)
+    dense = nn.Dense(filters, use_bias=bias)
+    assert dense_params(channels, filters, bias=bias) == count(dense, channels)
+    own = jaxconv.models.Conv(filters, size)
+    assert conv_params(size, channels, filters) == count(own, 6, 6, channels)
+    assert dense_params(channels, filters) == count(jaxconv.models.Dense(filters), channels)
+
+
+@given(st.lists(st.tuples(SMALL, st.integers(1, 3), st.integers(0, 2), SMALL), max_size=4))
+def test_the_receptive_field_is_where_the_gradient_is_not_zero(windows):
+    """Of positive kernels: what an output sees, and nothing else, changes it."""
+    field, size = receptive_field(windows), 200
+
+    def stack(x: jax.Array) -> jax.Array:
+        for kernel, stride, before, dilation in windows:
+            x = lax.conv_general_dilated(
+                x[None, :, None],
+                jnp.ones((kernel, 1, 1)),
+                (stride,),
+                [(before, 0)],
+                rhs_dilation=(dilation,),
+                dimension_numbers=("NWC", "WIO", "NWC"),
+            )[0, :, 0]
+        return x
+
+    outputs = jax.eval_shape(stack, jnp.ones(size)).shape[0]
+    assume(outputs > 1)
+    for output in (0, 1, outputs - 1):
+        seen = np.flatnonzero(jax.grad(lambda x, i=output: stack(x)[i])(jnp.ones(size)))
+        first = field.start + output * field.step
+        inside = [cell for cell in seen if first <= cell < first + field.size]
+        assert len(seen) == len(inside)
+        last = min(size, first + field.size) - 1
+        assert last < 0 or (seen[0], seen[-1]) == (max(first, 0), last) or _gaps(windows)
+
+
+def _gaps(windows) -> bool:
+    """Whether a field has cells inside that do not count, which may be those at an edge."""
+    return any(dilation > 1 for *_, dilation in windows) or any(
+        stride > kernel for kernel, stride, *_ in windows
+    )
+
+
+def test_the_notebooks_numbers():
+    sizes, same = [28], [28]
+    for _ in range(3):
+        sizes.append(output_size(sizes[-1], 3, 2))
+        same.append(output_size(same[-1], 3, 2, "same"))
+    assert (sizes, same) == ([28, 13, 6, 2], [28, 14, 7, 4])
+    convs = [conv_params((3, 3), c, f) for c, f in ((1, 16), (16, 32), (32, 64))]
+    assert convs == [160, 4640, 18_496]
+    assert conv_params((3, 3), 5, 16) == 736
+    assert [dense_params(n, 64) for n in (2 * 2 * 64,)] == [16_448]
+    assert dense_params(64, 10) == 650
+    # The exercise: the flattened 4×4×64 feeds the dense layer.
+    assert sum(convs) + dense_params(4 * 4 * 64, 64) + dense_params(64, 10) == 89_546
+    assert dense_params(28 * 28, 30) == 23_550
+    assert [output_size(10, 3)] * 2 == [8, 8]  # 001: (4, 10, 10, 128) to (4, 8, 8, 32)
+    assert sum(conv_params((3, 3), c, f) for c, f in ((1, 32), (32, 64), (64, 64))) == 55_744
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((28, 0), "kernel must be a positive integer, not 0"),
+        ((28, 3, 0), "stride must be a positive integer, not 0"),
+        ((0, 3), "size must be a positive integer, not 0"),
+        ((28, 3, 1, "valid", -1), "dilation must be a positive integer, not -1"),
+        ((28, 3, 1, "middle"), "not 'middle'"),
+        ((28, 3, 1, -1), "not -1"),
+        ((28, 3, 1, (1, -1)), r"not \(1, -1\)"),
+        ((2, 3), "A window over 3 cells does not fit into 2 with padding 'valid'"),
+        ((4, 3, 1, 0, 2), "over 5 cells does not fit into 4"),
+    ],
+)
+def test_what_cannot_be_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        output_size(*arguments)
+
+
+def test_a_net_for_five_channels_refuses_images_of_one():
+    """File 003 declares five channels and trains on MNIST, which has one."""
+    model, tx = jaxconv.create_model("strided"), jaxconv.adam()
+    state = jaxconv.create_train_state(model, tx, jax.random.key(0), (28, 28, 5))
+    batch = {"image": np.zeros((4, 28, 28, 1), np.uint8), "label": np.zeros(4, np.int32)}
+    with pytest.raises(ValueError, match=r"'conv1': the input has 1 channels, .* for 5: "):
+        jaxconv.make_train_step(model, tx)(state, batch)
