@@ -16,7 +16,7 @@ from typing import Any
 
 from jaxconv.checks import check_positive
 from jaxconv.command_line import exit_codes
-from jaxconv.run_folder import write_json
+from jaxconv.run_files import write_json
 from jaxconv.spread import Spread, spread
 
 NETS = {"lab6": 5, "intro": 5, "strided": 10, "dropout": 5, "dense": 10}

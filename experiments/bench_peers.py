@@ -34,7 +34,7 @@ from keras_nets import NOTEBOOKS
 from jaxconv.checks import check_positive
 from jaxconv.machine import host
 from jaxconv.plots import plot_peers
-from jaxconv.run_folder import write_json
+from jaxconv.run_files import write_json
 
 DATA = HERE.parent / "jaxconv" / "_data" / "mnist.npz"
 INSTALL = "pip install -e '.[peers]'"

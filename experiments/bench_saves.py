@@ -24,7 +24,7 @@ from jaxconv.checkpoint import Checkpoints
 from jaxconv.checks import check_choice, check_positive
 from jaxconv.command_line import exit_codes
 from jaxconv.machine import environment
-from jaxconv.run_folder import write_json
+from jaxconv.run_files import write_json
 
 KINDS = {
     "unchecked": (False, None),

@@ -40,7 +40,7 @@ from keras_nets import NOTEBOOKS
 
 from jaxconv.checks import check_positive
 from jaxconv.plots import plot_steps
-from jaxconv.run_folder import write_json
+from jaxconv.run_files import write_json
 
 CASE = ("net", "batch_size", "dtype", "driver", "form", "replicas")
 SWEEP = [1, 4, 16, 64, 256, 1024]

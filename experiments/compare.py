@@ -18,7 +18,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from jaxconv import experiment, run_folder
+from jaxconv import experiment, run_files, run_folder
 from jaxconv.checks import check_choice
 from jaxconv.command_line import exit_codes
 from jaxconv.seed_list import name_seeds, parse_seeds
@@ -60,14 +60,14 @@ def compare(
 ) -> dict[str, Any]:
     """Runs both sides in the folder, and writes what they come to."""
     first, second = sides.values()
-    run_folder.write_json(folder / run_folder.CONFIG, {**sides, "seeds": seeds})
+    run_files.write_json(folder / run_folder.CONFIG, {**sides, "seeds": seeds})
     results = {}
     for side, (module, config) in runs.items():
         print(f"{side}: {sides[side]}, {name_seeds(numbers)}", flush=True)
         results[side] = module.main(dataclasses.replace(config, output_dir=str(folder / side)))
     content = {**sides, **differences(results["first"], results["second"])}
     content |= {k: results["first"][k] for k in ("device_kind", "jax_version", "jaxlib_version")}
-    run_folder.write_json(folder / run_folder.RESULT, content)
+    run_files.write_json(folder / run_folder.RESULT, content)
     print(f"\n{table(content)}")
     if not content["pairs"]:
         print(f"There is nothing to draw: {run_folder.DIFFERENCES} is left out.")

@@ -30,7 +30,7 @@ from keras_nets import NOTEBOOKS, SHAPE, keras_batch, keras_model
 from our_nets import our_net
 
 import jaxconv
-from jaxconv import run_folder
+from jaxconv import run_files, run_folder
 from jaxconv.checks import check_positive
 from jaxconv.plots import plot_parity
 
@@ -172,7 +172,7 @@ def main(
         show(name, results[name], kind)
         folder = folder or run_folder.next_free(Path("runs"), f"keras_parity-{dtype}-{seed}")
         content = {"setting": setting, "versions": versions, "seed": seed, "nets": results}
-        run_folder.write_json(folder / "parity.json", content)
+        run_files.write_json(folder / "parity.json", content)
     print(
         "\n| net | epochs | last loss, Keras | jaxconv | largest difference: loss | accuracy | "
         "weights |\n|---|---|---|---|---|---|---|"

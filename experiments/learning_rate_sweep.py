@@ -24,7 +24,7 @@ from keras_nets import NOTEBOOKS
 from our_nets import our_net
 
 import jaxconv
-from jaxconv import run_folder
+from jaxconv import run_files, run_folder
 from jaxconv.checks import check_positive
 from jaxconv.command_line import cli
 from jaxconv.compilation_cache import cache_unless
@@ -97,7 +97,7 @@ def main(config: Config) -> dict[str, Any]:
         cache_unless(False),
         run_folder.new_run_folder(f"sweep-{config.net}", **options) as folder,
     ):
-        run_folder.write_json(folder / run_folder.CONFIG, dataclasses.asdict(config))
+        run_files.write_json(folder / run_folder.CONFIG, dataclasses.asdict(config))
         print(
             f"{config.net}: {len(rates)} learning rates, {name_seeds(seeds)}, "
             f"{config.epochs} epochs"
@@ -106,7 +106,7 @@ def main(config: Config) -> dict[str, Any]:
         def after_epoch(group: range, _: jaxconv.TrainState, rows: list[dict[str, float]]) -> None:
             for i, row in zip(group, rows, strict=True):
                 member = dict(zip(("learning_rate", "seed"), members[i], strict=True))
-                run_folder.append_row(folder / run_folder.METRICS, member | row)
+                run_files.append_row(folder / run_folder.METRICS, member | row)
             place = f"{group[0] + 1} to {group[-1] + 1} of {len(members)}"
             print(f"Members {place}, epoch {rows[0]['epoch']}/{config.epochs}", flush=True)
 
@@ -141,7 +141,7 @@ def main(config: Config) -> dict[str, Any]:
         for field in ("mean", "std", "min", "max", "low", "high"):
             result[f"test_accuracy_{field}"] = [getattr(f, field) if f else None for f in figures]
         result |= {"device_kind": jax.devices()[0].device_kind, "jax_version": jax.__version__}
-        run_folder.write_json(folder / run_folder.RESULT, result)
+        run_files.write_json(folder / run_folder.RESULT, result)
         print(f"\n{table(by_rate)}")
         if importlib.util.find_spec("matplotlib"):
             title = f"{config.net}, {config.epochs} epochs, {len(seeds)} seeds"

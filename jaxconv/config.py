@@ -1,9 +1,12 @@
 """The settings that all experiments have in common, and what is wrong with them."""
 
 import dataclasses
+import inspect
 import json
 import math
 import os
+import shlex
+from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -22,11 +25,13 @@ OUTWARD = (
     "quiet", "resume", "save_every",
 )  # fmt: skip
 """The settings that change nothing in a training; `init_from` does by the weights in it."""
-JAX_OPTIONS = (
-    "jax_default_matmul_precision", "jax_default_prng_impl", "jax_enable_x64",
-    "jax_threefry_partitionable",
-)  # fmt: skip
-"""JAX' own options on which a training's random numbers and figures depend."""
+JAX_OPTIONS = {
+    "jax_default_matmul_precision": None,
+    "jax_default_prng_impl": "threefry2x32",
+    "jax_enable_x64": False,
+    "jax_threefry_partitionable": True,
+}
+"""JAX' own options on which a training's random numbers and figures depend, and their defaults."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,6 +108,35 @@ def decisive(config: Config, name: str) -> dict[str, Any]:
         settings["program"] = "{} of {}".format(*choose_strategy(config.strategy, config.group))
     settings |= {option: str(getattr(jax.config, option, None)) for option in JAX_OPTIONS}
     return json.loads(json.dumps(settings))
+
+
+def command(config: Config, name: str) -> str:
+    """The command line that trains the same again; empty if the settings are of no script's own.
+
+    Example:
+      >>> command(Config(epochs=1, batch_size=64, learning_rate=0.001, seeds="3,7,"), "lab6")
+      ''
+    """
+    if type(config) is Config:
+        return ""
+    try:
+        path = Path(inspect.getfile(type(config))).resolve()
+        script = str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+    except (OSError, TypeError):  # from no file
+        script = f"{name}.py"
+    changed = {x: getattr(jax.config, x, usual) for x, usual in JAX_OPTIONS.items()}
+    changed = {x: value for x, value in changed.items() if value != JAX_OPTIONS[x]}
+    words = [*(f"{x.upper()}={value}" for x, value in changed.items()), "python", script]
+    for field in dataclasses.fields(config):
+        value, option = getattr(config, field.name), field.name.replace("_", "-")
+        asked = field.name not in OUTWARD or field.name in ("data_dir", "init_from")
+        if asked and value != field.default:
+            if isinstance(value, bool):
+                words.append(f"--{option}" if value else f"--no-{option}")
+            else:
+                items = value if isinstance(value, list | tuple) else [value]
+                words += [f"--{option}", *map(str, items)]
+    return shlex.join(words)
 
 
 def fingerprints(data: Dataset, params: PyTree | None) -> dict[str, str | None]:

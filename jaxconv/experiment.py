@@ -4,9 +4,8 @@ import contextlib
 import dataclasses
 import functools
 import importlib.util
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +13,23 @@ import jax
 import optax
 from flax import linen as nn
 
-from jaxconv import keras, run_folder
+from jaxconv import keras, run_files, run_folder
 from jaxconv.checkpoint import Checkpoints
 from jaxconv.command_line import cli as cli
 from jaxconv.compilation_cache import cache_unless
 from jaxconv.config import Config as Config
 from jaxconv.config import check as check
-from jaxconv.config import decisive, fingerprints, seeds_of
+from jaxconv.config import command, decisive, fingerprints, seeds_of
 from jaxconv.data import load_dataset
+from jaxconv.details import keep_details
 from jaxconv.evaluation import Row, evaluate
 from jaxconv.interrupts import Interrupts
 from jaxconv.loop import fit, train_epoch
 from jaxconv.losses import Loss
 from jaxconv.machine import environment, process_seconds
-from jaxconv.plots import plot_history
 from jaxconv.position import Position
 from jaxconv.progress import Progress
+from jaxconv.report import write_report
 from jaxconv.results import (
     diverged,
     figures_of,
@@ -40,7 +40,7 @@ from jaxconv.results import (
 )
 from jaxconv.resumption import check_same, end_told, finished, rows_so_far
 from jaxconv.seed_list import name_seeds
-from jaxconv.seed_plots import plot_seeds
+from jaxconv.seed_plots import plot_run
 from jaxconv.seeds import choose_strategy, fit_seeds, groups, stack_states
 from jaxconv.tabulate import summary
 from jaxconv.timing import CompileWatch, Stopwatch
@@ -61,7 +61,8 @@ def run(
     """Trains and evaluates one net, and writes the run's folder.
 
     The folder gets `config.json` at the start, a line of `metrics.jsonl` after each epoch,
-    `checkpoints/` where they are asked for, and `curves.png` and `result.json` at the end.
+    `checkpoints/` where they are asked for, and `details.npz`, `curves.png`, `report.html` and
+    `result.json` at the end.
 
     Args:
       config: the settings.
@@ -97,7 +98,10 @@ def run(
         begun = run_folder.find_run_folder(title, config.output_dir)
         known = check_same(begun, settings)
         if (begun / run_folder.RESULT).exists():
-            return finished(begun, config.export_keras)
+            result = finished(begun, config.export_keras)
+            if not (begun / run_folder.REPORT).exists():
+                _report(begun, result)
+            return result
     with (
         Interrupts() as interrupts,
         cache_unless(not config.compilation_cache) as cache,
@@ -157,17 +161,18 @@ def run(
 
         found = checkpoints.restore(template) if config.resume else None
         position = Position(0, range(0), [[] for _ in seeds]) if found is None else found[1]
-        rows = run_folder.Rows(folder / run_folder.METRICS)
+        rows = run_files.Rows(folder / run_folder.METRICS)
 
         def of_seed(i: int, row: Mapping[str, float]) -> dict[str, Any]:
             return {"seed": seeds[i], **row} if several else dict(row)
 
         if config.resume:
             past = rows_so_far(position.histories, groups(len(seeds), group))
-            run_folder.write_rows(rows.path, [of_seed(i, row) for i, row in past])
+            run_files.write_rows(rows.path, [of_seed(i, row) for i, row in past])
         if found is None or not known:
             whole = {"experiment": name, **dataclasses.asdict(config)}
-            run_folder.write_json(folder / run_folder.CONFIG, whole)
+            whole["command"] = command(config, name)
+            run_files.write_json(folder / run_folder.CONFIG, whole)
         say(f"{name} on {data.name}: {len(data.train)} training samples, {name_seeds(seeds)}")
         say(f"Device: {facts['backend']} ({facts['device_kind']}), jax {facts['jax_version']}")
         if config.init_from is not None:
@@ -178,11 +183,19 @@ def run(
             nothing = ": no checkpoint, so from the beginning" if found is None else ""
             print(f"Resumed in {folder} at step {position.step}{nothing}")
 
-        progress = Progress(config.epochs, quiet=config.quiet)
+        progress, report_watch = Progress(config.epochs, quiet=config.quiet), Stopwatch()
 
-        def after_epoch(members: Sequence[int], _: TrainState, ended: Sequence[Row]) -> None:
+        def keep(members: Sequence[int], state: TrainState) -> None:
+            own, path = [seeds[i] for i in members], folder / run_folder.DETAILS
+            if not path.exists():
+                with report_watch, run_files.told_if_not_written(path):
+                    keep_details(path, net, state, own, data.test, stacked=several)
+
+        def after_epoch(members: Sequence[int], state: TrainState, ended: Sequence[Row]) -> None:
             for i, row in zip(members, ended, strict=True):
                 rows.append(of_seed(i, row))
+            if ended[0]["epoch"] == config.epochs:
+                keep(members, state)
             whose = f"{name_seeds([seeds[i] for i in members])}: " if several else ""
             progress.on_epoch(joint_row(ended), whose)
 
@@ -214,6 +227,10 @@ def run(
                     state, schedule["resume"] = found
                 state, history = fit(state, data.train, **step, **schedule)
                 histories = [history]
+        if not several:  # and several seeds, if they were resumed at their end
+            keep([0], state)
+        elif found is not None and position.histories == histories:
+            keep(position.members, found[0])
         with Stopwatch() as test_watch:
             if several:
                 names = ("loss", "accuracy")
@@ -249,7 +266,11 @@ def run(
             "programs": programs.compilations,
             "programs_compiled": compiled,
             "seconds_train": seconds_train,
-            "seconds_evaluation": fit_watch.seconds - (seconds_train - before) + test_watch.seconds,
+            "seconds_evaluation": fit_watch.seconds
+            - (seconds_train - before)
+            - report_watch.seconds
+            + test_watch.seconds,
+            "seconds_report": report_watch.seconds,
             "seconds_total": (_SECONDS_IMPORT or 0.0) + time.perf_counter() - began,
             **facts,
         }
@@ -259,11 +280,8 @@ def run(
         if importlib.util.find_spec("matplotlib"):
             heading = f"{name} on {data.name}, {name_seeds(seeds)}"
             path = folder / run_folder.CURVES
-            with _told_if_not_written(path):
-                if several:
-                    plot_seeds(histories, tests, lost, path, title=heading)
-                else:
-                    plot_history(histories[0], tests[0], path, title=heading)
+            with run_files.told_if_not_written(path):
+                plot_run(histories, tests, lost, path, title=heading, several=several)
         else:
             missing = f"{run_folder.CURVES} is left out (pip install matplotlib)."
             print(f"matplotlib is missing: {missing}")
@@ -271,8 +289,9 @@ def run(
         if config.export_keras is not None:
             failure = _export(config, state, net, shape, folder)
         rows.flush()
+        _report(folder, result)
         checkpoints.wait()
-        run_folder.write_json(folder / run_folder.RESULT, result)  # the last: the run is finished
+        run_files.write_json(folder / run_folder.RESULT, result)  # the last: the run is finished
         if checkpoints.failed:
             print(f"Checkpoints that could not be saved: {checkpoints.failed}")
         print(f"Run: {folder}")
@@ -283,12 +302,9 @@ def run(
         return result
 
 
-@contextlib.contextmanager
-def _told_if_not_written(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        print(f"WARNING: {path} WAS NOT WRITTEN: {error}", file=sys.stderr)
+def _report(folder: Path, result: Mapping[str, Any]) -> None:
+    with run_files.told_if_not_written(folder / run_folder.REPORT):
+        write_report(folder, result)
 
 
 def _export(

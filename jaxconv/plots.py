@@ -1,5 +1,6 @@
 """Pictures from arrays, by matplotlib (its object interface: no global state, no display)."""
 
+import io
 import statistics
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -10,14 +11,18 @@ COLORS = {"train": "#0b6e99", "validation": "#d9730d", "test": "#0f7b6c", "peer"
 
 
 def plot_history(
-    history: Sequence[Mapping[str, float]], test: Mapping[str, float], path: Path, *, title: str
+    history: Sequence[Mapping[str, float]],
+    test: Mapping[str, float],
+    path: Path | io.BytesIO,
+    *,
+    title: str,
 ) -> None:
     """Draws loss and accuracy over the epochs, training and validation, and the final test's.
 
     Args:
       history: the rows that `fit` returns.
       test: the final `loss` and `accuracy`.
-      path: the PNG to write.
+      path: the PNG to write, or a file in memory.
       title: the line on top.
 
     Raises:

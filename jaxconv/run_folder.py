@@ -1,21 +1,30 @@
-"""The folder of a run: found free or refused, and its files, which are whole or absent."""
+"""The folder of a run: found free or refused, locked, and the names of its files."""
 
 import contextlib
-import json
-import math
 import os
 import re
 import shutil
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 CONFIG, METRICS, RESULT, CURVES = "config.json", "metrics.jsonl", "result.json", "curves.png"
-DIFFERENCES, SWEEP = "differences.png", "sweep.png"
+DIFFERENCES, SWEEP, PICTURE = "differences.png", "sweep.png", "picture.png"
 CHECKPOINTS, LOCK = "checkpoints", ".lock"
-TRAINED = "trained.weights.h5"
-FILES = (CONFIG, METRICS, RESULT, CURVES, DIFFERENCES, SWEEP, CHECKPOINTS, TRAINED)
+TRAINED, DETAILS, REPORT = "trained.weights.h5", "details.npz", "report.html"
+FILES = (
+    CONFIG,
+    METRICS,
+    RESULT,
+    CURVES,
+    DIFFERENCES,
+    SWEEP,
+    PICTURE,
+    CHECKPOINTS,
+    TRAINED,
+    DETAILS,
+    REPORT,
+)
 
 
 @contextlib.contextmanager
@@ -152,101 +161,6 @@ def interrupts_told(folder: Path) -> Iterator[None]:
         else:
             print(f"Interrupted before an epoch had ended; the settings are in {folder}")
         raise
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Writes a JSON file, which appears whole or not at all.
-
-    Raises:
-      OSError: if it cannot be written.
-    """
-    _replace(path, _json(content, indent=2) + "\n")
-
-
-def _replace(path: Path, text: str) -> None:
-    draft = path.with_suffix(".tmp")
-    try:
-        draft.write_text(text)
-        os.replace(draft, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            draft.unlink(missing_ok=True)
-        raise
-
-
-def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Writes a JSON Lines file anew, which appears whole or not at all.
-
-    Raises:
-      OSError: if it cannot be written.
-    """
-    _replace(path, "".join(_json(row) + "\n" for row in rows))
-
-
-def append_row(path: Path, row: Mapping[str, Any]) -> None:
-    """Adds a line to a JSON Lines file and closes it, so that an interrupted run keeps it.
-
-    Raises:
-      OSError: if it cannot be written; the file is as before then.
-    """
-    with path.open("ab", buffering=0) as file:
-        size = file.tell()
-        try:
-            line = (_json(row) + "\n").encode()
-            if file.write(line) < len(line):
-                raise OSError(f"{path}: no space for another line.")
-        except OSError:
-            with contextlib.suppress(OSError):
-                file.truncate(size)
-            raise
-
-
-class Rows:
-    r"""A run's JSON Lines file. A full disk does not end the run: its rows are written later.
-
-    Example:
-      >>> import tempfile
-      >>> with tempfile.TemporaryDirectory() as folder:
-      ...     rows = Rows(Path(folder, METRICS))
-      ...     rows.append({"epoch": 1})
-      ...     Path(folder, METRICS).read_text()
-      '{"epoch": 1}\n'
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path, self._late = path, []
-
-    def append(self, row: Mapping[str, Any]) -> None:
-        """Writes a row and those that are late, or tells why not."""
-        self._late.append(row)
-        try:
-            self.flush()
-        except OSError as error:
-            message = f"WARNING: A ROW OF {self.path} WAS NOT WRITTEN: {error}. It is tried again."
-            print(message, file=sys.stderr)
-
-    def flush(self) -> None:
-        """Writes the rows that are late.
-
-        Raises:
-          OSError: if they cannot be written.
-        """
-        while self._late:
-            append_row(self.path, self._late[0])
-            del self._late[0]
-
-
-def _json(content: Mapping[str, Any], indent: int | None = None) -> str:
-    """Strict JSON: NaN and infinity, which it does not have, become null."""
-    return json.dumps(_finite(content), indent=indent, allow_nan=False)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _is(file: Any, path: Path) -> bool:

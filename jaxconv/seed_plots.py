@@ -1,19 +1,36 @@
 """Pictures of many seeds, by matplotlib: every one of them, the mean, and a band of ± std."""
 
+import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxconv.plots import COLORS, curves_of, finish_curves
+from jaxconv.plots import COLORS, curves_of, finish_curves, plot_history
 from jaxconv.spread import Spread, spread
+
+
+def plot_run(
+    histories: Sequence[Sequence[Mapping[str, float]]],
+    tests: Sequence[Mapping[str, float]],
+    lost: Sequence[bool],
+    path: Path | io.BytesIO,
+    *,
+    title: str,
+    several: bool,
+) -> None:
+    """Draws the curves of a run: those of `plot_seeds`, or of one seed those of `plot_history`."""
+    if several:
+        plot_seeds(histories, tests, lost, path, title=title)
+    else:
+        plot_history(histories[0], tests[0], path, title=title)
 
 
 def plot_seeds(
     histories: Sequence[Sequence[Mapping[str, float]]],
     tests: Sequence[Mapping[str, float]],
     lost: Sequence[bool],
-    path: Path,
+    path: Path | io.BytesIO,
     *,
     title: str,
 ) -> None:
@@ -23,7 +40,7 @@ def plot_seeds(
       histories: of each seed, the rows that `fit` returns.
       tests: of each seed, the final `loss` and `accuracy`.
       lost: whether each diverged: its curves are drawn as far as the others reach, and in no mean.
-      path: the PNG to write.
+      path: the PNG to write, or a file in memory.
       title: the line on top.
 
     Raises:

@@ -1,10 +1,14 @@
 import dataclasses
+import importlib
+import shlex
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+import tyro
 
-from jaxconv.config import OUTWARD, Config, check, decisive, fingerprints, seeds_of
+from jaxconv.config import OUTWARD, Config, check, command, decisive, fingerprints, seeds_of
 
 CONFIG = Config(epochs=3, batch_size=64, learning_rate=1e-3)
 OTHERS = {
@@ -56,3 +60,63 @@ def test_deterministic_needs_its_flag_before_jax_starts(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--xla_gpu_deterministic_ops=true")
     check(config)
     assert seeds_of(config) == (0,)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"epochs": 3, "seed": 7, "learning_rate": 3e-4, "padding": "same", "activation": "relu"},
+        {"seeds": "3,7,", "strategy": "vmap", "group": 2, "padding": 1},
+        {"init_from": "my weights.keras", "data_dir": "a b", "dataset": "tfds:x", "batch_size": 1},
+        {"deterministic": True, "validation_split": 0.1},
+        {"output_dir": "a", "overwrite": True, "quiet": True, "compilation_cache": False},
+    ],
+)
+def test_the_command_gives_the_settings_again(settings, monkeypatch):
+    monkeypatch.chdir(Path(__file__).parents[1])
+    strided = importlib.import_module("strided")
+    config = strided.Config(**settings)
+    python, script, *words = shlex.split(command(config, "strided"))
+    assert (python, script) == ("python", "experiments/strided.py")
+    options = (tyro.conf.FlagCreatePairsOff,)
+    again = tyro.cli(strided.Config, args=words, config=options)
+    outward = {*OUTWARD} - {"data_dir", "init_from"}
+    left_out = {name: getattr(again, name) for name in outward}
+    assert again == dataclasses.replace(config, **left_out)
+    assert bool(words) == bool({*settings} - outward)
+
+
+@dataclasses.dataclass(frozen=True)
+class Own(Config):
+    """A user's."""
+
+    epochs: int = 1
+    batch_size: int = 2
+    learning_rate: float = 0.5
+    augment: bool = True
+    filters: tuple[int, ...] = (8, 16)
+
+
+@pytest.mark.parametrize("settings", [{}, {"augment": False}, {"filters": (4, 8, 12)}])
+def test_the_command_has_settings_of_ones_own(settings, monkeypatch, tmp_path):
+    monkeypatch.chdir(Path(__file__).parent)
+    words = shlex.split(command(Own(**settings), "own"))
+    assert words[:2] == ["python", "test_config.py"]
+    monkeypatch.chdir(tmp_path)
+    assert shlex.split(command(Own(**settings), "own"))[1] == str(Path(__file__).resolve())
+    again = tyro.cli(Own, args=words[2:], config=(tyro.conf.FlagCreatePairsOff,))
+    assert again == Own(**settings)
+
+
+@pytest.mark.usefixtures("x64")
+def test_the_command_sets_what_jax_was_set_to():
+    assert command(Own(), "own").startswith("JAX_ENABLE_X64=True python ")
+    assert command(CONFIG, "own") == ""  # no script's own settings
+
+
+def test_the_command_of_a_config_from_no_file_has_the_experiments_name():
+    made = dataclasses.make_dataclass("Made", [], bases=(Config,), frozen=True)
+    made.__module__ = "nowhere"
+    config = made(epochs=1, batch_size=2, learning_rate=0.5)
+    assert command(config, "mine").startswith("python mine.py --epochs 1")

@@ -31,7 +31,14 @@ def test_every_experiment_runs_and_writes_its_folder(net, tmp_path, capsys):
     result = module.main(config)
 
     files = {path.name for path in (tmp_path / "run").iterdir()}
-    assert files == {"config.json", "metrics.jsonl", "result.json", "curves.png"}
+    assert files == {
+        "config.json",
+        "metrics.jsonl",
+        "result.json",
+        "curves.png",
+        "details.npz",
+        "report.html",
+    }
     assert json.loads((tmp_path / "run" / "result.json").read_text()) == result
     written = json.loads((tmp_path / "run" / "config.json").read_text())
     assert (written["experiment"], written["seed"], written["epochs"]) == (net, 3, 2)
@@ -205,7 +212,7 @@ def test_weights_go_out_to_keras_and_come_back(tmp_path, digits, capsys):
 @pytest.mark.usefixtures("few_digits")
 def test_trained_weights_are_kept_where_they_cannot_go_out(tmp_path, monkeypatch, capsys):
     dense, taken = importlib.import_module("dense"), tmp_path / "w.weights.h5"
-    monkeypatch.setattr(experiment, "plot_history", lambda *_, **__: taken.write_text("mine"))
+    monkeypatch.setattr(experiment, "plot_run", lambda *_, **__: taken.write_text("mine"))
     config = dense.Config(epochs=1, output_dir=str(tmp_path / "x"), export_keras=str(taken))
     with pytest.raises(OSError, match=r"is there already.*The trained weights are in .*/x/trained"):
         dense.main(config)

@@ -31,6 +31,7 @@ def test_a_named_folder_is_not_overwritten_unasked(monkeypatch, capsys, tmp_path
     assert run_cli(monkeypatch, capsys, "dense", *common, "--overwrite")[0] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_digits")
 def test_what_looks_bad_but_is_legal_works(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)

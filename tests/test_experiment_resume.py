@@ -10,10 +10,11 @@ import pytest
 from kill_runs import outcome
 
 import jaxconv
-from jaxconv import experiment, run_folder
+from jaxconv import experiment, run_files
 from jaxconv.interrupts import Terminated
 
 pytestmark = pytest.mark.usefixtures("few_digits")
+PICTURES = ("curves.png", "details.npz", "report.html")
 OTHERS = ("strided", "lab6", "intro", "dropout")  # slow to compile
 NETS = ["dense", *(pytest.param(net, marks=pytest.mark.slow) for net in OTHERS)]
 
@@ -71,7 +72,7 @@ def test_an_interrupted_run_resumes_to_the_bit(net, interrupted, tmp_path, capsy
     )
     assert result["seconds_evaluation"] > 0
     files = {path.name for path in (tmp_path / "b").iterdir()}
-    assert files == {"config.json", "metrics.jsonl", "result.json", "curves.png", "checkpoints"}
+    assert files == {"config.json", "metrics.jsonl", "result.json", "checkpoints", *PICTURES}
 
 
 @pytest.mark.parametrize("chunks", [9, *(pytest.param(n, marks=pytest.mark.slow) for n in (3, 12))])
@@ -228,7 +229,7 @@ def test_seeds_that_all_diverge_end_with_their_names(tmp_path, capsys):
 
 
 def test_rows_that_a_full_disk_refused_are_written_later(tmp_path, monkeypatch, capsys):
-    append_row, calls = run_folder.append_row, []
+    append_row, calls = run_files.append_row, []
 
     def full(path, row):
         calls.append(row)
@@ -236,7 +237,7 @@ def test_rows_that_a_full_disk_refused_are_written_later(tmp_path, monkeypatch, 
             raise OSError(28, "No space left on device")
         append_row(path, row)
 
-    monkeypatch.setattr(run_folder, "append_row", full)
+    monkeypatch.setattr(run_files, "append_row", full)
     run("dense", tmp_path / "a")
     rows = [
         json.loads(line) for line in (tmp_path / "a" / "metrics.jsonl").read_text().splitlines()
@@ -279,7 +280,7 @@ def test_a_signal_at_the_end_loses_nothing(tmp_path, monkeypatch, capsys):
     assert f"The run is finished: {tmp_path / 'a'}" in capsys.readouterr().out
     monkeypatch.setattr(experiment, "evaluate", evaluate)
     files = {path.name for path in (tmp_path / "a").iterdir()}
-    assert files == {"config.json", "metrics.jsonl", "result.json", "curves.png"}
+    assert files == {"config.json", "metrics.jsonl", "result.json", *PICTURES}
     assert run("dense", tmp_path / "a", resume=True)["test_loss"] is not None
 
 

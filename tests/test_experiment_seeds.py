@@ -8,6 +8,7 @@ from jaxconv import experiment
 from jaxconv.spread import spread
 
 pytestmark = pytest.mark.usefixtures("few_digits")
+PICTURES = ("curves.png", "details.npz", "report.html")
 
 
 def run(net: str, folder, **settings) -> dict:
@@ -20,13 +21,13 @@ def rows_of(folder) -> list[dict]:
 
 
 @pytest.mark.parametrize(
-    "net", ["dense", "strided", pytest.param("dropout", marks=pytest.mark.slow)]
+    "net", ["dense", *(pytest.param(x, marks=pytest.mark.slow) for x in ("strided", "dropout"))]
 )
 def test_every_seed_is_the_run_of_that_seed_to_the_bit(net, tmp_path, capsys):
     result = run(net, tmp_path / "all", seeds="3,7,11", group=2)
     said = capsys.readouterr().out
     files = {path.name for path in (tmp_path / "all").iterdir()}
-    assert files == {"config.json", "metrics.jsonl", "result.json", "curves.png"}
+    assert files == {"config.json", "metrics.jsonl", "result.json", *PICTURES}
     assert json.loads((tmp_path / "all" / "result.json").read_text()) == result
     assert (result["seeds"], result["diverged"], result["group"]) == ([3, 7, 11], [], 2)
     rows = rows_of(tmp_path / "all")

@@ -1,12 +1,11 @@
 import json
 import os
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from jaxconv.run_folder import append_row, new_run_folder, write_json
+from jaxconv.run_files import write_json
+from jaxconv.run_folder import new_run_folder
 
 
 def created(*arguments, **options):
@@ -43,21 +42,6 @@ def test_a_file_in_the_way_is_an_os_error(tmp_path, monkeypatch):
         created("lab6-0", str(tmp_path / "runs" / "x"))
 
 
-def test_json_is_written_whole_and_rows_one_by_one(tmp_path):
-    write_json(tmp_path / "a.json", {"x": None, "y": 1.5})
-    with pytest.raises(TypeError):
-        write_json(tmp_path / "a.json", {"x": object()})
-    assert json.loads((tmp_path / "a.json").read_text()) == {"x": None, "y": 1.5}
-    write_json(tmp_path / "a.json", {"x": float("nan"), "y": float("inf")})
-    assert json.loads((tmp_path / "a.json").read_text()) == {"x": None, "y": None}
-    write_json(tmp_path / "a.json", {"x": [{"y": float("nan")}, 1]})
-    assert json.loads((tmp_path / "a.json").read_text()) == {"x": [{"y": None}, 1]}
-    for n in range(3):
-        append_row(tmp_path / "rows.jsonl", {"n": n})
-    lines = (tmp_path / "rows.jsonl").read_text().splitlines()
-    assert [json.loads(line)["n"] for line in lines] == [0, 1, 2]
-
-
 def test_a_folder_in_use_is_refused_and_free_again_after(tmp_path):
     with new_run_folder("x", str(tmp_path / "a")) as folder:
         write_json(folder / "config.json", {})
@@ -68,20 +52,3 @@ def test_a_folder_in_use_is_refused_and_free_again_after(tmp_path):
     assert {path.name for path in folder.iterdir()} == {"config.json"}
     (folder / ".lock").write_text("1")  # left by a process that was killed
     assert created("x", str(folder), overwrite=True) == folder
-
-
-def test_a_line_that_does_not_fit_leaves_the_file_as_it_was(tmp_path):
-    """In a process of its own, whose files may have 30 bytes."""
-    code = (
-        "import resource, sys; from pathlib import Path\n"
-        "from jaxconv.run_folder import append_row\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (30, 30))\n"
-        "for n in range(3):\n"
-        "    try: append_row(Path(sys.argv[1]), {'number': n})\n"
-        "    except OSError as error: print(error)\n"
-    )
-    path = tmp_path / "rows.jsonl"
-    command = [sys.executable, "-c", code, str(path)]
-    run = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert path.read_text() == '{"number": 0}\n{"number": 1}\n'
-    assert len(run.stdout.splitlines()) == 1

@@ -1,0 +1,142 @@
+"""What a run keeps of its trained net for its page: predictions, mistakes, filters, maps."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Array
+
+from jaxconv.data import Split
+from jaxconv.evaluation import predict
+from jaxconv.features import feature_maps
+from jaxconv.run_files import write_arrays
+from jaxconv.tabulate import LayerRow, layer_rows
+from jaxconv.train import TrainState
+
+MISTAKES, CHANNELS = 24, 64
+"""The most mistakes, and the most filters or feature maps of a layer, that are kept."""
+
+
+def details(model: nn.Module, state: TrainState, test: Split) -> dict[str, np.ndarray]:
+    """Arrays about a trained net, to be kept in a file and read without the net.
+
+    Args:
+      model: the Linen classifier.
+      state: its trained parameters.
+      test: the test samples.
+
+    Returns:
+      - `label`, `prediction` and `confidence` (its probability) of each test sample;
+      - `mistake`, the places of the most confident wrong predictions, the most confident first, and
+        `mistake_image`, their images;
+      - `filters`, the kernel of the first layer that has one, `[height, width, channels, filters]`,
+        where it can be seen as images, `filters_layer`, its name, and `filters_count`, how many
+        there are;
+      - `image`, the first test sample's, `probabilities`, its prediction, `map_layer`, the names of
+        the layers that make images of it, `map_channels`, how many each makes, and `map_0`, `map_1`
+        and so on, their feature maps `[height, width, channels]`;
+      - `layer`, `layer_kind`, `layer_shape`, `layer_params` and `layer_multiply_adds`: the summary.
+
+    Raises:
+      ValueError: if the images do not fit the model.
+
+    Example:
+      >>> import jax, jaxconv
+      >>> model, tx = jaxconv.create_model("lab6"), jaxconv.rmsprop()
+      >>> state = jaxconv.create_train_state(model, tx, jax.random.key(0), (28, 28, 1))
+      >>> test = jaxconv.load_dataset("mnist").test
+      >>> kept = details(model, state, Split(test.image[:100], test.label[:100]))
+      >>> kept["prediction"].shape, kept["filters"].shape, kept["map_layer"].tolist()
+      ((100,), (3, 3, 1, 32), ['conv1', 'pool1', 'conv2', 'pool2', 'conv3'])
+    """
+    probabilities = np.asarray(predict(state, test.image, model=model), np.float32)
+    prediction, confidence = probabilities.argmax(axis=-1), probabilities.max(axis=-1)
+    label = np.asarray(test.label)
+    wrong = np.flatnonzero(prediction != label)
+    mistakes = wrong[np.argsort(-confidence[wrong], kind="stable")][:MISTAKES]
+    outputs = feature_maps(model, state, test.image[:1])
+    maps = {name: np.asarray(x[0], np.float32) for name, x in outputs.items() if x.ndim == 4}
+    rows = layer_rows(model, test.image.shape[1:])
+    return {
+        "label": label,
+        "prediction": prediction.astype(np.int32),
+        "confidence": confidence,
+        "mistake": mistakes,
+        "mistake_image": _storable(test.image[mistakes]),
+        **_filters(rows, state, test.image.shape[1:]),
+        "image": _storable(test.image[0]),
+        "probabilities": probabilities[0],
+        "map_layer": np.array(list(maps), dtype=np.str_),
+        "map_channels": np.array([x.shape[-1] for x in maps.values()], np.int32),
+        **{f"map_{i}": x[..., :CHANNELS] for i, x in enumerate(maps.values())},
+        "layer": np.array([row.name for row in rows]),
+        "layer_kind": np.array([row.kind for row in rows]),
+        "layer_shape": np.array([str(row.output_shape) for row in rows]),
+        "layer_params": np.array([row.params for row in rows]),
+        "layer_multiply_adds": np.array([row.multiply_adds for row in rows]),
+    }
+
+
+def keep_details(
+    path: Path,
+    model: nn.Module,
+    state: TrainState,
+    seeds: Sequence[int],
+    test: Split,
+    *,
+    stacked: bool,
+) -> None:
+    """Writes the details of the first of some replicas that did not diverge, if there is one.
+
+    Args:
+      path: the file to write.
+      model: the Linen classifier.
+      state: the trained state, or those of the replicas, stacked.
+      seeds: the seed of each; its own is kept as `seed`.
+      test: the test samples.
+      stacked: whether `state` is several.
+
+    Raises:
+      OSError: if it cannot be written.
+    """
+    for place, seed in enumerate(seeds):
+        own = _replica(state, place) if stacked else state
+        if all(bool(jnp.isfinite(x).all()) for x in jax.tree.leaves(own.params)):
+            write_arrays(path, details(model, own, test) | {"seed": np.array(seed)})
+            return
+
+
+def _storable(image: np.ndarray) -> np.ndarray:
+    """Images as npz files know them: bfloat16 comes back as bytes."""
+    return np.asarray(image, None if image.dtype == np.uint8 else np.float32)
+
+
+@jax.jit
+def _replica(states: TrainState, place: int | Array) -> TrainState:
+    return jax.tree.map(lambda x: x[place], states)
+
+
+def _filters(
+    rows: Sequence[LayerRow], state: TrainState, shape: Sequence[int]
+) -> dict[str, np.ndarray]:
+    """The first kernel: a convolution's filters, or a dense layer's weights for each pixel."""
+    for row in rows:
+        if "kernel" not in row.arrays:
+            continue
+        params = state.params
+        for key in row.path:
+            params = params[key]
+        kernel = np.asarray(jnp.asarray(params["kernel"], jnp.float32))
+        if kernel.ndim == 2 and len(kernel) == np.prod(shape):
+            kernel = kernel.reshape(*shape, -1)
+        if kernel.ndim == 4:
+            return {
+                "filters": kernel[..., :CHANNELS],
+                "filters_count": np.array(kernel.shape[-1]),
+                "filters_layer": np.array(row.name),
+            }
+        break
+    return {}

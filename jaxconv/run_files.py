@@ -1,0 +1,173 @@
+"""The files of a run: whole or absent, and read without executing anything."""
+
+import contextlib
+import io
+import json
+import math
+import os
+import sys
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes a JSON file, which appears whole or not at all.
+
+    Raises:
+      OSError: if it cannot be written.
+    """
+    _replace(path, (_json(content, indent=2) + "\n").encode())
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file in UTF-8, which appears whole or not at all.
+
+    Raises:
+      OSError: if it cannot be written.
+    """
+    _replace(path, text.encode())
+
+
+def _replace(path: Path, content: bytes) -> None:
+    draft = path.with_suffix(".tmp")
+    try:
+        draft.write_bytes(content)
+        os.replace(draft, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
+        raise
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Writes a JSON Lines file anew, which appears whole or not at all.
+
+    Raises:
+      OSError: if it cannot be written.
+    """
+    _replace(path, "".join(_json(row) + "\n" for row in rows).encode())
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes an npz file, compressed, which appears whole or not at all.
+
+    Raises:
+      OSError: if it cannot be written.
+
+    Example:
+      >>> import tempfile
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     write_arrays(Path(folder, "a.npz"), {"label": np.arange(3)})
+      ...     read_arrays(Path(folder, "a.npz"))
+      {'label': array([0, 1, 2])}
+    """
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)  # pyright: ignore[reportArgumentType]
+    _replace(path, content.getvalue())
+
+
+_DAMAGED = (
+    EOFError, KeyError, OSError, TypeError, ValueError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an npz file; nothing in it is executed.
+
+    Raises:
+      FileNotFoundError: if there is none.
+      ValueError: if it is damaged.
+    """
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except FileNotFoundError:
+        raise
+    except _DAMAGED as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+
+
+def append_row(path: Path, row: Mapping[str, Any]) -> None:
+    """Adds a line to a JSON Lines file and closes it, so that an interrupted run keeps it.
+
+    Raises:
+      OSError: if it cannot be written; the file is as before then.
+    """
+    with path.open("ab", buffering=0) as file:
+        size = file.tell()
+        try:
+            line = (_json(row) + "\n").encode()
+            if file.write(line) < len(line):
+                raise OSError(f"{path}: no space for another line.")
+        except OSError:
+            with contextlib.suppress(OSError):
+                file.truncate(size)
+            raise
+
+
+class Rows:
+    r"""A run's JSON Lines file. A full disk does not end the run: its rows are written later.
+
+    Example:
+      >>> import tempfile
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     rows = Rows(Path(folder, "rows.jsonl"))
+      ...     rows.append({"epoch": 1})
+      ...     Path(folder, "rows.jsonl").read_text()
+      '{"epoch": 1}\n'
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self._late = path, []
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Writes a row and those that are late, or tells why not."""
+        self._late.append(row)
+        try:
+            self.flush()
+        except OSError as error:
+            message = f"WARNING: A ROW OF {self.path} WAS NOT WRITTEN: {error}. It is tried again."
+            print(message, file=sys.stderr)
+
+    def flush(self) -> None:
+        """Writes the rows that are late.
+
+        Raises:
+          OSError: if they cannot be written.
+        """
+        while self._late:
+            append_row(self.path, self._late[0])
+            del self._late[0]
+
+
+def _json(content: Mapping[str, Any], indent: int | None = None) -> str:
+    """Strict JSON: NaN and infinity, which it does not have, become null."""
+    return json.dumps(_finite(content), indent=indent, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+@contextlib.contextmanager
+def told_if_not_written(path: Path) -> Iterator[None]:
+    """Lets a run go on that cannot write one of its files, for whatever reason, and says so.
+
+    Example:
+      >>> with told_if_not_written(Path("a.png")):
+      ...     raise OSError("no space")
+    """
+    try:
+        yield
+    except Exception as error:  # a picture or a page must not cost a trained net
+        kind = "" if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: "
+        print(f"WARNING: {path} WAS NOT WRITTEN: {kind}{error}", file=sys.stderr)

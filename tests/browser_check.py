@@ -1,0 +1,47 @@
+"""What a real browser makes of a page: for tests of the run's report.
+
+    python tests/browser_check.py CHROMIUM PAGE.html PICTURE.png
+
+Prints JSON: messages of the console, requests, the natural width of each picture, the visible text,
+the background's colour in a light and a dark scheme and on paper, and how wide the content is.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from playwright.sync_api import sync_playwright
+
+
+def main(chromium: str, path: str, picture: str) -> None:
+    seen = {"console": [], "requests": []}
+    background = "getComputedStyle(document.body).backgroundColor"
+    with sync_playwright() as playwright:
+        options = {"executable_path": chromium, "args": ["--no-sandbox"]}  # root has no sandbox
+        browser = playwright.chromium.launch(**options)
+        page = browser.new_page(viewport={"width": 1000, "height": 800}, color_scheme="light")
+        page.on("console", lambda message: seen["console"].append(message.text))
+        page.on("pageerror", lambda error: seen["console"].append(str(error)))
+        page.on("request", lambda request: seen["requests"].append(request.url[:40]))
+        page.goto(Path(path).resolve().as_uri())
+        seen["pictures"] = page.eval_on_selector_all("img", "all => all.map(x => x.naturalWidth)")
+        seen["drawings"] = page.eval_on_selector_all(
+            "svg", "all => all.map(x => x.getBoundingClientRect().width)"
+        )
+        seen["text"] = page.inner_text("body")
+        seen["light"] = page.evaluate(background)
+        page.screenshot(path=picture, full_page=True)
+        page.emulate_media(color_scheme="dark")
+        seen["dark"] = page.evaluate(background)
+        page.emulate_media(media="print")
+        seen["paper"] = page.evaluate(background)
+        page.emulate_media(media="screen")
+        page.set_viewport_size({"width": 400, "height": 800})
+        seen["narrow"] = page.evaluate("document.documentElement.scrollWidth")
+        seen["pdf"] = len(page.pdf())
+        browser.close()
+    print(json.dumps(seen))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

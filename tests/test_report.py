@@ -1,0 +1,289 @@
+import html
+import importlib
+import importlib.util
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import report as script
+
+from jaxconv import experiment
+from jaxconv.report import write_report
+from jaxconv.run_files import read_arrays, write_arrays
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(net: str, folder: Path, digits, **settings) -> dict:
+    module = importlib.import_module(net)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(experiment, "load_dataset", lambda *_, **__: digits)
+        return module.main(module.Config(output_dir=str(folder), quiet=True, **settings))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, digits) -> Path:
+    """A run of one seed, and one of three."""
+    folder = tmp_path_factory.mktemp("runs")
+    run("dropout", folder / "one", digits, epochs=2, seed=3)
+    run("strided", folder / "three", digits, epochs=2, seeds="3", group=2)
+    return folder
+
+
+@pytest.fixture
+def one(finished, tmp_path) -> Path:
+    return Path(shutil.copytree(finished / "one", tmp_path / "one"))
+
+
+@pytest.fixture
+def three(finished, tmp_path) -> Path:
+    return Path(shutil.copytree(finished / "three", tmp_path / "three"))
+
+
+def text_of(page: str) -> str:
+    body = re.sub(r"<style>.*?</style>", "", page[page.index("<body>") :], flags=re.S)
+    return html.unescape(re.sub(r"<[^>]*>", " ", body))
+
+
+def confusion_of(page: str) -> list[list[str]]:
+    (matrix,) = re.findall(r'<table class="confusion">(.*?)</table>', page, re.S)
+    rows = re.findall(r"<tr>(.*?)</tr>", matrix)[1:]
+    return [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in rows]
+
+
+def test_it_holds_the_numbers_of_the_run(one):
+    page = (one / "report.html").read_text()
+    text, result = text_of(page), json.loads((one / "result.json").read_text())
+    for name in ("test_accuracy", "test_loss"):
+        assert f"{result[name]:.4f}" in text
+    rows = [json.loads(line) for line in (one / "metrics.jsonl").read_text().splitlines()]
+    for row in rows:
+        assert all(f"{row[name]:.4f}" in text for name in ("loss", "val_loss", "val_accuracy"))
+    assert "34,826" in text
+    assert "python experiments/dropout.py --epochs 2 --seed 3" in text
+    assert result["jax_version"] in text
+    assert f"{result['seconds_train']:.2f} s" in text
+    assert "conv1 Conv (26, 26, 32) 320 194,688" in " ".join(text.split())
+
+    kept = read_arrays(one / "details.npz")
+    cells = confusion_of(page)
+    for i, row in enumerate(cells):
+        mine = kept["prediction"][kept["label"] == i]
+        assert [int(n or 0) for n in row[:10]] == [int((mine == j).sum()) for j in range(10)]
+        assert row[10:] == [f"{len(mine):,}", f"{(mine == i).mean():.2%}"]
+    right = (kept["prediction"] == kept["label"]).sum()
+    assert right == round(result["test_accuracy"] * 70)
+    assert f"{right} of 70 test samples" in text
+    assert page.count("taken for") >= len(kept["mistake"])
+
+
+def test_it_needs_nothing_from_elsewhere_and_is_made_the_same_again(one, three):
+    for folder in (one, three):
+        page = (folder / "report.html").read_bytes()
+        assert b"<script" not in page
+        sources = re.findall(rb'(?:src|href)="([^"]{1,5})', page)
+        assert {*sources} <= {b"data:"} | {x for x in sources if x.startswith(b"#")}
+        (folder / "report.html").unlink()
+        assert script.main(str(folder)).read_bytes() == page
+
+
+def test_several_seeds_have_their_table_and_curves(three):
+    page = (three / "report.html").read_text()
+    text = " ".join(text_of(page).split())
+    result = json.loads((three / "result.json").read_text())
+    for seed, accuracy in enumerate(result["test_accuracy_by_seed"]):
+        assert re.search(rf"\b{seed} [\d. ]*{accuracy:.4f}", text)
+    assert f"{result['test_accuracy']:.4f} ± {result['test_accuracy_std']:.4f}" in text
+    assert "recognised by seed 0" in text
+    assert "seeds 0 to 2" in text
+    alone = round(result["test_accuracy_by_seed"][0] * 70)
+    assert f"{alone} of 70 test samples" in text
+
+
+def test_a_seed_that_diverged_is_named(three):
+    path = three / "result.json"
+    result = json.loads(path.read_text())
+    result["diverged"], result["test_accuracy_by_seed"][1] = [1], None
+    lines = [json.loads(line) for line in (three / "metrics.jsonl").read_text().splitlines()]
+    for row in lines:
+        row["loss"] = None if row["seed"] == 1 else row["loss"]
+    (three / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in lines))
+    path.write_text(json.dumps(result))
+    text = text_of(write_report(three).read_text())
+    assert "Diverged, and in no mean: seed 1" in text
+    assert "not finite" in text
+    assert "1 of 3 diverged" in text
+
+
+def test_what_is_missing_or_damaged_is_said(one, capsys):
+    (one / "details.npz").write_bytes(b"PK")
+    text = text_of(write_report(one).read_text())
+    assert "What the net predicts is left out: " in text
+    assert "details.npz is damaged" in text
+    (one / "details.npz").unlink()
+    (one / "metrics.jsonl").write_text('{"epoch": 1, "seed": 8, "loss": 1}\n')
+    text = text_of(write_report(one).read_text())
+    assert "metrics.jsonl has a line that is not of this run" in text
+    assert "No such file" in text
+    for line in ("5", "null", '{"seed": [1]}', "{"):
+        (one / "metrics.jsonl").write_text(line + "\n")
+        assert "The epochs are left out: " in text_of(write_report(one).read_text())
+    (one / "metrics.jsonl").unlink()
+    text = text_of(write_report(one).read_text())
+    assert text.count("No such file") == 2
+    np.save(one / "details.npy", np.arange(3))
+    (one / "details.npy").rename(one / "details.npz")
+    assert "details.npz is damaged" in text_of(write_report(one).read_text())
+    assert "The epochs are left out: " in capsys.readouterr().out
+
+
+def test_files_of_another_version_are_told(one):
+    kept = read_arrays(one / "details.npz")
+    del kept["filters_count"]
+    write_arrays(one / "details.npz", kept)
+    text = text_of(write_report(one).read_text())
+    assert "details.npz is of another version ('filters_count')" in text
+    result = json.loads((one / "result.json").read_text())
+    del result["params_count"]
+    (one / "result.json").write_text(json.dumps(result))
+    with pytest.raises(ValueError, match=r"is of another version \('params_count'\)"):
+        write_report(one)
+
+
+def test_without_matplotlib_the_page_has_the_numbers(one, monkeypatch, capsys):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "matplotlib" else find(name)
+    )
+    page = write_report(one).read_text()
+    assert "<img" not in page
+    assert "<svg" not in page
+    assert confusion_of(page)
+    assert "matplotlib is missing (pip install matplotlib)" in text_of(page)
+    assert "matplotlib is missing" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({}, "config.json: name the folder of a finished run"),
+        ({"config.json": "{}"}, "result.json: name the folder of a finished run"),
+        ({"config.json": "{", "result.json": "{}"}, "config.json is damaged"),
+        ({"config.json": "{}", "result.json": "[1]"}, "result.json is damaged"),
+        ({"config.json": "{}", "result.json": "{}"}, "holds no run of an experiment"),
+    ],
+)
+def test_a_folder_without_a_run_is_refused(files, message, tmp_path):
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    command = [sys.executable, str(ROOT / "experiments" / "report.py"), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert message in done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {*files}
+
+
+def test_names_from_elsewhere_are_text(one):
+    path = one / "result.json"
+    result = json.loads(path.read_text()) | {"dataset": "<script>alert(1)</script>"}
+    path.write_text(json.dumps(result))
+    page = write_report(one).read_text()
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(1)" in page
+
+
+@pytest.mark.parametrize("channels", [1, 3, 5])
+def test_images_of_any_channels_and_many_classes_are_shown(one, channels):
+    kept = read_arrays(one / "details.npz")
+    rng = np.random.default_rng(0)
+    kept["label"], kept["prediction"] = rng.integers(0, 40, (2, 500), dtype=np.int32)
+    kept["prediction"][::2] = kept["label"][::2]  # right, and no confusion
+    kept["label"][kept["label"] == 17] = 18  # a class without a sample
+    kept["probabilities"] = np.full(40, 1 / 40, np.float32)
+    count = len(kept["mistake"])
+    kept["mistake_image"] = rng.integers(0, 255, (count, 9, 8, channels), dtype=np.uint8)
+    kept["image"] = rng.random((9, 8, channels), dtype=np.float32)
+    kept["filters"] = rng.standard_normal((3, 3, channels, 4), dtype=np.float32)
+    write_arrays(one / "details.npz", kept)
+    page = write_report(one).read_text()
+    text = " ".join(text_of(page).split())
+    assert "confusion" not in re.findall(r'<table class="(\w+)"', page)
+    assert " 17 0 none " in text
+    wrong = Counter(zip(kept["label"].tolist(), kept["prediction"].tolist(), strict=True))
+    (i, j), most = max((x for x in wrong.items() if x[0][0] != x[0][1]), key=lambda x: (x[1], x[0]))
+    assert f"confused samples {i} taken for {j} {most} " in text
+    assert (f"means over {channels} channels" in text) == (channels > 1)
+    assert page.count("<img") == count + 2 + len(kept["map_layer"])
+
+
+def test_no_mistake_is_said(one):
+    kept = read_arrays(one / "details.npz")
+    kept["prediction"] = kept["label"]
+    kept["mistake"], kept["mistake_image"] = kept["mistake"][:0], kept["mistake_image"][:0]
+    write_arrays(one / "details.npz", kept)
+    assert "every test sample is recognised" in text_of(write_report(one).read_text())
+
+
+def test_a_page_that_cannot_be_written_ends_no_run(tmp_path, digits, monkeypatch, capsys):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    def broken(*_, **__):
+        raise KeyError("aux")
+
+    monkeypatch.setattr(experiment, "write_report", full)
+    monkeypatch.setattr(experiment, "keep_details", broken)
+    result = run("dense", tmp_path / "a", digits, epochs=1)
+    said = capsys.readouterr().err
+    assert "report.html WAS NOT WRITTEN" in said
+    assert "details.npz WAS NOT WRITTEN: KeyError: 'aux'" in said
+    assert json.loads((tmp_path / "a" / "result.json").read_text()) == result
+    monkeypatch.undo()
+    run("dense", tmp_path / "a", digits, epochs=1, resume=True)  # finished: the page is made up for
+    assert f"{result['test_accuracy']:.4f}" in (tmp_path / "a" / "report.html").read_text()
+
+
+@pytest.mark.parametrize("settings", [{}, {"seeds": "2"}])
+def test_a_run_resumed_at_its_end_makes_up_for_the_details(settings, tmp_path, digits):
+    options = {"epochs": 1, "save_every": "epoch", **settings}
+    run("dense", tmp_path / "a", digits, **options)
+    whole = read_arrays(tmp_path / "a" / "details.npz")
+    for name in ("details.npz", "result.json", "report.html"):
+        (tmp_path / "a" / name).unlink()
+    run("dense", tmp_path / "a", digits, resume=True, **options)
+    again = read_arrays(tmp_path / "a" / "details.npz")
+    assert all((again[name] == x).all() for name, x in whole.items())
+    assert "taken for" in (tmp_path / "a" / "report.html").read_text()
+
+
+def test_a_real_browser_shows_it(finished, tmp_path):
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("no Chromium: apt-get install chromium")
+    for name in ("one", "three"):
+        path, picture = finished / name / "report.html", tmp_path / f"{name}.png"
+        command = [sys.executable, str(ROOT / "tests" / "browser_check.py"), chromium]
+        done = subprocess.run([*command, str(path), str(picture)], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        seen = json.loads(done.stdout)
+        assert seen["console"] == []
+        assert len(seen["requests"]) == 1  # the page itself, but for what is in it
+        assert len(seen["pictures"]) == path.read_text().count("<img")
+        assert all(width > 0 for width in seen["pictures"])
+        assert [width > 500 for width in seen["drawings"]] == [True]
+        result = json.loads((finished / name / "result.json").read_text())
+        figures = ("test_accuracy", "test_loss", "train_loss")
+        assert all(f"{result[figure]:.4f}" in seen["text"] for figure in figures)
+        assert f"{result['params_count']:,}" in seen["text"]
+        assert seen["light"] == seen["paper"] == "rgb(255, 255, 255)"
+        assert seen["dark"] == "rgb(22, 25, 29)"
+        assert seen["narrow"] <= 400
+        assert picture.stat().st_size > 50_000
+        assert seen["pdf"] > 20_000
