@@ -1,0 +1,65 @@
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import lesson
+import numpy as np
+import pytest
+from grids import draw_grid, draw_tiles
+
+LESSONS = Path(lesson.__file__).parent
+SCRIPTS = [path for path in sorted(LESSONS.glob("*.py")) if "\n    cli(" in path.read_text()]
+
+
+def test_a_lesson_without_matplotlib_has_its_numbers(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    config = lesson.Config(output_dir=str(tmp_path / "a"))
+    with lesson.lesson_folder("x", config) as folder:
+        result = lesson.finish(folder, {"a": 1}, draw=pytest.fail, figsize=(1, 1))
+    assert result == json.loads((folder / "result.json").read_text())
+    assert result["a"] == 1
+    assert "cpu" in result  # the machine
+    assert "matplotlib is missing: picture.png is left out" in capsys.readouterr().out
+    assert {path.name for path in folder.iterdir()} == {"config.json", "result.json"}
+
+
+def test_a_picture_that_fails_costs_no_result(tmp_path, capsys):
+    def draw(_: object) -> None:
+        raise KeyError("cannot")
+
+    with lesson.lesson_folder("x", lesson.Config(output_dir=str(tmp_path / "a"))) as folder:
+        lesson.finish(folder, {"a": 1}, draw, figsize=(1, 1))
+    assert {path.name for path in folder.iterdir()} == {"config.json", "result.json"}
+    assert "picture.png WAS NOT WRITTEN: KeyError: 'cannot'" in capsys.readouterr().err
+
+
+def test_a_grid_shows_its_numbers():
+    from matplotlib.figure import Figure
+
+    axes = Figure().subplots()
+    draw_grid(
+        axes, np.array([[0.0, 3.5], [8, -4]]), marked={(0, 1)}, added={(1, 0)}, hidden=[(1, 1)]
+    )
+    assert [text.get_text() for text in axes.texts] == ["0", "3.5", "8"]
+    colors = [patch.get_facecolor() for patch in axes.patches]
+    assert len({*colors}) == 3
+    draw_tiles(axes, np.zeros((2, 3, 3)), columns=2, title="nothing", signed=True)
+    lesson.draw_pairs(axes, {"pairs": 0}, ("a", "b"))
+    assert axes.get_title() == "every seed diverged"
+
+
+def test_there_are_the_lessons_of_the_notebooks():
+    trained = ["activations", "dense_vs_conv", "features", "padding"]
+    others = ["animate", "conv1d", "losses", "pooling"]
+    assert [path.stem for path in SCRIPTS] == sorted([*trained, *others])
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_each_says_what_it_found_and_explains_its_options(path):
+    source = path.read_text()
+    assert f"python experiments/lessons/{path.name}" in source.partition('"""\n')[0]
+    command = [sys.executable, str(path), "--help"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "--output-dir" in shown
