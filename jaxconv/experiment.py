@@ -221,16 +221,15 @@ def run(
                 schedule |= {"callbacks": [after_epoch], "keep_states": False, "resume": found}
                 epoch = functools.partial(train_epoch, **step)
                 _, histories = fit_seeds(make_state, epoch, keys, data.train, **schedule)
+                if found is not None and position.histories == histories:  # no epoch was left
+                    keep(position.members, found[0])
             else:
                 schedule |= {"callbacks": [lambda state, row: after_epoch([0], state, [row])]}
                 if found is not None:
                     state, schedule["resume"] = found
                 state, history = fit(state, data.train, **step, **schedule)
                 histories = [history]
-        if not several:  # and several seeds, if they were resumed at their end
-            keep([0], state)
-        elif found is not None and position.histories == histories:
-            keep(position.members, found[0])
+                keep([0], state)
         with Stopwatch() as test_watch:
             if several:
                 names = ("loss", "accuracy")

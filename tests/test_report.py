@@ -257,7 +257,8 @@ def test_a_run_resumed_at_its_end_makes_up_for_the_details(settings, tmp_path, d
     whole = read_arrays(tmp_path / "a" / "details.npz")
     for name in ("details.npz", "result.json", "report.html"):
         (tmp_path / "a" / name).unlink()
-    run("dense", tmp_path / "a", digits, resume=True, **options)
+    result = run("dense", tmp_path / "a", digits, resume=True, **options)
+    assert result["seconds_evaluation"] >= 0
     again = read_arrays(tmp_path / "a" / "details.npz")
     assert all((again[name] == x).all() for name, x in whole.items())
     assert "taken for" in (tmp_path / "a" / "report.html").read_text()

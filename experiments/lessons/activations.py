@@ -109,7 +109,7 @@ def main(config: Config) -> dict[str, Any]:
         result |= comparison
 
         def draw(figure: Any) -> None:
-            upper, middle, lower = figure.subfigures(3, 1, height_ratios=(1, 1, 0.45))
+            upper, middle, lower = figure.subfigures(3, 1, height_ratios=(1, 1, 0.5))
             *both, right = upper.subplots(1, 3, width_ratios=(1, 1, 1.3))
             draw_curves(both, curves)
             draw_norms(right, result, DEEP, "gradient norms at initialisation (glorot-uniform)")
@@ -119,7 +119,7 @@ def main(config: Config) -> dict[str, Any]:
             lesson.draw_pairs(right, comparison, ("linear", "relu"))
             draw_kernels(lower, kernel, result)
 
-        return lesson.finish(folder, result, draw, figsize=(11, 8.5))
+        return lesson.finish(folder, result, draw, figsize=(11, 9))
 
 
 def train_epoch(model: Any, tx: Any, batch_size: int, seed: int, data: Dataset) -> Any:
@@ -178,7 +178,6 @@ def draw_norms(axes: Any, result: dict[str, Any], lines: dict[str, Any], title: 
         norms = result[name if name in result else f"{name}_norms"]
         label = f"{label}: × {factor(np.asarray(norms)):.2f} a layer"
         axes.semilogy(range(1, len(norms) + 1), norms, ms=3, lw=1, label=label, **style)
-    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("layer", fontsize=8)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     finish_axes(axes, title, legend=True)
@@ -193,14 +192,13 @@ def draw_dead(axes: Any, result: dict[str, Any], large_rate: float) -> None:
     axes.set(ylim=(0, 1), xlim=(-0.6, 1.6), xticks=(0, 1), yticks=())
     axes.set_xticklabels((f"rate {USUAL_RATE}", f"rate {large_rate}"))
     finish_axes(axes, "dense's relu units after an epoch")
-    axes.spines["left"].set_visible(False)
 
 
 def draw_kernels(figure: Any, kernel: np.ndarray, result: dict[str, Any]) -> None:
     size, stride = kernel.shape[0], result["collapsed_stride"]
     figure.suptitle(
         f"strided's three linear convolutions are one of {size}×{size}, stride {stride}: its first "
-        f"10 kernels (outputs differ by at most {result['largest_difference']:.0e})",
+        f"10 kernels (outputs differ by {result['largest_difference']:.0e})",
         fontsize=9,
     )
     for i, axes in enumerate(figure.subplots(1, 10)):
