@@ -111,7 +111,7 @@ def draw_errors(axes: Any, errors: dict[str, list[float]]) -> None:
         axes.plot(shift, values, "o", ms=4, color=COLORS[net])
         style = {"ha": "center", "va": "bottom", "fontsize": 9}
         axes.annotate(f"{mean:.2%}", (place, 0), xytext=(0, 6), textcoords="offset points", **style)
-    axes.yaxis.set_major_formatter("{x:.1%}")
+    axes.yaxis.set_major_formatter("{x:.2%}")
     axes.tick_params(axis="y", labelsize=8)
     finish_bars(axes, errors)
 
