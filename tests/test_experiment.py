@@ -21,7 +21,9 @@ NETS = {  # the settings and the parameter counts that the notebooks print
 
 
 @pytest.mark.usefixtures("few_digits")
-@pytest.mark.parametrize("net", NETS)
+@pytest.mark.parametrize(
+    "net", [pytest.param(x, marks=[pytest.mark.slow] * (x in ("dropout", "intro"))) for x in NETS]
+)
 def test_every_experiment_runs_and_writes_its_folder(net, tmp_path, capsys):
     module = importlib.import_module(net)
     default = module.Config()
