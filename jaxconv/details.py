@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from jaxtyping import Array
@@ -58,7 +57,7 @@ def details(model: nn.Module, state: TrainState, test: Split) -> dict[str, np.nd
     wrong = np.flatnonzero(prediction != label)
     mistakes = wrong[np.argsort(-confidence[wrong], kind="stable")][:MISTAKES]
     outputs = feature_maps(model, state, test.image[:1])
-    maps = {name: np.asarray(x[0], np.float32) for name, x in outputs.items() if x.ndim == 4}
+    maps = {name: _floats(x)[0] for name, x in outputs.items() if x.ndim == 4}
     rows = layer_rows(model, test.image.shape[1:])
     return {
         "label": label,
@@ -104,14 +103,19 @@ def keep_details(
     """
     for place, seed in enumerate(seeds):
         own = _replica(state, place) if stacked else state
-        if all(bool(jnp.isfinite(x).all()) for x in jax.tree.leaves(own.params)):
+        if all(np.isfinite(_floats(x)).all() for x in jax.tree.leaves(own.params)):
             write_arrays(path, details(model, own, test) | {"seed": np.array(seed)})
             return
 
 
 def _storable(image: np.ndarray) -> np.ndarray:
     """Images as npz files know them: bfloat16 comes back as bytes."""
-    return np.asarray(image, None if image.dtype == np.uint8 else np.float32)
+    return image if image.dtype == np.uint8 else _floats(image)
+
+
+def _floats(x: Array | np.ndarray) -> np.ndarray:
+    """On the host: JAX would compile a program for each shape."""
+    return np.asarray(x).astype(np.float32)
 
 
 @jax.jit
@@ -129,7 +133,7 @@ def _filters(
         params = state.params
         for key in row.path:
             params = params[key]
-        kernel = np.asarray(jnp.asarray(params["kernel"], jnp.float32))
+        kernel = _floats(params["kernel"])
         if kernel.ndim == 2 and len(kernel) == np.prod(shape):
             kernel = kernel.reshape(*shape, -1)
         if kernel.ndim == 4:
