@@ -4,12 +4,15 @@
     python experiments/bench_step.py --nets lab6 --dtypes float32 bfloat16 --forms patches xla
     python experiments/bench_step.py --nets strided --sweep
     python experiments/bench_step.py --nets strided lab6 --seeds 2 8
+    python experiments/bench_step.py --drivers loop stream
 
 Nets × batch sizes × dtypes × drivers × forms, on the first device. The driver `step` is one jitted
 call a step, on batches that lie on the device; `loop` is `train_epoch`, an epoch in one program,
-with its shuffled gather. Every measurement is a fresh process, in rounds over all cases. The first
-round compiles cold (and writes the cache, which counts), the later ones read its persistent cache;
-all of them time the steady state, in blocks of steps. Figures are medians over the rounds.
+with its shuffled gather; `stream`, if it is asked for, reads the batches from a TFDS set on the
+disk (which it prepares first), ahead of the training in a thread, or in --workers. Every
+measurement is a fresh process, in rounds over all cases. The first round compiles cold (and writes
+the cache, which counts), the later ones read its persistent cache; all of them time the steady
+state, in blocks of steps. Figures are medians over the rounds.
 
 --seeds times, beside one `loop`, so many replicas in one program, mapped (`map`) and vmapped
 (`vmap`). Their figures are those of one replica's step; the ratio is to the replica alone, both
@@ -19,7 +22,8 @@ FLOPs are nominal (`jaxconv.arithmetic`), beside XLA's own count where a program
 loop XLA counts the body once). The share is that of XLA's product of two square matrices of the
 same dtype, measured in the same process. --sweep takes batch sizes from 1 to 1024.
 
-It needs jax, flax, optax, numpy and jaxtyping; matplotlib for the picture. Written to
+It needs jax, flax, optax, numpy and jaxtyping; matplotlib for the picture; tensorflow-datasets and
+grain for `stream`. Written to
 experiments/results/, or where --output says.
 """
 
@@ -38,11 +42,13 @@ from typing import Any
 from child import run_child, variables
 from keras_nets import NOTEBOOKS
 
-from jaxconv.checks import check_positive
+from jaxconv import tfds
+from jaxconv.checks import check_natural, check_positive
 from jaxconv.plots import plot_steps
 from jaxconv.run_files import write_json
 
 CASE = ("net", "batch_size", "dtype", "driver", "form", "replicas")
+DRIVERS = ("step", "loop", "stream")
 SWEEP = [1, 4, 16, 64, 256, 1024]
 
 
@@ -173,8 +179,10 @@ def main(
     replicas: Sequence[int] = (),
     rounds: int = 3,
     seconds: float = 5.0,
+    workers: int = 0,
     output: Path | None = None,
 ) -> list[dict[str, Any]]:
+    check_natural("workers", workers)
     for size in batch_sizes or ():
         check_positive("batch_sizes", size)
         if size > 60_000:
@@ -212,7 +220,7 @@ def main(
                     {"case": ", ".join(names), **case, "unit": "s", "samples": [], "reports": []}
                 )
     settings = {"date": f"{now:%Y-%m-%d}", "rounds": rounds, "seconds": seconds}
-    settings |= {"variables": variables(), "environment": {}}
+    settings |= {"workers": workers, "variables": variables(), "environment": {}}
     content, about = {"benchmark": "step", **settings, "rows": rows}, ""
     try:
         run(content, output)
@@ -234,11 +242,15 @@ def main(
 def run(content: dict[str, Any], output: Path) -> None:
     """Measures every row of a result in rounds, and writes it after each measurement."""
     with tempfile.TemporaryDirectory() as cache:
+        of_stream = {"workers": content["workers"], "data_dir": f"{cache}/tfds"}
+        if any(row["driver"] == "stream" for row in content["rows"]):
+            tfds.prepare(data_dir=of_stream["data_dir"])
         for number in range(content["rounds"]):
             for i, row in enumerate(content["rows"]):
                 if "error" in row:
                     continue
                 case = {name: row[name] for name in CASE}
+                case |= of_stream if row["driver"] == "stream" else {}
                 report = in_fresh_process(case, content["seconds"], f"{cache}/{i}")
                 if "error" in report:
                     row["error"] = said = report["error"]
@@ -260,9 +272,10 @@ if __name__ == "__main__":
     parser.add_argument("--batch-sizes", nargs="+", type=int, help="(the notebook's)")
     parser.add_argument("--sweep", action="store_true", help=f"batch sizes {SWEEP}")
     parser.add_argument("--dtypes", nargs="+", choices=("float32", "bfloat16"), default=["float32"])
-    parser.add_argument("--drivers", nargs="+", choices=("step", "loop"), help="(both)")
+    parser.add_argument("--drivers", nargs="+", choices=DRIVERS, help="(step loop)")
     parser.add_argument("--forms", nargs="+", choices=("patches", "xla"), help="(the backend's)")
     parser.add_argument("--seeds", nargs="+", type=int, help="replicas in one program (none)")
+    parser.add_argument("--workers", type=int, default=0, help="that read the stream (0: a thread)")
     parser.add_argument("--rounds", type=int, default=3, help="processes a case (3)")
     parser.add_argument("--seconds", type=float, default=5.0, help="of steady state a process (5)")
     parser.add_argument("--output", type=Path, help="the JSON file to write")
@@ -281,6 +294,7 @@ if __name__ == "__main__":
             given.seeds or [],
             given.rounds,
             given.seconds,
+            given.workers,
             given.output,
         )
     except KeyboardInterrupt:

@@ -10,6 +10,7 @@ import time
 from typing import Any
 
 import jax
+import numpy as np
 from keras_nets import SHAPE
 from our_nets import our_net
 
@@ -19,6 +20,7 @@ from jaxconv.compilation_cache import persistent_cache
 from jaxconv.layers import Form, choose_form
 from jaxconv.machine import environment, peak_memory
 from jaxconv.seeds import train_epoch_seeds
+from jaxconv.stream import Stream, StreamedEpoch, open_streamed
 from jaxconv.tabulate import layer_rows
 from jaxconv.timing import CompileWatch, compile_stages, matmul_rate, steady_state
 
@@ -32,20 +34,29 @@ def measure(
     replicas: int = 1,
     *,
     seconds: float,
+    data_dir: str | None = None,
+    workers: int = 0,
 ) -> dict[str, Any]:
     """Compiles and runs one case (the arguments are those of `bench_step.py`)."""
-    data = jaxconv.load_dataset("mnist").train
+    if driver == "stream":
+        data = open_streamed("tfds:jaxconv_mnist", data_dir=data_dir, workers=workers).train
+    else:
+        data = jaxconv.load_dataset("mnist").train
     model, tx, loss = our_net(net, dtype=dtype, form=form)
     train_step = jaxconv.make_train_step(model, tx, loss=loss)
     state = jaxconv.create_train_state(model, tx, jax.random.key(0), SHAPE)
-    whole = data.batch()
-    if driver == "step":
+    order = jaxconv.epoch_permutation(state.rng, 0, len(data))
+    streamed, place, batches = StreamedEpoch(train_step, batch_size), 0, []
+    if isinstance(data, Stream):
+        first = data.batch(np.asarray(order), batch_size, 0)
+        function, inputs = jax.jit(train_step, donate_argnums=0), (first,)
+    elif driver == "step":
+        whole = data.batch()
         starts = range(0, min(16 * batch_size, len(data)), batch_size)
         batches = [{k: x[i : i + batch_size] for k, x in whole.items()} for i in starts]
         batches = jax.device_put([batch for batch in batches if len(batch["label"]) == batch_size])
         function, inputs = jax.jit(train_step, donate_argnums=0), (batches[0],)
     else:
-        batches, order = [], jaxconv.epoch_permutation(state.rng, 0, len(data))
         epoch = functools.partial(jaxconv.train_epoch, train_step=train_step, batch_size=batch_size)
         if driver != "loop":
             options: Any = {"train_epoch": epoch, "strategy": driver}
@@ -53,7 +64,10 @@ def measure(
             keys = jax.random.split(jax.random.key(0), replicas)
             state = jax.vmap(lambda key: jaxconv.create_train_state(model, tx, key, SHAPE))(keys)
             order = jax.vmap(lambda key: jaxconv.epoch_permutation(key, 0, len(data)))(keys)
-        function, inputs = jax.jit(epoch, donate_argnums=0), (jax.device_put(whole), order, 0, 1)
+        function, inputs = (
+            jax.jit(epoch, donate_argnums=0),
+            (jax.device_put(data.batch()), order, 0, 1),
+        )
     jax.block_until_ready((state, inputs))
     with persistent_cache(), CompileWatch() as watch:
         compiled, stages = compile_stages(function, state, *inputs)
@@ -62,8 +76,12 @@ def measure(
     first_call = time.perf_counter() - began
 
     def run(steps: int) -> Any:
-        nonlocal state, sums
-        if driver != "step":
+        nonlocal state, sums, place
+        if isinstance(data, Stream):
+            place = 0 if place + steps > len(data) // batch_size else place
+            state, sums = streamed(state, data, order, place, place + steps)
+            place += steps
+        elif driver != "step":
             state, sums = compiled(state, *inputs[:-1], steps)
         else:
             for i in range(steps):
@@ -73,12 +91,13 @@ def measure(
     # The loop's fixed cost a call is an epoch's, not a step's: let a call last, for each replica.
     most, block = (None, 0.01) if driver == "step" else (len(data) // batch_size, 0.1 * replicas)
     steady = steady_state(run, seconds=seconds, block_seconds=block, most_steps=most)
+    streamed.close()
     step_seconds, memory = steady.median / replicas, peak_memory()
     size = 2048 if jax.default_backend() == "cpu" else 8192
     matmul = matmul_rate(dtype, size)
     layers = [row.multiply_adds for row in layer_rows(model, SHAPE)]
     flops = train_step_flops(layers, batch_size)
-    counted = compiled.cost_analysis() if driver == "step" else None
+    counted = compiled.cost_analysis() if driver in ("step", "stream") else None
     temporary = compiled.memory_analysis()
     return {
         "form": choose_form(form),

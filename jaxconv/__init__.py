@@ -1,8 +1,10 @@
 """MNIST-class convnets as pure functions: Keras' notebooks in JAX and Flax."""
 
 from jaxconv import checkpoint as checkpoint
+from jaxconv import distributed as distributed
 from jaxconv import keras as keras
 from jaxconv import seeds as seeds
+from jaxconv import stream as stream
 from jaxconv.data import Dataset as Dataset
 from jaxconv.data import Split as Split
 from jaxconv.data import epoch_permutation as epoch_permutation

@@ -327,12 +327,17 @@ def _orbax() -> Iterator[tuple[Any, Any]]:
     import orbax.checkpoint as ocp
 
     logger = logging.getLogger("absl")  # what matters is raised, and told by us
-    handler = ocp.PyTreeCheckpointHandler(use_ocdbt=False, use_compression=False)
+    # Of several processes the first one writes, alone: each has the whole state.
+    here = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(primary_host=here, active_processes={here})
+    handler = ocp.PyTreeCheckpointHandler(
+        use_ocdbt=False, use_compression=False, multiprocessing_options=alone
+    )
     with _LOCK:
         level = logger.level
         logger.setLevel(logging.CRITICAL)
         try:
-            with ocp.Checkpointer(handler) as checkpointer:
+            with ocp.Checkpointer(handler, multiprocessing_options=alone) as checkpointer:
                 yield ocp, checkpointer
         finally:
             logger.setLevel(level)

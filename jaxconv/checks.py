@@ -21,6 +21,21 @@ def check_positive(name: str, value: object) -> None:
         raise ValueError(f"{name} must be a positive integer, not {value!r}.")
 
 
+def check_natural(name: str, value: object) -> None:
+    """Refuses all but positive integers and 0.
+
+    Raises:
+      ValueError: with the name and the value.
+
+    Example:
+      >>> check_natural("workers", -1)
+      Traceback (most recent call last):
+      ValueError: workers must be a positive integer or 0, not -1.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 0:
+        raise ValueError(f"{name} must be a positive integer or 0, not {value!r}.")
+
+
 def check_choice(what: str, given: object, known: Iterable[object]) -> None:
     """Refuses what is not among the known names, and suggests the nearest one.
 

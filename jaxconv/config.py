@@ -14,15 +14,17 @@ import numpy as np
 from jaxtyping import PyTree
 
 from jaxconv import run_folder
-from jaxconv.checks import check_positive
+from jaxconv.checks import check_natural, check_positive
 from jaxconv.command_line import DETERMINISTIC
 from jaxconv.data import Dataset, fingerprint
 from jaxconv.seed_list import parse_seeds
 from jaxconv.seeds import choose_strategy
+from jaxconv.stream import Stream, StreamedDataset
 
 OUTWARD = (
-    "compilation_cache", "data_dir", "export_keras", "init_from", "keep", "output_dir", "overwrite",
-    "quiet", "resume", "save_every",
+    "compilation_cache", "coordinator", "data_dir", "devices", "export_keras", "init_from", "keep",
+    "output_dir", "overwrite", "process_id", "processes", "quiet", "resume", "save_every",
+    "workers",
 )  # fmt: skip
 """The settings that change nothing in a training; `init_from` does by the weights in it."""
 JAX_OPTIONS = {
@@ -56,6 +58,10 @@ class Config:
     """"mnist", the bundled one, or "tfds:NAME", a set that TFDS has prepared on this disk."""
     data_dir: str | None = None
     """Where TFDS keeps its sets, if not in its own folder."""
+    stream: bool = False
+    """Leave the training samples of a tfds:NAME set on the disk, and read them as they come."""
+    workers: int = 0
+    """Processes that read the stream ahead (0: a thread)."""
     validation_split: float = 0.0
     """Share of the training samples, taken from the end, to validate on after each epoch."""
     save_every: int | Literal["epoch"] | None = None
@@ -64,6 +70,14 @@ class Config:
     """Checkpoints to keep, the newest."""
     resume: bool = False
     """Go on with the run that --output-dir holds, or the newest of this seed in runs/."""
+    devices: int | None = None
+    """Devices to divide each batch among (1; under a launcher all that each process has)."""
+    processes: int | None = None
+    """How many processes train together (as SLURM, Open MPI, Kubernetes or a TPU pod says; 1)."""
+    process_id: int | None = None
+    """Which of them this one is, from 0 (as they say)."""
+    coordinator: str | None = None
+    """Where the first of them listens, HOST:PORT (as they say)."""
     deterministic: bool = False
     """Ask XLA for deterministic operations on a GPU, where resumption is not exact without."""
     padding: int | str = "valid"
@@ -129,7 +143,7 @@ def command(config: Config, name: str) -> str:
     words = [*(f"{x.upper()}={value}" for x, value in changed.items()), "python", script]
     for field in dataclasses.fields(config):
         value, option = getattr(config, field.name), field.name.replace("_", "-")
-        asked = field.name not in OUTWARD or field.name in ("data_dir", "init_from")
+        asked = field.name not in OUTWARD or field.name in ("data_dir", "devices", "init_from")
         if asked and value != field.default:
             if isinstance(value, bool):
                 words.append(f"--{option}" if value else f"--no-{option}")
@@ -139,12 +153,21 @@ def command(config: Config, name: str) -> str:
     return shlex.join(words)
 
 
-def fingerprints(data: Dataset, params: PyTree | None) -> dict[str, str | None]:
-    """Of the data, validation split off, and of the weights to begin with, if they are given."""
+def fingerprints(data: Dataset | StreamedDataset, params: PyTree | None) -> dict[str, str | None]:
+    """Of the data, validation split off, and of the weights to begin with, if they are given.
+
+    A stream's is what its set says of itself.
+    """
     splits = [split for split in (data.train, data.validation, data.test) if split is not None]
+    parts: list[np.ndarray] = []
+    for split in splits:
+        if isinstance(split, Stream):
+            parts.append(np.frombuffer(split.identity.encode(), np.uint8))
+        else:
+            parts += split.batch().values()
     arrays = None if params is None else map(np.asarray, jax.tree.leaves(params))
     return {
-        "data": fingerprint(*(x for split in splits for x in (split.image, split.label))),
+        "data": fingerprint(*parts),
         "initial_weights": None if arrays is None else fingerprint(*arrays),
     }
 
@@ -164,6 +187,16 @@ def check(config: Config) -> None:
     check_positive("epochs", config.epochs)
     check_positive("batch_size", config.batch_size)
     check_positive("keep", config.keep)
+    check_natural("workers", config.workers)
+    if config.workers and not config.stream:
+        raise ValueError("workers read a stream ahead: add --stream.")
+    if config.stream and config.seeds is not None:
+        raise ValueError(
+            "A stream trains one seed, not several, which would each read it in another order: "
+            "leave --stream or --seeds out."
+        )
+    if config.devices is not None:
+        check_positive("devices", config.devices)
     if config.save_every is not None and config.save_every != "epoch":
         check_positive("save_every", config.save_every)
     if config.resume and config.overwrite and config.export_keras is None:

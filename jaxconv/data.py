@@ -97,8 +97,8 @@ class Dataset:
         check_positive("num_classes", num_classes)
         if num_classes >= 2**31:
             raise ValueError(f"Labels are int32: {num_classes} classes are too many.")
-        train = _split("train", np.asarray(train_image), labels[0], num_classes)
-        test = _split("test", np.asarray(test_image), labels[1], num_classes)
+        train = check_split("train", np.asarray(train_image), labels[0], num_classes)
+        test = check_split("test", np.asarray(test_image), labels[1], num_classes)
         for what, a, b in (
             ("shape", train.image.shape[1:], test.image.shape[1:]),
             ("dtype", train.image.dtype, test.image.dtype),
@@ -127,19 +127,33 @@ class Dataset:
         """
         if self.validation is not None:
             raise ValueError("A validation part was cut off already: split the whole set once.")
-        if not 0 <= fraction < 1:
-            raise ValueError(f"The validation fraction must be in [0, 1), not {fraction!r}.")
-        if fraction == 0:
+        cut = validation_cut(len(self.train), fraction)
+        if cut == len(self.train):
             return self
-        cut = math.floor(len(self.train) * (1 - fraction))
-        if not 0 < cut < len(self.train):
-            raise ValueError(
-                f"A validation fraction of {fraction!r} leaves {cut} of {len(self.train)} samples "
-                f"to train and {len(self.train) - cut} to validate: both need at least one."
-            )
         head = Split(self.train.image[:cut], self.train.label[:cut])
         tail = Split(self.train.image[cut:], self.train.label[cut:])
         return dataclasses.replace(self, train=head, validation=tail)
+
+
+def validation_cut(samples: int, fraction: float) -> int:
+    """Where Keras' `validation_split` cuts: how many of the samples are left to train.
+
+    Raises:
+      ValueError: as `Dataset.split_validation`.
+
+    Example:
+      >>> validation_cut(60_000, 0.1)
+      54000
+    """
+    if not 0 <= fraction < 1:
+        raise ValueError(f"The validation fraction must be in [0, 1), not {fraction!r}.")
+    cut = math.floor(samples * (1 - fraction))
+    if fraction and not 0 < cut < samples:
+        raise ValueError(
+            f"A validation fraction of {fraction!r} leaves {cut} of {samples} samples to train and "
+            f"{samples - cut} to validate: both need at least one."
+        )
+    return cut
 
 
 def load_dataset(name: str = "mnist", *, data_dir: str | None = None) -> Dataset:
@@ -225,7 +239,17 @@ def _bundled_mnist() -> Dataset:
         )
 
 
-def _split(name: str, image: np.ndarray, label: np.ndarray, num_classes: int) -> Split:
+def check_split(name: str, image: np.ndarray, label: np.ndarray, num_classes: int) -> Split:
+    """A split from arrays, checked as `Dataset.from_arrays` says.
+
+    Raises:
+      ValueError: with what is wrong, and the split's name.
+
+    Example:
+      >>> check_split("train", np.zeros((1, 28, 28, 1), np.uint8), np.array([10]), 10)
+      Traceback (most recent call last):
+      ValueError: The train label at index 0 is 10, outside [0, 10).
+    """
     if image.ndim != 4:
         raise ValueError(
             f"The {name} images must be [samples, height, width, channels], not {image.shape}"

@@ -120,6 +120,21 @@ def as_batch(data: Split | Batch) -> dict[str, Array | np.ndarray]:
     return batch
 
 
+def on_device(data: Split | Batch) -> dict[str, Array]:
+    """A split or batch, checked as `as_batch` does, on the default device.
+
+    What is on devices already stays where it is, also where other processes hold a part of it.
+
+    Example:
+      >>> on_device({"label": np.arange(3)})["label"].devices() == {jax.devices()[0]}
+      True
+    """
+    return {
+        name: x if isinstance(x, jax.Array) else jax.device_put(x)
+        for name, x in as_batch(data).items()
+    }
+
+
 _eval_epoch = jax.jit(eval_epoch, static_argnames=("eval_step", "batch_size"))
 
 

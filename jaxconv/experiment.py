@@ -12,22 +12,23 @@ from typing import Any
 import jax
 import optax
 from flax import linen as nn
+from jax.sharding import Mesh
 
-from jaxconv import keras, run_files, run_folder
+from jaxconv import distributed, keras, run_files, run_folder
 from jaxconv.checkpoint import Checkpoints
 from jaxconv.command_line import cli as cli
 from jaxconv.compilation_cache import cache_unless
 from jaxconv.config import Config as Config
 from jaxconv.config import check as check
 from jaxconv.config import command, decisive, fingerprints, seeds_of
-from jaxconv.data import load_dataset
+from jaxconv.data import Batch, Dataset, Split, load_dataset
 from jaxconv.details import keep_details
 from jaxconv.evaluation import Row, evaluate
 from jaxconv.interrupts import Interrupts
 from jaxconv.loop import fit, train_epoch
 from jaxconv.losses import Loss
 from jaxconv.machine import environment, process_seconds
-from jaxconv.position import Position
+from jaxconv.position import Position, from_json, to_json
 from jaxconv.progress import Progress
 from jaxconv.report import write_report
 from jaxconv.results import (
@@ -42,11 +43,14 @@ from jaxconv.resumption import check_same, end_told, finished, rows_so_far
 from jaxconv.seed_list import name_seeds
 from jaxconv.seed_plots import plot_run
 from jaxconv.seeds import choose_strategy, fit_seeds, groups, stack_states
+from jaxconv.stream import Stream, StreamedDataset, open_streamed
 from jaxconv.tabulate import summary
 from jaxconv.timing import CompileWatch, Stopwatch
 from jaxconv.train import TrainState, create_train_state, make_eval_step, make_train_step
 
 _SECONDS_IMPORT = process_seconds()
+
+Saved = tuple[TrainState, Position]
 
 
 def run(
@@ -62,7 +66,8 @@ def run(
 
     The folder gets `config.json` at the start, a line of `metrics.jsonl` after each epoch,
     `checkpoints/` where they are asked for, and `details.npz`, `curves.png`, `report.html` and
-    `result.json` at the end.
+    `result.json` at the end. Of several processes each calls this, with the same settings; the
+    first one prints and writes for all.
 
     Args:
       config: the settings.
@@ -77,8 +82,8 @@ def run(
       What `result.json` holds.
 
     Raises:
-      ValueError: for a setting or data set that makes no sense, or one that the run to resume did
-        not have. Nothing is written then.
+      ValueError: for a setting or data set that makes no sense, or one that the run to resume, or
+        the first process, does not have. Nothing is written then.
       FileExistsError: if the named folder holds a run, or the file to export to is there, and
         `overwrite` is False.
       FileNotFoundError: if there is no file `init_from`, or no run to resume.
@@ -88,110 +93,133 @@ def run(
         kept in the run's folder, and the result has been printed.
     """
     began = time.perf_counter()
+    distributed.initialize(config.coordinator, config.processes, config.process_id)
+    mesh = distributed.data_mesh(config.devices or distributed.usual_devices())
+    first = distributed.is_first()
     check(config)
     several, seeds = config.seeds is not None, seeds_of(config)
     strategy, group = choose_strategy(config.strategy, config.group)
     title = f"{name}-{len(seeds)}seeds" if several else f"{name}-{config.seed}"
-    say = (lambda *_: None) if config.quiet else print
+    quiet = config.quiet or not first
+    say = (lambda *_: None) if quiet else print
     settings, begun, known = decisive(config, name), None, False
+    others = {"devices": mesh.size, "resume": config.resume, "save_every": config.save_every}
+    distributed.check_same(settings | others | {"validate_on_test": validate_on_test})
     if config.resume:
-        begun = run_folder.find_run_folder(title, config.output_dir)
-        known = check_same(begun, settings)
-        if (begun / run_folder.RESULT).exists():
-            result = finished(begun, config.export_keras)
-            if not (begun / run_folder.REPORT).exists():
-                _report(begun, result)
+        looked_up = distributed.first_does(lambda: _look_up(config, title, settings))
+        begun, known, result = looked_up or (None, False, None)
+        if result := distributed.from_first(result):
             return result
     with (
         Interrupts() as interrupts,
         cache_unless(not config.compilation_cache) as cache,
         CompileWatch() as programs,
         contextlib.ExitStack() as stack,
+        distributed.losses_told(),
     ):
         with Stopwatch() as data_watch:
-            data = load_dataset(config.dataset, data_dir=config.data_dir)
-            data = data.split_validation(config.validation_split)
+            data = _data(config, mesh)
+            if jax.process_count() > 1:
+                distributed.check_same(fingerprints(data, None))
+
+            def place(split: Split) -> Batch:
+                return distributed.replicate(split.batch(), mesh, same=True)
+
+            train = place(data.train) if isinstance(data.train, Split) else data.train
+            validation, test = data.validation and place(data.validation), place(data.test)
         net, optimizer = model(data.num_classes), tx(config.learning_rate)
-        train_step = make_train_step(net, optimizer, loss=loss)
-        eval_step = make_eval_step(net, loss=loss)
+        train_step = distributed.data_parallel(make_train_step(net, optimizer, loss=loss), mesh)
+        eval_step = distributed.data_parallel(make_eval_step(net, loss=loss), mesh)
         facts, shape = environment(), data.input_shape
-        if config.export_keras is not None:
-            keras.check_save(config.export_keras, net, shape, overwrite=config.overwrite)
         with Stopwatch() as init_watch:
-            params = None
-            if config.init_from is not None:
-                params = keras.load_weights(config.init_from, net, shape)
+            params = distributed.first_does(lambda: _weights(config, net, shape))
 
             @jax.jit  # once for all seeds: create_train_state compiles at each call of its own
             def init(rng: jax.Array, params: Any) -> TrainState:
                 return create_train_state(net, optimizer, rng, shape, params=params)
 
-            make_state = functools.partial(init, params=params)
+            def make_state(key: jax.Array) -> TrainState:
+                return distributed.replicate(init(key, params), mesh)
+
             keys = [jax.random.key(seed) for seed in seeds]
             state = make_state(keys[0])
             params_count = sum(x.size for x in jax.tree.leaves(state.params))
-
-        if begun is not None:
-            stack.enter_context(run_folder.locked(folder := begun))
-        else:
-            options = {"overwrite": config.overwrite}
-            folder = stack.enter_context(
-                run_folder.new_run_folder(title, config.output_dir, **options)
-            )
-        checkpoints = Checkpoints(
-            folder / run_folder.CHECKPOINTS,
-            settings=settings | fingerprints(data, params),
-            every=config.save_every,
-            keep=config.keep,
-        )
-        stack.enter_context(checkpoints)
-        stack.enter_context(end_told(folder, checkpoints))
-        stack.enter_context(run_folder.interrupts_told(folder))
 
         def template(position: Position) -> TrainState:
             own = position.members in groups(len(seeds), group if several else 1)
             if not own or len(position.histories) != len(seeds):
                 raise ValueError(
-                    f"A checkpoint in {folder} holds replicas {position.members}, which are none "
+                    f"A checkpoint of the run holds replicas {position.members}, which are none "
                     f"of {len(seeds)} in groups of {group}: it is of another run. Begin anew in "
                     "another folder."
                 )
-            members = [make_state(keys[i]) for i in position.members]
+            members = [init(keys[i], params) for i in position.members]
             return stack_states(members) if several else members[0]
-
-        found = checkpoints.restore(template) if config.resume else None
-        position = Position(0, range(0), [[] for _ in seeds]) if found is None else found[1]
-        rows = run_files.Rows(folder / run_folder.METRICS)
 
         def of_seed(i: int, row: Mapping[str, float]) -> dict[str, Any]:
             return {"seed": seeds[i], **row} if several else dict(row)
 
-        if config.resume:
-            past = rows_so_far(position.histories, groups(len(seeds), group))
-            run_files.write_rows(rows.path, [of_seed(i, row) for i, row in past])
-        if found is None or not known:
-            whole = {"experiment": name, **dataclasses.asdict(config)}
-            whole["command"] = command(config, name)
-            run_files.write_json(folder / run_folder.CONFIG, whole)
+        def open_folder() -> tuple[Path, Checkpoints, Saved | None]:
+            if begun is not None:
+                stack.enter_context(run_folder.locked(folder := begun))
+            else:
+                options = {"overwrite": config.overwrite}
+                folder = stack.enter_context(
+                    run_folder.new_run_folder(title, config.output_dir, **options)
+                )
+            checkpoints = Checkpoints(
+                folder / run_folder.CHECKPOINTS,
+                settings=settings | fingerprints(data, params),
+                every=config.save_every,
+                keep=config.keep,
+            )
+            stack.enter_context(checkpoints)
+            stack.enter_context(end_told(folder, checkpoints))
+            stack.enter_context(run_folder.interrupts_told(folder))
+            found = checkpoints.restore(template) if config.resume else None
+            if config.resume:
+                histories = [[] for _ in seeds] if found is None else found[1].histories
+                past = rows_so_far(histories, groups(len(seeds), group))
+                path = folder / run_folder.METRICS
+                run_files.write_rows(path, [of_seed(i, row) for i, row in past])
+            if found is None or not known:
+                whole = {"experiment": name, **dataclasses.asdict(config)}
+                whole["command"] = command(config, name)
+                run_files.write_json(folder / run_folder.CONFIG, whole)
+            return folder, checkpoints, found
+
+        opened = distributed.first_does(open_folder)
+        folder, checkpoints, found = opened or (None, None, None)
+        position = Position(0, range(0), [[] for _ in seeds])
+        if saved := distributed.from_first(found and to_json(found[1])):
+            position, _ = from_json(saved)
+            restored = template(position) if found is None else found[0]
+            found = distributed.replicate(restored, mesh), position
         say(f"{name} on {data.name}: {len(data.train)} training samples, {name_seeds(seeds)}")
         say(f"Device: {facts['backend']} ({facts['device_kind']}), jax {facts['jax_version']}")
+        if mesh.size > 1:
+            say(f"Each batch is divided among {distributed.name_devices(mesh)}")
         if config.init_from is not None:
             say(f"Initial weights: {config.init_from}")
-        if not config.quiet:
+        if not quiet:
             summary(net, shape)
-        if config.resume:
+        if config.resume and folder:
             nothing = ": no checkpoint, so from the beginning" if found is None else ""
             print(f"Resumed in {folder} at step {position.step}{nothing}")
 
-        progress, report_watch = Progress(config.epochs, quiet=config.quiet), Stopwatch()
+        rows = folder and run_files.Rows(folder / run_folder.METRICS)
+        progress, report_watch = Progress(config.epochs, quiet=quiet), Stopwatch()
 
         def keep(members: Sequence[int], state: TrainState) -> None:
-            own, path = [seeds[i] for i in members], folder / run_folder.DETAILS
-            if not path.exists():
-                with report_watch, run_files.told_if_not_written(path):
-                    keep_details(path, net, state, own, data.test, stacked=several)
+            if folder is None or (path := folder / run_folder.DETAILS).exists():
+                return
+            own, state = [seeds[i] for i in members], distributed.local(state)
+            with report_watch, run_files.told_if_not_written(path):
+                keep_details(path, net, state, own, data.test, stacked=several)
 
         def after_epoch(members: Sequence[int], state: TrainState, ended: Sequence[Row]) -> None:
+            if rows is None:
+                return
             for i, row in zip(members, ended, strict=True):
                 rows.append(of_seed(i, row))
             if ended[0]["epoch"] == config.epochs:
@@ -200,15 +228,21 @@ def run(
             progress.on_epoch(joint_row(ended), whose)
 
         def save(state: TrainState, position: Position) -> None:
-            checkpoints(state, position)
-            if interrupts.pending:
-                checkpoints.save(state, position)
-                interrupts.raise_pending()
+            # What all processes heard until here; what one hears from now on is for the next time.
+            heard = distributed.largest(int(interrupts.pending or 0))
+            if checkpoints is not None:
+                checkpoints(own := distributed.local(state), position)
+                if heard:
+                    checkpoints.save(own, position)
+                    checkpoints.wait()
+            if heard:
+                distributed.leave()
+                interrupts.raise_for(heard)
 
         step: dict[str, Any] = {"train_step": train_step, "batch_size": config.batch_size}
         schedule: dict[str, Any] = {
             "epochs": config.epochs,
-            "validation": data.validation or (data.test if validate_on_test else None),
+            "validation": validation or (test if validate_on_test else None),
             "eval_step": eval_step,
             "on_chunk": progress.on_chunk,
             "save": save,
@@ -217,17 +251,18 @@ def run(
         stack.enter_context(interrupts.held())  # to the end: what is left takes seconds
         with Stopwatch() as fit_watch, progress:
             if several:
-                schedule |= {"strategy": strategy, "group": group, "test": data.test}
+                schedule |= {"strategy": strategy, "group": group, "test": test}
                 schedule |= {"callbacks": [after_epoch], "keep_states": False, "resume": found}
+                assert not isinstance(train, Stream)  # `check` has refused it
                 epoch = functools.partial(train_epoch, **step)
-                _, histories = fit_seeds(make_state, epoch, keys, data.train, **schedule)
+                _, histories = fit_seeds(make_state, epoch, keys, train, **schedule)
                 if found is not None and position.histories == histories:  # no epoch was left
                     keep(position.members, found[0])
             else:
                 schedule |= {"callbacks": [lambda state, row: after_epoch([0], state, [row])]}
                 if found is not None:
                     state, schedule["resume"] = found
-                state, history = fit(state, data.train, **step, **schedule)
+                state, history = fit(state, train, **step, **schedule)
                 histories = [history]
                 keep([0], state)
         with Stopwatch() as test_watch:
@@ -235,70 +270,111 @@ def run(
                 names = ("loss", "accuracy")
                 tests = [{x: rows[-1][f"test_{x}"] for x in names} for rows in histories]
             else:
-                tests = [evaluate(state, data.test, eval_step=eval_step)]
+                tests = [evaluate(state, test, eval_step=eval_step)]
 
-        watches = (data_watch, init_watch, fit_watch, test_watch)
-        seconds_compile = sum(watch.compile_seconds for watch in watches)
-        seconds_train = _seconds(histories)
-        compiled = programs.compilations - programs.cached
-        hit = "off" if cache is None else "cold" if compiled else "cached"
-        kept = f" ({compiled} of {programs.compilations} programs compiled; {cache})"
-        say(f"Compilation: {seconds_compile:.1f}s, {hit}{kept if cache else ''}")
-        figures, lost = figures_of(histories, tests), diverged(histories, tests)
-        own: dict[str, Any] = {"seed": config.seed, **{k: x[0] for k, x in figures.items()}}
-        if several:
-            own = {"seeds": list(seeds), "strategy": strategy, "group": group}
-            own |= spread_figures(seeds, figures, lost)
-        before = _seconds(position.histories) + position.seconds
-        result = {
-            "experiment": name,
-            "dataset": data.name,
-            "params_count": params_count,
-            "epochs": config.epochs,
-            "steps": len(histories[0]) * -(-len(data.train) // config.batch_size),
-            "resumed_at_step": position.step if config.resume else None,
-            **own,
-            "seconds_import": _SECONDS_IMPORT,
-            "seconds_data": data_watch.seconds,
-            "seconds_compile": seconds_compile,
-            "compilation_cache": hit,
-            "programs": programs.compilations,
-            "programs_compiled": compiled,
-            "seconds_train": seconds_train,
-            "seconds_evaluation": fit_watch.seconds
-            - (seconds_train - before)
-            - report_watch.seconds
-            + test_watch.seconds,
-            "seconds_report": report_watch.seconds,
-            "seconds_total": (_SECONDS_IMPORT or 0.0) + time.perf_counter() - began,
-            **facts,
-        }
-        if several:
-            say(seed_table(seeds, figures))
-        print(result_lines(result))
-        if importlib.util.find_spec("matplotlib"):
-            heading = f"{name} on {data.name}, {name_seeds(seeds)}"
-            path = folder / run_folder.CURVES
-            with run_files.told_if_not_written(path):
-                plot_run(histories, tests, lost, path, title=heading, several=several)
-        else:
-            missing = f"{run_folder.CURVES} is left out (pip install matplotlib)."
-            print(f"matplotlib is missing: {missing}")
-        failure = None
-        if config.export_keras is not None:
-            failure = _export(config, state, net, shape, folder)
-        rows.flush()
-        _report(folder, result)
-        checkpoints.wait()
-        run_files.write_json(folder / run_folder.RESULT, result)  # the last: the run is finished
-        if checkpoints.failed:
-            print(f"Checkpoints that could not be saved: {checkpoints.failed}")
-        print(f"Run: {folder}")
-        if failure is not None:
-            raise failure
-        if config.export_keras is not None:
-            print(f"Keras weights: {config.export_keras}")
+        def conclude() -> dict[str, Any]:
+            assert folder is not None
+            assert checkpoints is not None
+            assert rows is not None
+            watches = (data_watch, init_watch, fit_watch, test_watch)
+            seconds_compile = sum(watch.compile_seconds for watch in watches)
+            seconds_train = _seconds(histories)
+            compiled = programs.compilations - programs.cached
+            hit = "off" if cache is None else "cold" if compiled else "cached"
+            kept = f" ({compiled} of {programs.compilations} programs compiled; {cache})"
+            say(f"Compilation: {seconds_compile:.1f}s, {hit}{kept if cache else ''}")
+            figures, lost = figures_of(histories, tests), diverged(histories, tests)
+            own: dict[str, Any] = {"seed": config.seed, **{k: x[0] for k, x in figures.items()}}
+            if several:
+                own = {"seeds": list(seeds), "strategy": strategy, "group": group}
+                own |= spread_figures(seeds, figures, lost)
+            before = _seconds(position.histories) + position.seconds
+            result = {
+                "experiment": name,
+                "dataset": data.name,
+                "params_count": params_count,
+                "epochs": config.epochs,
+                "steps": len(histories[0]) * -(-len(data.train) // config.batch_size),
+                "resumed_at_step": position.step if config.resume else None,
+                **own,
+                "devices": mesh.size,
+                "processes": jax.process_count(),
+                "seconds_import": _SECONDS_IMPORT,
+                "seconds_data": data_watch.seconds,
+                "seconds_compile": seconds_compile,
+                "compilation_cache": hit,
+                "programs": programs.compilations,
+                "programs_compiled": compiled,
+                "seconds_train": seconds_train,
+                "seconds_evaluation": fit_watch.seconds
+                - (seconds_train - before)
+                - report_watch.seconds
+                + test_watch.seconds,
+                "seconds_report": report_watch.seconds,
+                "seconds_total": (_SECONDS_IMPORT or 0.0) + time.perf_counter() - began,
+                **facts,
+            }
+            if several:
+                say(seed_table(seeds, figures))
+            print(result_lines(result))
+            if importlib.util.find_spec("matplotlib"):
+                heading = f"{name} on {data.name}, {name_seeds(seeds)}"
+                path = folder / run_folder.CURVES
+                with run_files.told_if_not_written(path):
+                    plot_run(histories, tests, lost, path, title=heading, several=several)
+            else:
+                missing = f"{run_folder.CURVES} is left out (pip install matplotlib)."
+                print(f"matplotlib is missing: {missing}")
+            failure = None
+            if config.export_keras is not None:
+                failure = _export(config, distributed.local(state), net, shape, folder)
+            rows.flush()
+            _report(folder, result)
+            checkpoints.wait()
+            # The last: the run is finished.
+            run_files.write_json(folder / run_folder.RESULT, result)
+            if checkpoints.failed:
+                print(f"Checkpoints that could not be saved: {checkpoints.failed}")
+            print(f"Run: {folder}")
+            if failure is not None:
+                raise failure
+            if config.export_keras is not None:
+                print(f"Keras weights: {config.export_keras}")
+            return result
+
+        result = distributed.from_first(distributed.first_does(conclude))
+        if heard := distributed.largest(int(interrupts.pending or 0)):
+            distributed.leave()
+            interrupts.raise_for(heard)
         return result
+
+
+def _data(config: Config, mesh: Mesh) -> Dataset | StreamedDataset:
+    where, share = {"data_dir": config.data_dir}, config.validation_split
+    if config.stream:
+        more: Any = {"workers": config.workers, "mesh": mesh}
+        return open_streamed(config.dataset, validation_split=share, **where, **more)
+    return load_dataset(config.dataset, **where).split_validation(share)
+
+
+def _look_up(
+    config: Config, title: str, settings: Mapping[str, Any]
+) -> tuple[Path, bool, dict[str, Any] | None]:
+    """The folder to resume in, whether it tells its settings, and the result if it is finished."""
+    folder = run_folder.find_run_folder(title, config.output_dir)
+    known, result = check_same(folder, settings), None
+    if (folder / run_folder.RESULT).exists():
+        result = finished(folder, config.export_keras)
+        if not (folder / run_folder.REPORT).exists():
+            _report(folder, result)
+    return folder, known, result
+
+
+def _weights(config: Config, net: nn.Module, shape: tuple[int, ...]) -> Any:
+    """The weights to begin with, if a file has them; and the file to end with can be written."""
+    if config.export_keras is not None:
+        keras.check_save(config.export_keras, net, shape, overwrite=config.overwrite)
+    return None if config.init_from is None else keras.load_weights(config.init_from, net, shape)
 
 
 def _report(folder: Path, result: Mapping[str, Any]) -> None:

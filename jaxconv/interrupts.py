@@ -6,7 +6,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 
 class Terminated(KeyboardInterrupt):
@@ -56,7 +56,11 @@ class Interrupts:
     def raise_pending(self) -> None:
         """Raises the signal that waits, if one does."""
         if self.pending is not None:
-            raise Terminated if self.pending is signal.SIGTERM else KeyboardInterrupt
+            self.raise_for(self.pending)
+
+    def raise_for(self, number: int) -> NoReturn:
+        """Raises the signal of this number, be it one that another process heard."""
+        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
     def _handle(self, number: int, _: FrameType | None) -> Any:
         first, self.pending = self.pending is None, self.pending or signal.Signals(number)

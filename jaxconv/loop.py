@@ -14,8 +14,9 @@ from jaxtyping import Array, Bool, Int, PyTree, Shaped
 from jaxconv import metrics
 from jaxconv.checks import check_positive
 from jaxconv.data import Batch, Split, epoch_permutation
-from jaxconv.evaluation import Row, as_batch, evaluate
+from jaxconv.evaluation import Row, evaluate, on_device
 from jaxconv.position import Position
+from jaxconv.stream import Stream, StreamedEpoch
 from jaxconv.train import EvalStep, TrainState, TrainStep
 
 Save = Callable[[TrainState, Position], None]
@@ -87,7 +88,7 @@ def train_epoch(
 
 def fit(
     state: TrainState,
-    data: Split | Batch,
+    data: Split | Batch | Stream,
     *,
     train_step: TrainStep,
     epochs: int,
@@ -111,7 +112,7 @@ def fit(
 
     Args:
       state: where to begin, e.g. from `create_train_state`.
-      data: the training split.
+      data: the training split, in memory or as a `Stream`.
       train_step: as `make_train_step` makes it.
       epochs: how many epochs to train.
       batch_size: samples a step; the last step of an epoch takes what is left.
@@ -161,15 +162,19 @@ def fit(
         check_positive("save_every", save_every)
     if validation is not None and eval_step is None:
         raise ValueError("validation needs an eval_step: make_eval_step(model, loss=...).")
-    batch = jax.device_put(as_batch(data))
-    held_out = None if validation is None else jax.device_put(as_batch(validation))
-    samples = len(jax.tree.leaves(batch)[0])
-    run = functools.partial(_train_epoch, train_step=train_step, batch_size=batch_size)
+    held_out = None if validation is None else on_device(validation)
+    if isinstance(data, Stream):
+        batch, samples = data, len(data)
+        run = StreamedEpoch(train_step, batch_size)
+    else:
+        batch = on_device(data)
+        samples = len(jax.tree.leaves(batch)[0])
+        run = functools.partial(_train_epoch, train_step=train_step, batch_size=batch_size)
 
-    def order_of(rng: Array, epoch: int) -> Array:
+    def order_of(rng: Array, epoch: int) -> Array | np.ndarray:
         if shuffle:
             return _epoch_permutation(rng, epoch, samples)
-        return jnp.arange(samples, dtype=jnp.int32)
+        return np.arange(samples, dtype=np.int32)  # on whatever devices the state is on
 
     history: list[Row] = [] if resume is None else [dict(row) for row in resume.histories[0]]
 
@@ -196,25 +201,29 @@ def fit(
         save_every=save_every,
         resume=resume,
     )
-    for epoch, state, sums, seconds in ends:
-        row: Row = {"epoch": epoch, **metrics.mean(sums)}
-        if held_out is not None and eval_step is not None:
-            means = evaluate(state, held_out, eval_step=eval_step)
-            row |= {f"val_{name}": value for name, value in means.items()}
-        history.append(row | {"seconds": seconds})
-        stop = any([callback(state, history[-1]) for callback in callbacks])
-        if save is not None:
-            save(state, position(state, stopped=stop))
-        if stop:
-            break
+    try:
+        for epoch, state, sums, seconds in ends:
+            row: Row = {"epoch": epoch, **metrics.mean(sums)}
+            if held_out is not None and eval_step is not None:
+                means = evaluate(state, held_out, eval_step=eval_step)
+                row |= {f"val_{name}": value for name, value in means.items()}
+            history.append(row | {"seconds": seconds})
+            stop = any([callback(state, history[-1]) for callback in callbacks])
+            if save is not None:
+                save(state, position(state, stopped=stop))
+            if stop:
+                break
+    finally:
+        if isinstance(run, StreamedEpoch):
+            run.close()
     return state, history
 
 
 def train_epochs(
     state: TrainState,
-    data: Batch,
-    run: Callable[..., tuple[TrainState, dict[str, Array]]],
-    order_of: Callable[[Array, int], Array],
+    data: Batch | Stream,
+    run: Callable[..., tuple[TrainState, dict[str, Any]]],
+    order_of: Callable[[Array, int], Array | np.ndarray],
     *,
     epochs: int,
     chunks: int,
@@ -227,7 +236,7 @@ def train_epochs(
 
     Args:
       state: where to begin, one state or a stack of replicas at the same step. It is copied.
-      data: the batch of all samples, on the device.
+      data: the batch of all samples, on the device, or their stream.
       run: `train_epoch`, compiled, donating its first argument; the steps are its sums' last axis.
       order_of: `(rng, epoch) -> permutation`, from the state's root key or keys.
       epochs: how many epochs to train, counted from `state.step`.

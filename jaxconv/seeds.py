@@ -18,7 +18,7 @@ from jaxtyping import Array, Int, Key, PyTree, Shaped, UInt32
 from jaxconv import metrics
 from jaxconv.checks import check_choice, check_positive
 from jaxconv.data import Batch, Split, epoch_permutation
-from jaxconv.evaluation import Row, as_batch, eval_epoch
+from jaxconv.evaluation import Row, eval_epoch, on_device
 from jaxconv.loop import Save, train_epochs
 from jaxconv.position import Position
 from jaxconv.train import EvalStep, TrainState
@@ -121,19 +121,19 @@ def fit_seeds(
     strategy, group = choose_strategy(strategy, group)
     if getattr(keys, "shape", None) == () or not len(keys):
         raise ValueError("There is no key: pass one for each replica, such as jax.random.key(0).")
-    batch = jax.device_put(as_batch(data))
+    batch = on_device(data)
     held_out = {
-        name: jax.device_put(as_batch(split))
+        name: on_device(split)
         for name, split in (("val", validation), ("test", test))
         if split is not None
     }
     samples = len(jax.tree.leaves(batch)[0])
     run = functools.partial(_train_epoch_seeds, train_epoch=train_epoch, strategy=strategy)
 
-    def order_of(rngs: Array, epoch: int) -> Array:
+    def order_of(rngs: Array, epoch: int) -> Array | np.ndarray:
         if shuffle:
             return _epoch_permutation(rngs, epoch, samples=samples)
-        return jnp.broadcast_to(jnp.arange(samples, dtype=jnp.int32), (len(rngs), samples))
+        return np.tile(np.arange(samples, dtype=np.int32), (len(rngs), 1))
 
     done: list[TrainState] = []
     histories: list[list[Row]] = [[] for _ in keys]
@@ -286,7 +286,7 @@ def evaluate_seeds(
     if np.ndim(states.step) != 1:
         raise ValueError("These states are not stacked: use evaluate for one state.")
     strategy, group = choose_strategy(strategy, group)
-    batch, rows = jax.device_put(as_batch(data)), []
+    batch, rows = on_device(data), []
     for members in groups(len(states.step), group):
         part = _slice(states, members.start, size=len(members))
         sums = _eval_epoch(

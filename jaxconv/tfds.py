@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 import urllib.parse
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -38,6 +38,69 @@ def load(name: str, *, data_dir: str | None = None) -> Dataset:
         images of one size with a train and a test split.
     """
     with _quiet():
+        builder = _prepared(name, data_dir)
+        parts = [Source(name, split, data_dir, builder=builder) for split in ("train", "test")]
+        arrays = [array for part in parts for array in part.read(range(len(part))).values()]
+        return Dataset.from_arrays(*arrays, num_classes=parts[0].num_classes, name=f"tfds:{name}")
+
+
+class Source:
+    """One split of a prepared TFDS set, of which samples are read when they are asked for.
+
+    It can be sent to other processes: each opens the files for itself.
+
+    Args:
+      name: as in `load`.
+      split: `"train"` or `"test"`.
+      data_dir: as in `load`.
+      builder: of this set, if there is one already.
+
+    Raises:
+      ModuleNotFoundError, FileNotFoundError, ValueError: as `load`.
+    """
+
+    def __init__(
+        self, name: str, split: str, data_dir: str | None = None, *, builder: Any = None
+    ) -> None:
+        self.name, self.split, self._data_dir = name, split, data_dir
+        with _quiet():
+            builder = builder or _prepared(name, data_dir)
+            self._rows = _open(builder, split)
+            self._rows[0]  # what decoding has to say, it says once
+        info = builder.info.splits[split]
+        self.num_classes: int | None = getattr(builder.info.features["label"], "num_classes", None)
+        self.identity = f"{builder.info.full_name} {split} {info.shard_lengths} {info.num_bytes}"
+        """What tells this split from others without reading it: name, version, counts, bytes."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Source, (self.name, self.split, self._data_dir)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def read(self, rows: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
+        """`image` and `label` of these samples.
+
+        Raises:
+          ValueError: if their images differ in size.
+        """
+        image, label = [], []
+        for start in range(0, len(rows), 1000):
+            part = [int(row) for row in rows[start : start + 1000]]
+            for example in self._rows.__getitems__(part):
+                image.append(example["image"])
+                label.append(example["label"])
+        shapes = {x.shape for x in image}
+        if len(shapes) > 1:
+            raise ValueError(
+                f"The {self.split} images of the TFDS set {self.name!r} have {len(shapes)} sizes, "
+                f"e.g. {sorted(shapes)[:3]}: resize them yourself and use Dataset.from_arrays."
+            )
+        return {"image": np.stack(image), "label": np.asarray(label)}
+
+
+def _prepared(name: str, data_dir: str | None) -> Any:
+    with _quiet():
         builder = _builder(name, data_dir)
         if not builder.is_prepared():
             option = f" --data-dir {data_dir}" if data_dir else ""
@@ -59,9 +122,7 @@ def load(name: str, *, data_dir: str | None = None) -> Dataset:
                 f"The TFDS set {name!r} has no train and test split, but {sorted(splits)}: "
                 "read it with TFDS and use Dataset.from_arrays."
             )
-        arrays = [array for split in ("train", "test") for array in _read(builder, split)]
-        classes = getattr(features["label"], "num_classes", None)
-        return Dataset.from_arrays(*arrays, num_classes=classes, name=f"tfds:{name}")
+        return builder
 
 
 def prepare(name: str = MNIST_BUILDER, *, data_dir: str | None = None) -> Path:
@@ -161,27 +222,15 @@ def _mnist_builder() -> type:
     return JaxconvMnist
 
 
-def _read(builder: Any, split: str) -> tuple[np.ndarray, np.ndarray]:
+def _open(builder: Any, split: str) -> Any:
     try:
-        source = builder.as_data_source(split)
+        return builder.as_data_source(split)
     except NotImplementedError as error:
         raise ValueError(
             f"The TFDS set in {builder.data_path} is not prepared as array_record, the format that "
             "can be read without TensorFlow: prepare it again with experiments/prepare_tfds.py and "
             "another data_dir."
         ) from error
-    image, label = [], []
-    for start in range(0, len(source), 1000):
-        for example in source.__getitems__(range(start, min(start + 1000, len(source)))):
-            image.append(example["image"])
-            label.append(example["label"])
-    shapes = {x.shape for x in image}
-    if len(shapes) > 1:
-        raise ValueError(
-            f"The {split} images of the TFDS set {builder.name!r} have {len(shapes)} sizes, e.g. "
-            f"{sorted(shapes)[:3]}: resize them yourself and use Dataset.from_arrays."
-        )
-    return np.stack(image), np.asarray(label)
 
 
 def _check_hosts(name: str, urls: Iterable[str], seconds: float = 5) -> None:

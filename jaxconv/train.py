@@ -135,7 +135,7 @@ def make_train_step(
         if "mask" in batch and state.batch_stats:
             raise ValueError(
                 "A masked batch would enter BatchNorm's statistics: train a model with batch_stats "
-                "on whole batches, without 'mask'."
+                "on whole batches, without 'mask', whose size the number of devices divides."
             )
         dropout = jax.random.fold_in(jax.random.fold_in(state.rng, 1), state.step)
 

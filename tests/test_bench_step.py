@@ -205,6 +205,22 @@ def test_batch_sizes_are_named_or_swept():
     assert "--seeds and --drivers exclude each other" in run.stderr
 
 
+@pytest.mark.filterwarnings("ignore")  # TFDS' own
+def test_a_stream_is_prepared_and_told_of(processes, tmp_path, monkeypatch):
+    asked, reports = processes
+    reports["loop"], reports["stream"] = ([report_of(0.01, from_cache=False)] * 3 for _ in "ab")
+    prepared = []
+    monkeypatch.setattr(bench_step.tfds, "prepare", lambda **where: prepared.append(where))
+    options = {"drivers": ["loop", "stream"], "workers": 2, "output": tmp_path / "x.json"}
+    rows = bench_step.main(["dense"], **options)
+    assert [row["driver"] for row in rows] == ["loop", "stream"]
+    (where,) = prepared
+    of_loop, of_stream = asked[0][0], asked[1][0]
+    assert of_stream == {**of_loop, "driver": "stream", "workers": 2, **where}
+    with pytest.raises(ValueError, match="workers must be a positive integer or 0, not -1"):
+        bench_step.main(["dense"], workers=-1, output=tmp_path / "y.json")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("bare", [False, True])
 def test_fresh_processes_compile_once(bare, tmp_path):

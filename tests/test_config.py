@@ -13,7 +13,7 @@ from jaxconv.config import OUTWARD, Config, check, command, decisive, fingerprin
 CONFIG = Config(epochs=3, batch_size=64, learning_rate=1e-3)
 OTHERS = {
     "epochs": 4, "batch_size": 32, "learning_rate": 0.1, "seed": 1, "seeds": "3", "dataset": "x",
-    "validation_split": 0.5, "deterministic": True, "padding": "same",
+    "validation_split": 0.5, "deterministic": True, "padding": "same", "stream": True,
 }  # fmt: skip
 
 

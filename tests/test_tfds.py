@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_sets import build
 
 import jaxconv
 from jaxconv import tfds
@@ -17,31 +18,6 @@ PREPARE = Path(__file__).parents[1] / "experiments" / "prepare_tfds.py"
 
 # TFDS and what it imports warn in ways that are not ours to mend.
 pytestmark = pytest.mark.filterwarnings("ignore")
-
-
-def build(tmp_path: Path, name: str, splits: dict, features: dict) -> None:
-    """Prepares a TFDS set of PIL images without TensorFlow, as a user's own builder would."""
-    import tensorflow_datasets
-
-    set_name = name
-
-    class Made(tensorflow_datasets.core.GeneratorBasedBuilder, skip_registration=True):
-        name = set_name
-        VERSION = tensorflow_datasets.core.Version("1.0.0")
-
-        def _info(self):
-            made = tensorflow_datasets.features.FeaturesDict(features)
-            return tensorflow_datasets.core.DatasetInfo(
-                builder=self, features=made, disable_shuffling=True
-            )
-
-        def _split_generators(self, dl_manager):
-            return {split: self._generate_examples(rows) for split, rows in splits.items()}
-
-        def _generate_examples(self, rows):
-            yield from enumerate(rows)
-
-    Made(data_dir=str(tmp_path), file_format="array_record").download_and_prepare()
 
 
 def pictures(count: int, shape: tuple[int, ...], classes: int, seed: int) -> tuple:

@@ -1,0 +1,198 @@
+"""Starts several processes of one script on this host, as one training: for trial and test.
+
+    python -m jaxconv.launch --processes 2 --devices-per-process 2 experiments/lab6.py --epochs 1
+
+Each line of their output begins with the number of its process. Ctrl-C and SIGTERM go to all of
+them. When one fails, the others, which JAX then ends within some 15 seconds, have 30; what is left
+is killed. The exit code is the worst of all (128 plus its number for a signal).
+"""
+
+import argparse
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+GRACE_SECONDS = 30.0
+"""How long the others may take to end once one has failed, or all once they were told to."""
+
+
+def launch(
+    command: Sequence[str],
+    processes: int,
+    devices: int | None = None,
+    *,
+    grace: float = GRACE_SECONDS,
+) -> int:
+    """Runs so many processes of a command that are told of each other, and waits for their end.
+
+    Args:
+      command: the program and its arguments.
+      processes: how many.
+      devices: how many each one gets: of a CPU that many are made, of GPUs each has its own;
+        what JAX finds when None.
+      grace: the most seconds that the others may take to end once one has failed.
+
+    Returns:
+      The worst exit code.
+
+    Raises:
+      OSError: if the command cannot be started.
+
+    Example:
+      >>> launch([sys.executable, "-c", "import os; print(os.environ['JAX_PROCESS_ID'])"], 1)
+      [0] 0
+      0
+    """
+    address, children, copiers = f"localhost:{_free_port()}", [], []
+    told: list[signal.Signals] = []
+
+    def forward(number: int, _: Any) -> None:
+        told.append(signal.Signals(number))
+        for child in children:
+            if child.poll() is None:
+                child.send_signal(number)
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # the last: the terminal has closed
+    before = {number: signal.getsignal(number) for number in numbers}
+    before = {number: own for number, own in before.items() if own is not signal.SIG_IGN}
+    try:
+        for number in before:
+            signal.signal(number, forward)
+        for rank in range(processes):
+            if told:
+                break
+            child = subprocess.Popen(
+                command,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env={**os.environ, **variables(address, processes, rank, devices)},
+                start_new_session=True,  # else Ctrl-C would reach it twice: it ends at once then
+            )
+            children.append(child)
+            for source, sink in ((child.stdout, sys.stdout), (child.stderr, sys.stderr)):
+                copiers.append(threading.Thread(target=_copy, args=(source, sink, rank)))
+                copiers[-1].start()
+        return _wait(children, told, grace)
+    finally:
+        for child in children:  # with what it started and left
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+        for thread in copiers:
+            thread.join()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def variables(address: str, processes: int, rank: int, devices: int | None) -> dict[str, str]:
+    """What a process finds in its environment: the others, and its own devices.
+
+    Example:
+      >>> variables("localhost:1234", 2, 1, 2)["JAX_LOCAL_DEVICE_IDS"]
+      '2,3'
+    """
+    own = {
+        "JAX_COORDINATOR_ADDRESS": address,
+        "JAX_COORDINATOR_BIND_ADDRESS": address,  # by itself JAX would listen to every network
+        "JAX_NUM_PROCESSES": str(processes),
+        "JAX_PROCESS_ID": str(rank),
+        "PYTHONUNBUFFERED": "1",
+    }
+    if devices is not None:
+        own["JAX_NUM_CPU_DEVICES"] = str(devices)
+        ids = range(rank * devices, (rank + 1) * devices)
+        own["JAX_LOCAL_DEVICE_IDS"] = ",".join(map(str, ids))  # of GPUs
+    return own
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return probe.getsockname()[1]
+
+
+def _copy(source: Any, sink: Any, rank: int) -> None:
+    """Copies lines as they come, behind their process' number; one without an end gets one."""
+    with source:
+        for line in source:
+            text = line.decode(errors="replace").rstrip("\r\n")
+            with contextlib.suppress(OSError, ValueError):  # nobody reads: the processes go on
+                sink.write(f"[{rank}] {text}\n")
+                sink.flush()
+
+
+def _wait(
+    children: Sequence[subprocess.Popen], told: Sequence[signal.Signals], grace: float
+) -> int:
+    deadline, codes = None, {}
+    while len(codes) < len(children):
+        for rank, child in enumerate(children):
+            if rank not in codes and child.poll() is not None:
+                codes[rank] = _exit_code(child.returncode)
+                if codes[rank]:
+                    print(f"Process {rank} {_ending(child.returncode)}", file=sys.stderr)
+        if deadline is None and (told or any(codes.values())):
+            deadline = time.monotonic() + grace
+        if deadline is not None and time.monotonic() > deadline:
+            left = [rank for rank in range(len(children)) if rank not in codes]
+            for rank in left:
+                children[rank].kill()
+                print(f"Process {rank} did not end within {grace:g} s: killed", file=sys.stderr)
+            # That is no exit code of their own: it counts if there is no other.
+            return max(codes.values(), default=0) or 128 + signal.SIGKILL
+        time.sleep(0.05)
+    return max(codes.values(), default=128 + signal.SIGINT)  # told to end before any was started
+
+
+def _exit_code(returncode: int) -> int:
+    return returncode if returncode >= 0 else 128 - returncode
+
+
+def _ending(returncode: int) -> str:
+    """How a process ended, in words.
+
+    Example:
+      >>> _ending(-9), _ending(2)
+      ('was ended by SIGKILL', 'ended with exit code 2')
+    """
+    if returncode >= 0:
+        return f"ended with exit code {returncode}"
+    return f"was ended by {signal.Signals(-returncode).name}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m jaxconv.launch",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--processes", type=int, required=True, help="how many to start")
+    parser.add_argument(
+        "--devices-per-process", type=int, help="how many devices each one gets (all that it finds)"
+    )
+    parser.add_argument("script", help="a Python script, such as experiments/lab6.py")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="the script's own arguments")
+    given = parser.parse_args(arguments)
+    for option, number in (
+        ("--processes", given.processes),
+        ("--devices-per-process", given.devices_per_process),
+    ):
+        if number is not None and number < 1:
+            parser.error(f"{option} must be a positive integer, not {number}")
+    if not Path(given.script).is_file():
+        parser.error(f"there is no script {given.script!r}")
+    command = [sys.executable, given.script, *given.arguments]
+    return launch(command, given.processes, given.devices_per_process)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,282 @@
+"""Training on a TFDS set that stays on the disk: batches are read ahead, by grain, as they come.
+
+The order of an epoch is that of a set in memory, `epoch_permutation`, so that a streamed run trains
+on the same batches as a resident one, and the position in an epoch is all that it needs to go on.
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import Generator, Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, Int
+
+from jaxconv import tfds
+from jaxconv.checks import check_natural
+from jaxconv.data import Batch, Dataset, Split, check_split, validation_cut
+from jaxconv.distributed import assemble, data_mesh, local_rows
+from jaxconv.train import TrainState, TrainStep
+
+AHEAD = 16
+"""Batches that are read ahead of the training, by each process or worker."""
+
+
+class Stream:
+    """The training samples of a TFDS set on the disk, never in memory as a whole; `fit` takes it.
+
+    Args:
+      source: the split.
+      samples: how many of its samples to train on, the first ones; all when None.
+      num_classes: how many classes the labels may name.
+      workers: processes that read ahead, each with its own Python, where decoding keeps the
+        training waiting; with 0 a thread does.
+      mesh: among whose devices batches are divided, as `distributed.data_mesh` makes it: of
+        several processes each reads its own rows alone.
+
+    Raises:
+      ModuleNotFoundError: without grain.
+      ValueError: if a number is negative or too large.
+    """
+
+    def __init__(
+        self,
+        source: tfds.Source,
+        samples: int | None = None,
+        *,
+        num_classes: int,
+        workers: int = 0,
+        mesh: Mesh | None = None,
+    ) -> None:
+        check_natural("workers", workers)
+        try:
+            import grain  # noqa: F401
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(
+                f"Streaming needs grain ({error}): pip install grain"
+            ) from error
+        self._source, self._samples = source, len(source) if samples is None else samples
+        if not 0 < self._samples <= len(source):
+            raise ValueError(f"samples must be in [1, {len(source)}], not {samples}.")
+        self._num_classes, self._workers = num_classes, workers
+        self._mesh = data_mesh(1) if mesh is None else mesh
+        self.identity = f"{source.identity} [:{self._samples}]"
+        """What tells these samples from others without reading them."""
+
+    def __len__(self) -> int:
+        return self._samples
+
+    def batch(self, order: np.ndarray, batch_size: int, step: int) -> Batch:
+        """The batch of one step, on the devices; read at once."""
+        rows = self._batches(order, batch_size)
+        return self._place(rows[step], rows.samples(step))
+
+    def batches(
+        self, order: np.ndarray, batch_size: int, start: int
+    ) -> Generator[Batch, None, None]:
+        """The batches of an epoch from step `start` on, each on the devices, read ahead.
+
+        Args:
+          order: the order of the samples.
+          batch_size: samples a batch; the last one has what is left.
+          start: the first step.
+
+        Raises:
+          ValueError: for images of another size, or labels out of range.
+        """
+        import grain
+
+        rows = self._batches(order, batch_size)
+        ahead = grain.ReadOptions(num_threads=1, prefetch_buffer_size=AHEAD)
+        reader = grain.MapDataset.source(rows)[start:].to_iter_dataset(ahead)
+        if self._workers:
+            _parse_flags()
+            reader = reader.mp_prefetch(grain.MultiprocessingOptions(num_workers=self._workers))
+        with contextlib.closing(iter(reader)) as read:
+            for step, fields in enumerate(read, start):
+                yield self._place(fields, rows.samples(step))
+
+    def _batches(self, order: np.ndarray, batch_size: int) -> "_Batches":
+        rest = len(order) % batch_size
+        own = {samples: local_rows(samples, self._mesh) for samples in (batch_size, rest)}
+        return _Batches(self._source, np.asarray(order), batch_size, own, self._num_classes)
+
+    def _place(self, fields: Batch, samples: int) -> Batch:
+        return fields if self._mesh.size == 1 else assemble(fields, samples, self._mesh)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Batches:
+    """This process' rows of each batch of an epoch, read when they are asked for; may be sent."""
+
+    source: tfds.Source
+    order: np.ndarray
+    batch_size: int
+    own: dict[int, range]
+    num_classes: int
+
+    def __len__(self) -> int:
+        return -(-len(self.order) // self.batch_size)
+
+    def samples(self, step: int) -> int:
+        return min(self.batch_size, len(self.order) - step * self.batch_size)
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        own, first = self.own[self.samples(index)], index * self.batch_size
+        rows = self.order[first + own.start : first + own.stop]
+        fields = self.source.read(rows if len(rows) else self.order[:1])  # one to pad with
+        try:
+            checked = check_split("train", fields["image"], fields["label"], self.num_classes)
+        except ValueError as error:
+            raise ValueError(f"{error} It is among the samples {rows.tolist()}.") from error
+        return checked.batch()
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class StreamedDataset:
+    """A data set whose training samples are streamed; what is to be evaluated is in memory."""
+
+    name: str
+    train: Stream
+    test: Split
+    num_classes: int
+    validation: Split | None = None
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """`(height, width, channels)` of one image."""
+        height, width, channels = self.test.image.shape[1:]
+        return height, width, channels
+
+
+def open_streamed(
+    name: str,
+    *,
+    data_dir: str | None = None,
+    validation_split: float = 0.0,
+    workers: int = 0,
+    mesh: Mesh | None = None,
+) -> StreamedDataset:
+    """A TFDS set that is prepared on this disk, its training samples streamed.
+
+    Args:
+      name: `"tfds:NAME"`, as in `load_dataset`.
+      data_dir: where TFDS keeps its sets; its own default when None.
+      validation_split: share of the training samples, the last ones, to hold in memory for
+        validation, as `Dataset.split_validation` cuts them.
+      workers: as in `Stream`.
+      mesh: as in `Stream`.
+
+    Raises:
+      ModuleNotFoundError: without tensorflow-datasets or grain.
+      FileNotFoundError: if TFDS has not prepared the set; the message names the command.
+      ValueError: for a set that `load_dataset` would refuse, or one that is in memory anyway.
+
+    Example:
+      >>> open_streamed("mnist")
+      Traceback (most recent call last):
+      ValueError: Only a TFDS set on the disk can be streamed, tfds:NAME, not 'mnist'; ...
+
+    Source: https://google-grain.readthedocs.io/en/latest/tutorials/dataset_basic_tutorial.html
+    """
+    if not name.startswith("tfds:"):
+        raise ValueError(
+            f"Only a TFDS set on the disk can be streamed, tfds:NAME, not {name!r}; "
+            "experiments/prepare_tfds.py writes the bundled MNIST as jaxconv_mnist."
+        )
+    train, test = (
+        tfds.Source(name.removeprefix("tfds:"), split, data_dir) for split in ("train", "test")
+    )
+    if train.num_classes is None:
+        raise ValueError(
+            f"The TFDS set {name!r} does not say how many classes it has (its label is no "
+            "ClassLabel), which only reading all of it would tell: load it without streaming."
+        )
+    cut = validation_cut(len(train), validation_split)
+    tail = train.read(range(cut, len(train)) if validation_split else range(1))
+    checked = Dataset.from_arrays(
+        *tail.values(),
+        *test.read(range(len(test))).values(),
+        num_classes=train.num_classes,
+        name=name,
+    )
+    classes = checked.num_classes
+    return StreamedDataset(
+        name,
+        Stream(train, cut, num_classes=classes, workers=workers, mesh=mesh),
+        checked.test,
+        classes,
+        checked.train if validation_split else None,
+    )
+
+
+class StreamedEpoch:
+    """`train_epoch` for a `Stream`: the same step, compiled, batch by batch as they are read.
+
+    The reading goes on from one call to the next as long as the steps follow each other.
+
+    Args:
+      train_step: `(state, batch) -> (state, sums)`.
+      batch_size: samples a step.
+    """
+
+    def __init__(self, train_step: TrainStep, batch_size: int) -> None:
+        self._step, self._batch_size = jax.jit(train_step, donate_argnums=0), batch_size
+        # Programs that wait for each other on few cores need to be alone on them.
+        self._in_flight = 0 if jax.default_backend() == "cpu" else 2
+        self._sums: dict[str, Array] = {}
+        self._order, self._next, self._batches = None, 0, None
+
+    def __call__(
+        self,
+        state: TrainState,
+        data: Stream,
+        order: Int[Array, " samples"] | Int[np.ndarray, " samples"],
+        start: int,
+        stop: int,
+    ) -> tuple[TrainState, dict[str, np.ndarray]]:
+        """Steps `start` to `stop`; what `train_epoch` returns."""
+        steps, taken = -(-len(order) // self._batch_size), []
+        if not self._sums:
+            for step in sorted({0, steps - 1}):  # both shapes, compiled by steps on a copy
+                batch = data.batch(np.asarray(order), self._batch_size, step)
+                copy = jax.tree.map(jnp.copy, state)
+                _, self._sums = jax.block_until_ready(self._step(copy, batch))
+        rows = {name: np.zeros((steps, *x.shape), x.dtype) for name, x in self._sums.items()}
+        if start == stop:
+            return state, rows
+        if self._batches is None or order is not self._order or start != self._next:
+            self.close()
+            self._order = order
+            self._batches = data.batches(np.asarray(order), self._batch_size, start)
+        for batch in _first(self._batches, stop - start):
+            state, sums = self._step(state, batch)
+            taken.append(sums)
+            jax.block_until_ready(taken[: len(taken) - self._in_flight][-1:])
+        self._next = stop
+        for step, sums in enumerate(jax.device_get(taken), start):
+            for name, x in sums.items():
+                rows[name][step] = x
+        return state, rows
+
+    def close(self) -> None:
+        """Ends the reading."""
+        if self._batches is not None:
+            self._batches.close()
+            self._batches = None
+
+
+def _first(batches: Iterator[Batch], number: int) -> Iterator[Batch]:
+    """So many batches, no more taken: what comes after them is for the next call."""
+    for _ in range(number):
+        yield next(batches)
+
+
+def _parse_flags() -> None:
+    """Grain's workers ask absl for its flags, which only `absl.app` would have parsed."""
+    from absl import flags
+
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()

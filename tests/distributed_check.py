@@ -1,0 +1,158 @@
+"""Training on four devices of one process; `test_distributed` runs it in a fresh one.
+
+JAX_NUM_CPU_DEVICES=4 python tests/distributed_check.py
+"""
+
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+import jaxconv
+from jaxconv import distributed
+from jaxconv.seeds import evaluate_seeds, fit_seeds
+
+
+class Normed(nn.Module):
+    @nn.compact
+    def __call__(self, image, *, train: bool = False):
+        x = nn.BatchNorm(use_running_average=not train)(image.reshape(len(image), -1))
+        return nn.Dense(10)(x)
+
+
+class Standardised(nn.Module):
+    """Without a gradient for an image of one brightness."""
+
+    @nn.compact
+    def __call__(self, image):
+        x = image.reshape(len(image), -1)
+        return nn.Dense(10)((x - x.mean(axis=1, keepdims=True)) / x.std(axis=1, keepdims=True))
+
+
+def close(found, expected, tolerance=1e-5):
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance)
+
+
+def refused(message):
+    return pytest.raises(ValueError, match=message)
+
+
+def main():
+    mesh = distributed.data_mesh(4)
+    assert [distributed.data_mesh(n).size for n in (2, None)] == [2, 4]
+    with refused("at most 4, all that process 0 has"):
+        distributed.data_mesh(5)
+
+    model, tx = jaxconv.create_model("dropout", filters=(3, 4)), jaxconv.adam()
+    step, eval_step = jaxconv.make_train_step(model, tx), jaxconv.make_eval_step(model)
+    divided = distributed.data_parallel(step, mesh)
+    init = jax.jit(lambda key: jaxconv.create_train_state(model, tx, key, (28, 28, 1)))
+    state = init(jax.random.key(3))
+    everywhere = distributed.replicate(state, mesh)
+    assert len(everywhere.rng.sharding.device_set) == 4
+    assert jnp.array_equal(
+        jax.random.key_data(distributed.local(everywhere).rng), jax.random.key_data(state.rng)
+    )
+    assert len(distributed.local(everywhere).step.sharding.device_set) == 1
+
+    # A step on a batch that does not divide: every sample counts once, dropout is the same.
+    train = jaxconv.load_dataset().train.batch()
+    for size in (64, 61, 3):
+        batch = {name: x[:size] for name, x in train.items()}
+        alone, sums = jax.jit(step)(state, batch)
+        found, found_sums = jax.jit(divided)(everywhere, batch)
+        assert int(found_sums["count"]) == size
+        close(found_sums, sums, 1e-4)
+        close(found.params, alone.params)
+
+    # Rows that each process brings: the same batch.
+    batch = {name: x[:61] for name, x in train.items()}
+    assembled = distributed.assemble(batch, 61, mesh)
+    assert {name: x.shape[0] for name, x in assembled.items()} == {
+        "image": 64,
+        "label": 64,
+        "mask": 64,
+    }
+    assert assembled["image"].sharding.shard_shape(assembled["image"].shape)[0] == 16
+    with refused("is divided"):
+        distributed.local(assembled)
+    _, whole = jax.jit(divided)(everywhere, batch)
+    _, parts = jax.jit(divided)(everywhere, assembled)
+    close(parts, whole, 0)
+
+    # XLA adds gradients up, and moves no image between devices.
+    program = jax.jit(divided).lower(everywhere, assembled).compile().as_text()
+    assert "all-reduce" in program
+    assert not re.findall(r" (all-gather|all-to-all|collective-permute)\(", program)
+
+    # A mask of the caller's own stays.
+    masked = {**batch, "mask": np.arange(61) < 7}
+    assert int(jax.jit(divided)(everywhere, masked)[1]["count"]) == 7
+
+    # Whole epochs: the same samples in the same order.
+    data = {name: x[:300] for name, x in train.items()}
+    run = {"epochs": 2, "batch_size": 64}
+    alone, history = jaxconv.fit(state, data, train_step=step, **run)
+    found, rows = jaxconv.fit(
+        everywhere, distributed.replicate(data, mesh, same=True), train_step=divided, **run
+    )
+    assert [row["accuracy"] for row in rows] == [row["accuracy"] for row in history]
+    close([row["loss"] for row in rows], [row["loss"] for row in history])
+    means = jaxconv.evaluate(
+        found, data, eval_step=distributed.data_parallel(eval_step, mesh), batch_size=37
+    )
+    close(means, jaxconv.evaluate(alone, data, eval_step=eval_step))
+
+    # Several seeds on several devices.
+    keys = [jax.random.key(seed) for seed in (3, 4)]
+    for strategy in ("map", "vmap"):
+        options = {"strategy": strategy, "epochs": 1}
+        epoch = functools.partial(jaxconv.train_epoch, batch_size=64)
+        one, _ = fit_seeds(init, functools.partial(epoch, train_step=step), keys, data, **options)
+        many, _ = fit_seeds(
+            lambda key: distributed.replicate(init(key), mesh),
+            functools.partial(epoch, train_step=divided),
+            keys,
+            distributed.replicate(data, mesh),
+            **options,
+        )
+        close(many.params, one.params)
+        rows = evaluate_seeds(
+            many, data, eval_step=distributed.data_parallel(eval_step, mesh), strategy=strategy
+        )
+        close(rows, evaluate_seeds(one, data, eval_step=eval_step))
+
+    # BatchNorm's statistics are those of the whole batch, and padding would enter them.
+    model, tx = Normed(), jaxconv.rmsprop()
+    step = jaxconv.make_train_step(model, tx)
+    divided = jax.jit(distributed.data_parallel(step, mesh))
+    state = jaxconv.create_train_state(model, tx, jax.random.key(0), (28, 28, 1))
+    everywhere = distributed.replicate(state, mesh)
+    batch = {name: x[:64] for name, x in train.items()}
+    close(divided(everywhere, batch)[0].batch_stats, jax.jit(step)(state, batch)[0].batch_stats)
+    uneven = {name: x[:61] for name, x in train.items()}
+    with refused("without 'mask', whose size the number of devices divides"):
+        divided(everywhere, uneven)
+    eval_step = jaxconv.make_eval_step(model)
+    means = jaxconv.evaluate(
+        everywhere, uneven, eval_step=distributed.data_parallel(eval_step, mesh), batch_size=30
+    )
+    close(means, jaxconv.evaluate(state, uneven, eval_step=eval_step))
+
+    # What padding is computed of is finite where the batch is.
+    model = Standardised()
+    step = jaxconv.make_train_step(model, tx)
+    state = jaxconv.create_train_state(model, tx, jax.random.key(0), (28, 28, 1))
+    divided = jax.jit(distributed.data_parallel(step, mesh))
+    found, _ = divided(distributed.replicate(state, mesh), uneven)
+    close(found.params, jax.jit(step)(state, uneven)[0].params)
+    print("all the same")
+
+
+if __name__ == "__main__":
+    main()

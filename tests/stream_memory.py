@@ -1,0 +1,29 @@
+"""The most memory that an epoch of streaming takes; `test_stream` compares it for two sizes.
+
+python tests/stream_memory.py FOLDER
+"""
+
+import sys
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+import jaxconv
+from jaxconv.machine import peak_memory
+from jaxconv.stream import open_streamed
+
+
+class Small(nn.Module):
+    @nn.compact
+    def __call__(self, image):
+        return nn.Dense(10)(jnp.mean(image, axis=(1, 2)))
+
+
+if __name__ == "__main__":
+    data = open_streamed("tfds:pictures", data_dir=sys.argv[1])
+    model, tx = Small(), jaxconv.adam()
+    state = jaxconv.create_train_state(model, tx, jax.random.key(0), data.input_shape)
+    step = jaxconv.make_train_step(model, tx)
+    _, history = jaxconv.fit(state, data.train, train_step=step, epochs=1, batch_size=32)
+    print(len(data.train), peak_memory()["peak_rss_bytes"])
