@@ -3,6 +3,7 @@
 For `python experiments/bench_step.py` and `python experiments/bench_peers.py`.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -52,6 +53,38 @@ def run_child(
         return dict(json.loads(done.stdout.splitlines()[-1]))
     except (IndexError, TypeError, ValueError):
         return {"error": "it printed no result"}
+
+
+def run_launched(
+    processes: int,
+    devices: int,
+    script: str,
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    timeout: float = TIMEOUT,
+) -> tuple[int, str]:
+    """Runs a script of this folder in several processes: the exit code, and what they said.
+
+    Raises:
+      subprocess.TimeoutExpired: if they are not done in time. They are told to end then.
+    """
+    path = [str(HERE), str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    command = [sys.executable, "-m", "jaxconv.launch", "--processes", str(processes)]
+    command += ["--devices-per-process", str(devices), str(HERE / script), *arguments]
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path), **environment},
+    ) as launcher:
+        try:
+            said, _ = launcher.communicate(timeout=timeout)
+        finally:  # also after Ctrl-C; killed, it would leave its processes behind
+            with contextlib.suppress(OSError):
+                launcher.terminate()
+    return launcher.returncode, said
 
 
 def reason(stderr: str) -> str:

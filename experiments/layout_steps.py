@@ -1,0 +1,79 @@
+"""The steps that `layouts.py` compares, on the layout that this process is a part of.
+
+`python experiments/layouts.py` starts it, for each net and layout.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+import jaxconv
+from jaxconv import distributed
+from jaxconv.run_files import read_arrays, write_arrays
+
+BATCH, STEPS = 61, 20
+"""A prime number of samples divides among no number of devices."""
+
+
+def arrays_of(state: jaxconv.TrainState) -> dict[str, np.ndarray]:
+    """All of a state but its key on the host, by name."""
+    leaves = jax.tree_util.tree_flatten_with_path(state._replace(rng=()))[0]
+    return {jax.tree_util.keystr(path): np.asarray(x) for path, x in leaves}
+
+
+def with_arrays(state: jaxconv.TrainState, arrays: dict[str, np.ndarray]) -> jaxconv.TrainState:
+    """A state with these arrays and its own key."""
+    leaves, structure = jax.tree_util.tree_flatten_with_path(state._replace(rng=()))
+    values = [arrays[jax.tree_util.keystr(path)] for path, _ in leaves]
+    return jax.tree.unflatten(structure, values)._replace(rng=state.rng)
+
+
+def main(net: str, equal: str, output: str) -> None:
+    distributed.initialize()
+    jax.config.update("jax_enable_x64", True)
+    from our_nets import our_net
+
+    mesh, results = distributed.data_mesh(), {}
+    train = jaxconv.load_dataset("mnist").train.batch()
+    data = {name: x[: STEPS * BATCH] for name, x in train.items()}
+    for dtype in ("float32", "float64"):
+        model, tx, loss = our_net(net, dtype=dtype, param_dtype=dtype)
+        alone = jaxconv.make_train_step(model, tx, loss=loss)
+        state = jaxconv.create_train_state(model, tx, jax.random.key(0), (28, 28, 1))
+        train_step = distributed.data_parallel(alone, mesh)
+        if dtype == "float32":
+            # Trained a little, by the first layout: each moment of the optimizer has its size.
+            if not Path(equal).exists():
+                state, _ = jaxconv.fit(state, data, train_step=alone, epochs=1, batch_size=BATCH)
+                write_arrays(Path(equal), arrays_of(state))
+            state = distributed.replicate(with_arrays(state, read_arrays(Path(equal))), mesh)
+            batch = {name: x[-BATCH:] for name, x in train.items()}
+            batch = distributed.assemble(_own(batch, mesh), BATCH, mesh)
+            state, sums = jax.jit(train_step)(state, batch)
+            assert int(sums["count"]) == BATCH
+        else:
+            everywhere: Any = distributed.replicate(data, mesh, same=True)
+            state, history = jaxconv.fit(
+                distributed.replicate(state, mesh),
+                everywhere,
+                train_step=train_step,
+                epochs=1,
+                batch_size=BATCH,
+            )
+            assert int(state.step) == STEPS
+            results["float64 loss"] = np.array(history[0]["loss"])
+        results |= {f"{dtype} {name}": x for name, x in arrays_of(distributed.local(state)).items()}
+    if distributed.is_first():
+        write_arrays(Path(output), results)
+
+
+def _own(batch: dict[str, np.ndarray], mesh: Any) -> dict[str, np.ndarray]:
+    rows = distributed.local_rows(BATCH, mesh)
+    return {name: x[rows.start : rows.stop] for name, x in batch.items()}
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,137 @@
+"""One training on several layouts of processes and devices: how far apart they come out.
+
+    python experiments/layouts.py
+    python experiments/layouts.py --nets dropout --layouts 1x1 2x2 --no-full
+
+A layout is PROCESSESxDEVICES, the devices those of each process; the first one given is what the
+others are compared with. Each runs as real processes, under `jaxconv.launch`. For each net:
+
+- in float32 a step from equal states, on a batch that does not divide among the devices;
+- in float64 twenty free steps of `fit`, shuffled, with dropout where the net has it;
+- unless --no-full, the whole experiment `--full` by its script, to the test accuracy.
+
+The figures are the largest difference of any parameter. On a machine whose cores one process fills
+already, more of them take longer: this is about numbers, not speed. Written to
+experiments/results/, or where --output says.
+"""
+
+import argparse
+import datetime
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from child import run_launched, variables
+from keras_nets import NOTEBOOKS
+
+from jaxconv.machine import environment
+from jaxconv.run_files import read_arrays, write_json
+
+HERE = Path(__file__).parent
+LAYOUTS = ("1x1", "1x2", "1x4", "2x1", "2x2", "4x1")
+
+
+def run_layout(layout: str, script: str, *arguments: str) -> None:
+    """Runs a script of this folder on a layout.
+
+    Raises:
+      RuntimeError: if it fails, with the end of what it printed.
+    """
+    processes, devices = map(int, layout.split("x"))
+    code, said = run_launched(processes, devices, script, arguments, {"JAX_PLATFORMS": "cpu"})
+    if code:
+        end = "\n".join(said.splitlines()[-20:])
+        raise RuntimeError(f"{script} on {layout} ended with {code}:\n{end}")
+
+
+def mesh_size(layout: str) -> int:
+    """How many devices a layout has in all."""
+    processes, devices = map(int, layout.split("x"))
+    return processes * devices
+
+
+def differences(first: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> dict[str, float]:
+    """The largest difference of any array of the float32 step, and of the float64 steps."""
+    return {
+        kind: max(
+            float(np.max(np.abs(x - other[name]), initial=0.0))
+            for name, x in first.items()
+            if name.startswith(kind)
+        )
+        for kind in ("float32", "float64")
+    }
+
+
+def main(
+    nets: Sequence[str] = tuple(NOTEBOOKS),
+    layouts: Sequence[str] = LAYOUTS,
+    full: str | None = "dense",
+    epochs: int | None = None,
+    output: Path | None = None,
+) -> list[dict[str, Any]]:
+    for layout in layouts:
+        processes, _, devices = layout.partition("x")
+        if not (processes.isdecimal() and devices.isdecimal() and int(processes) * int(devices)):
+            raise ValueError(f"A layout is PROCESSESxDEVICES, such as 2x2, not {layout!r}.")
+    now = datetime.datetime.now(datetime.UTC)
+    output = output or HERE / "results" / f"layouts-{now:%Y%m%dT%H%M%S}.json"
+    if output.exists():
+        raise FileExistsError(f"{output} is there already: name another --output.")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, Any]] = []
+    content = {"date": f"{now:%Y-%m-%d}", "variables": variables(), "environment": environment()}
+    print(
+        "| net | processes × devices | a float32 step | 20 float64 steps | test accuracy | loss |"
+    )
+    print("|---|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        for net in nets:
+            found: list[dict[str, np.ndarray]] = []
+            for layout in layouts:
+                path, equal = Path(folder, f"{net}-{layout}.npz"), Path(folder, f"{net}.npz")
+                run_layout(layout, "layout_steps.py", net, str(equal), str(path))
+                found.append(read_arrays(path))
+                row: dict[str, Any] = {"net": net, "layout": layout}
+                row |= differences(found[0], found[-1])
+                if net == full:
+                    own = Path(folder, f"run-{layout}")
+                    more = [] if epochs is None else ["--epochs", str(epochs)]
+                    run_layout(layout, f"{net}.py", "--quiet", "--output-dir", str(own), *more)
+                    result = json.loads((own / "result.json").read_text())
+                    names = ("test_accuracy", "test_loss", "devices", "processes", "seconds_train")
+                    row |= {name: result[name] for name in names}
+                    if row["devices"] != mesh_size(layout):
+                        raise RuntimeError(f"{layout} trained on {row['devices']} devices.")
+                rows.append(row)
+                cells = [net, layout.replace("x", " × ")]
+                cells += [f"{row[kind]:.1e}" for kind in ("float32", "float64")]
+                cells += [
+                    f"{row[x]:.4f}" if x in row else "" for x in ("test_accuracy", "test_loss")
+                ]
+                print(f"| {' | '.join(cells)} |", flush=True)
+                write_json(output, {"benchmark": "layouts", **content, "rows": rows})
+    print(f"\nResults: {output}")
+    return rows
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--nets", nargs="+", choices=NOTEBOOKS, default=list(NOTEBOOKS))
+    parser.add_argument("--layouts", nargs="+", default=list(LAYOUTS), metavar="PxD")
+    parser.add_argument("--full", choices=NOTEBOOKS, default="dense", help="(dense)")
+    parser.add_argument("--no-full", dest="full", action="store_const", const=None)
+    parser.add_argument("--epochs", type=int, help="of the full training (the notebook's)")
+    parser.add_argument("--output", type=Path, help="the JSON file to write")
+    given = parser.parse_args()
+    try:
+        main(**vars(given))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
