@@ -14,10 +14,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from jaxconv.checks import check_positive
-from jaxconv.command_line import exit_codes
-from jaxconv.run_files import write_json
-from jaxconv.spread import Spread, spread
+from jaxconv._checks import check_positive
+from jaxconv.runs.cli import exit_codes
+from jaxconv.runs.files import write_json
+from jaxconv.measure.statistics import Summary, summarize
 
 NETS = {"lab6": 5, "intro": 5, "strided": 10, "dropout": 5, "dense": 10}
 RESULTS = Path(__file__).parent / "results" / "accuracy.json"
@@ -66,11 +66,11 @@ def main(nets: list[str], seeds: int | None, results: Path) -> None:
         print(f"| {' | '.join(cells)} |")
 
 
-def figures(run: dict[str, Any], name: str) -> Spread | None:
+def figures(run: dict[str, Any], name: str) -> Summary | None:
     """The spread of a figure over the seeds that did not diverge; None if all did."""
     pairs = zip(run["seeds"], run[name], strict=True)
     kept = [value for seed, value in pairs if seed not in run["diverged"]]
-    return spread(kept) if kept else None
+    return summarize(kept) if kept else None
 
 
 if __name__ == "__main__":

@@ -31,10 +31,10 @@ from typing import Any
 from child import HERE, run_child, variables
 from keras_nets import NOTEBOOKS
 
-from jaxconv.checks import check_positive
-from jaxconv.machine import host
-from jaxconv.plots import plot_peers
-from jaxconv.run_files import write_json
+from jaxconv._checks import check_positive
+from jaxconv.measure.environment import host
+from jaxconv.runs.plots import plot_peers
+from jaxconv.runs.files import write_json
 
 DATA = HERE.parent / "jaxconv" / "_data" / "mnist.npz"
 INSTALL = "pip install -e '.[peers]'"
@@ -117,10 +117,10 @@ class Record:
         failed = f", failed in {lost} of {len(row['samples'])} rounds" if lost else ""
         pairs = zip(row["samples"], own["samples"] if own else [], strict=False)
         ratios = [theirs / ours for theirs, ours in pairs if theirs and ours]
-        return [spread(done, digits) + failed, spread(ratios, digits=2) if ratios else ""]
+        return [summarize(done, digits) + failed, summarize(ratios, digits=2) if ratios else ""]
 
 
-def spread(values: Sequence[float], digits: int = 1) -> str:
+def summarize(values: Sequence[float], digits: int = 1) -> str:
     """`median (least to most)`."""
     median = f"{statistics.median(values):.{digits}f}"
     if len(values) == 1:
@@ -141,7 +141,7 @@ def table(record: Record, net: str) -> str:
         cells += record.cells(net, "job", peer)
         reports = record.rows.get(f"{net}, job, {peer}", {}).get("reports", [])
         done = [report for report in reports if "seconds" in report]
-        accuracy = spread([report["accuracy"] for report in done], 4) if done else ""
+        accuracy = summarize([report["accuracy"] for report in done], 4) if done else ""
         memory = [report["peak_rss_bytes"] / 2**20 for report in done]
         cells += [accuracy, f"{statistics.median(memory):.0f}" if memory else ""]
         if any(cells):

@@ -20,11 +20,11 @@ from keras_nets import NOTEBOOKS
 from our_nets import our_net
 
 import jaxconv
-from jaxconv.checkpoint import Checkpoints
-from jaxconv.checks import check_choice, check_positive
-from jaxconv.command_line import exit_codes
-from jaxconv.machine import environment
-from jaxconv.run_files import write_json
+from jaxconv.runs.checkpoint import Checkpoints
+from jaxconv._checks import check_choice, check_positive
+from jaxconv.runs.cli import exit_codes
+from jaxconv.measure.environment import environment
+from jaxconv.runs.files import write_json
 
 KINDS = {
     "unchecked": (False, None),

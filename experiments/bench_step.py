@@ -42,10 +42,10 @@ from typing import Any
 from child import run_child, variables
 from keras_nets import NOTEBOOKS
 
-from jaxconv import tfds
-from jaxconv.checks import check_natural, check_positive
-from jaxconv.plots import plot_steps
-from jaxconv.run_files import write_json
+from jaxconv.data import tfds
+from jaxconv._checks import check_natural, check_positive
+from jaxconv.runs.plots import plot_steps
+from jaxconv.runs.files import write_json
 
 CASE = ("net", "batch_size", "dtype", "driver", "form", "replicas")
 DRIVERS = ("step", "loop", "stream")

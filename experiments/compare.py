@@ -18,12 +18,14 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from jaxconv import experiment, run_files, run_folder
-from jaxconv.checks import check_choice
-from jaxconv.command_line import exit_codes
-from jaxconv.seed_list import name_seeds, parse_seeds
-from jaxconv.seed_plots import plot_pairs
-from jaxconv.spread import Reduction, Spread, paired, reduction, spread
+from jaxconv.runs import experiment
+from jaxconv.runs import files as run_files
+from jaxconv.runs import folder as run_folder
+from jaxconv._checks import check_choice
+from jaxconv.runs.cli import exit_codes
+from jaxconv.runs.seed_list import name_seeds, parse_seeds
+from jaxconv.runs.seed_plots import plot_pairs
+from jaxconv.measure.statistics import RelativeReduction, Summary, paired_t_test, relative_reduction, summarize
 
 EXPERIMENTS = ("lab6", "intro", "strided", "dropout", "dense")
 OURS = ("seed", "seeds", "output_dir", "overwrite", "export_keras", "resume", "quiet")
@@ -109,12 +111,12 @@ def differences(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]
     content: dict[str, Any] = {"seeds": first["seeds"], "diverged": away, "pairs": len(kept)}
     for name in ("test_accuracy", "test_loss") if kept else ():
         pair = [[result[f"{name}_by_seed"][i] for i in kept] for result in (first, second)]
-        test = paired(*pair)
+        test = paired_t_test(*pair)
         content |= {f"first_{name}_by_seed": pair[0], f"second_{name}_by_seed": pair[1]}
         content |= {f"{name}_difference_{k}": x for k, x in test.difference._asdict().items()}
         content[f"{name}_p"] = test.p
     if kept:
-        saved = reduction(
+        saved = relative_reduction(
             *([1 - x for x in content[f"{s}_test_accuracy_by_seed"]] for s in ("first", "second"))
         )
         content |= {f"error_saved_{k}": x for k, x in saved._asdict().items()} if saved else {}
@@ -128,13 +130,13 @@ def table(content: dict[str, Any]) -> str:
         difference, p = figures(content, f"{name}_difference"), content[f"{name}_p"]
         why = "one pair" if n == 1 else "the differences are equal"
         test = f"no test: {why}" if p is None else f"paired t-test p = {p:.2g}"
-        sides = [spread(content[f"{side}_{name}_by_seed"]) for side in ("first", "second")]
+        sides = [summarize(content[f"{side}_{name}_by_seed"]) for side in ("first", "second")]
         lines += [
             f"{name.replace('_', ' ').capitalize()}: {sides[0]} first, {sides[1]} second",
             f"  difference {difference.mean:+.4f}{interval(difference, '+.4f')}; {test}",
         ]
     if "error_saved_share" in content:
-        saved = Reduction(*(content[f"error_saved_{field}"] for field in Reduction._fields))
+        saved = RelativeReduction(*(content[f"error_saved_{field}"] for field in RelativeReduction._fields))
         lines.append(f"Of the first's error, saved: {saved.share:.1%}{interval(saved, '.1%')}")
     elif n:
         lines.append("Of the first's error, saved: nothing to say, it has hardly any")
@@ -143,11 +145,11 @@ def table(content: dict[str, Any]) -> str:
     return "\n".join([*lines, f"{n} pairs; ± is one standard deviation"])
 
 
-def figures(content: dict[str, Any], name: str) -> Spread:
-    return Spread(*(content[f"{name}_{field}"] for field in Spread._fields))
+def figures(content: dict[str, Any], name: str) -> Summary:
+    return Summary(*(content[f"{name}_{field}"] for field in Summary._fields))
 
 
-def interval(estimate: Spread | Reduction, style: str) -> str:
+def interval(estimate: Summary | RelativeReduction, style: str) -> str:
     if estimate.low is None or estimate.high is None:
         return ""
     return f" (95% interval {estimate.low:{style}} to {estimate.high:{style}})"

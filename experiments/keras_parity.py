@@ -30,9 +30,10 @@ from keras_nets import NOTEBOOKS, SHAPE, keras_batch, keras_model
 from our_nets import our_net
 
 import jaxconv
-from jaxconv import run_files, run_folder
-from jaxconv.checks import check_positive
-from jaxconv.plots import plot_parity
+from jaxconv.runs import files as run_files
+from jaxconv.runs import folder as run_folder
+from jaxconv._checks import check_positive
+from jaxconv.runs.plots import plot_parity
 
 MEANS = ("loss", "accuracy", "val_loss", "val_accuracy")
 

@@ -11,8 +11,8 @@ import jax
 import numpy as np
 
 import jaxconv
-from jaxconv import distributed
-from jaxconv.run_files import read_arrays, write_arrays
+from jaxconv import parallel
+from jaxconv.runs.files import read_arrays, write_arrays
 
 BATCH, STEPS = 61, 20
 """A prime number of samples divides among no number of devices."""
@@ -32,32 +32,32 @@ def with_arrays(state: jaxconv.TrainState, arrays: dict[str, np.ndarray]) -> jax
 
 
 def main(net: str, equal: str, output: str) -> None:
-    distributed.initialize()
+    parallel.initialize()
     jax.config.update("jax_enable_x64", True)
     from our_nets import our_net
 
-    mesh, results = distributed.data_mesh(), {}
+    mesh, results = parallel.data_mesh(), {}
     train = jaxconv.load_dataset("mnist").train.batch()
     data = {name: x[: STEPS * BATCH] for name, x in train.items()}
     for dtype in ("float32", "float64"):
         model, tx, loss = our_net(net, dtype=dtype, param_dtype=dtype)
         alone = jaxconv.make_train_step(model, tx, loss=loss)
         state = jaxconv.create_train_state(model, tx, jax.random.key(0), (28, 28, 1))
-        train_step = distributed.data_parallel(alone, mesh)
+        train_step = parallel.data_parallel(alone, mesh)
         if dtype == "float32":
             # Trained a little, by the first layout: each moment of the optimizer has its size.
             if not Path(equal).exists():
                 state, _ = jaxconv.fit(state, data, train_step=alone, epochs=1, batch_size=BATCH)
                 write_arrays(Path(equal), arrays_of(state))
-            state = distributed.replicate(with_arrays(state, read_arrays(Path(equal))), mesh)
+            state = parallel.replicate(with_arrays(state, read_arrays(Path(equal))), mesh)
             batch = {name: x[-BATCH:] for name, x in train.items()}
-            batch = distributed.assemble(_own(batch, mesh), BATCH, mesh)
+            batch = parallel.global_batch(_own(batch, mesh), BATCH, mesh)
             state, sums = jax.jit(train_step)(state, batch)
             assert int(sums["count"]) == BATCH
         else:
-            everywhere: Any = distributed.replicate(data, mesh, same=True)
+            everywhere: Any = parallel.replicate(data, mesh, same=True)
             state, history = jaxconv.fit(
-                distributed.replicate(state, mesh),
+                parallel.replicate(state, mesh),
                 everywhere,
                 train_step=train_step,
                 epochs=1,
@@ -65,13 +65,13 @@ def main(net: str, equal: str, output: str) -> None:
             )
             assert int(state.step) == STEPS
             results["float64 loss"] = np.array(history[0]["loss"])
-        results |= {f"{dtype} {name}": x for name, x in arrays_of(distributed.local(state)).items()}
-    if distributed.is_first():
+        results |= {f"{dtype} {name}": x for name, x in arrays_of(parallel.unreplicate(state)).items()}
+    if parallel.is_first():
         write_arrays(Path(output), results)
 
 
 def _own(batch: dict[str, np.ndarray], mesh: Any) -> dict[str, np.ndarray]:
-    rows = distributed.local_rows(BATCH, mesh)
+    rows = parallel.process_rows(BATCH, mesh)
     return {name: x[rows.start : rows.stop] for name, x in batch.items()}
 
 

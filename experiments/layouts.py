@@ -28,8 +28,8 @@ import numpy as np
 from child import run_launched, variables
 from keras_nets import NOTEBOOKS
 
-from jaxconv.machine import environment
-from jaxconv.run_files import read_arrays, write_json
+from jaxconv.measure.environment import environment
+from jaxconv.runs.files import read_arrays, write_json
 
 HERE = Path(__file__).parent
 LAYOUTS = ("1x1", "1x2", "1x4", "2x1", "2x2", "4x1")

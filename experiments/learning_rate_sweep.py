@@ -24,15 +24,16 @@ from keras_nets import NOTEBOOKS
 from our_nets import our_net
 
 import jaxconv
-from jaxconv import run_files, run_folder
-from jaxconv.checks import check_positive
-from jaxconv.command_line import cli
-from jaxconv.compilation_cache import cache_unless
-from jaxconv.results import diverged
-from jaxconv.seed_list import name_seeds, parse_seeds
-from jaxconv.seed_plots import plot_sweep
-from jaxconv.seeds import choose_strategy, fit_seeds
-from jaxconv.spread import Spread, spread
+from jaxconv.runs import files as run_files
+from jaxconv.runs import folder as run_folder
+from jaxconv._checks import check_positive
+from jaxconv.runs.cli import cli
+from jaxconv.measure.compilation_cache import cache_unless
+from jaxconv.runs.result import diverged
+from jaxconv.runs.seed_list import name_seeds, parse_seeds
+from jaxconv.runs.seed_plots import plot_sweep
+from jaxconv.training.replicas import choose_strategy, fit_seeds
+from jaxconv.measure.statistics import Summary, summarize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +111,7 @@ def main(config: Config) -> dict[str, Any]:
             place = f"{group[0] + 1} to {group[-1] + 1} of {len(members)}"
             print(f"Members {place}, epoch {rows[0]['epoch']}/{config.epochs}", flush=True)
 
-        with run_folder.interrupts_told(folder):
+        with run_folder.report_interrupt(folder):
             _, histories = fit_seeds(
                 make_state,
                 epoch,
@@ -155,10 +156,10 @@ def main(config: Config) -> dict[str, Any]:
     return result
 
 
-def finite(values: list[float]) -> Spread | None:
+def finite(values: list[float]) -> Summary | None:
     """The spread of the members that did not diverge; None if all did."""
     kept = [x for x in values if math.isfinite(x)]
-    return spread(kept) if kept else None
+    return summarize(kept) if kept else None
 
 
 def table(by_rate: dict[float, list[float]]) -> str:

@@ -25,11 +25,11 @@ from keras_nets import SHAPE
 from our_nets import our_net
 
 import jaxconv
-from jaxconv import distributed
-from jaxconv.compilation_cache import persistent_cache
-from jaxconv.layers import Form
-from jaxconv.machine import environment
-from jaxconv.run_files import write_json
+from jaxconv import parallel
+from jaxconv.measure.compilation_cache import persistent_cache
+from jaxconv.models.ops import Form
+from jaxconv.measure.environment import environment
+from jaxconv.runs.files import write_json
 
 REPEATS = 8
 """All-reduces in one program, one after the other: what starts a program is the step's already."""
@@ -84,7 +84,7 @@ def timed(run: Callable[[], Any], seconds: float, repeats: int = 1) -> dict[str,
         return (time.perf_counter() - began) / repeats
 
     first = repeats * statistics.median(once() for _ in range(3))
-    calls = distributed.largest(max(5, math.ceil(seconds / first)))
+    calls = parallel.all_max(max(5, math.ceil(seconds / first)))
     for _ in range(calls // 4):  # unmeasured: the first calls are slower than the rest
         once()
     samples = [once() for _ in range(calls)]
@@ -118,15 +118,15 @@ def compiled_step(
 ) -> tuple[Any, Any, list[Any]]:
     """The compiled step, the state and some global batches, all where they belong."""
     model, tx, loss = our_net(net, form=form)
-    step = distributed.data_parallel(jaxconv.make_train_step(model, tx, loss=loss), mesh)
+    step = parallel.data_parallel(jaxconv.make_train_step(model, tx, loss=loss), mesh)
     state = jaxconv.create_train_state(model, tx, jax.random.key(0), SHAPE)
-    state = distributed.replicate(state, mesh)
-    train, rows = jaxconv.load_dataset("mnist").train.batch(), distributed.local_rows
+    state = parallel.replicate(state, mesh)
+    train, rows = jaxconv.load_dataset("mnist").train.batch(), parallel.process_rows
     own, batches = rows(batch_size, mesh), []
     for start in range(0, BATCHES * batch_size, batch_size):
         here = slice(start + own.start, start + own.stop)
         part = {name: x[here] for name, x in train.items()}
-        batches.append(distributed.assemble(part, batch_size, mesh))
+        batches.append(parallel.global_batch(part, batch_size, mesh))
     compiled = jax.jit(step, donate_argnums=0).lower(state, batches[0]).compile()
     return compiled, state, jax.block_until_ready(batches)
 
@@ -152,8 +152,8 @@ def measure_step(net: str, batch_size: int, mesh: Mesh, seconds: float) -> dict[
 
 def main(case: str, output: str) -> None:
     """Measures `{"seconds": .., "floats": [..]}` or `{.., "net": .., "batches": [..]}`."""
-    distributed.initialize()
-    mesh, given = distributed.data_mesh(), json.loads(case)
+    parallel.initialize()
+    mesh, given = parallel.data_mesh(), json.loads(case)
     seconds, report = given["seconds"], {}
     with persistent_cache():
         if "net" in given:
@@ -168,7 +168,7 @@ def main(case: str, output: str) -> None:
         else:
             for size in given["floats"]:
                 report[str(size)] = timed_reduce([("f32", (size,))], mesh, seconds)
-    if distributed.is_first():
+    if parallel.is_first():
         write_json(Path(output), {**report, "environment": environment()})
 
 

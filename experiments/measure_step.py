@@ -15,14 +15,15 @@ from keras_nets import SHAPE
 from our_nets import our_net
 
 import jaxconv
-from jaxconv.arithmetic import train_step_flops
-from jaxconv.compilation_cache import persistent_cache
-from jaxconv.layers import Form, choose_form
-from jaxconv.machine import environment, peak_memory
-from jaxconv.seeds import train_epoch_seeds
-from jaxconv.stream import Stream, StreamedEpoch, open_streamed
-from jaxconv.tabulate import layer_rows
-from jaxconv.timing import CompileWatch, compile_stages, matmul_rate, steady_state
+from jaxconv.inspection.arithmetic import train_step_flops
+from jaxconv.measure.compilation_cache import persistent_cache
+from jaxconv.models.ops import Form, choose_form
+from jaxconv.measure.environment import environment, peak_memory
+from jaxconv.training.replicas import train_epoch_replicas
+from jaxconv.data.stream import Stream, open_streamed
+from jaxconv.training.streamed import StreamedEpoch
+from jaxconv.inspection.summary import layer_rows
+from jaxconv.measure.timing import CompileWatch, compile_stages, matmul_rate, steady_state
 
 
 def measure(
@@ -60,7 +61,7 @@ def measure(
         epoch = functools.partial(jaxconv.train_epoch, train_step=train_step, batch_size=batch_size)
         if driver != "loop":
             options: Any = {"train_epoch": epoch, "strategy": driver}
-            epoch = functools.partial(train_epoch_seeds, **options)
+            epoch = functools.partial(train_epoch_replicas, **options)
             keys = jax.random.split(jax.random.key(0), replicas)
             state = jax.vmap(lambda key: jaxconv.create_train_state(model, tx, key, SHAPE))(keys)
             order = jax.vmap(lambda key: jaxconv.epoch_permutation(key, 0, len(data)))(keys)
@@ -90,12 +91,12 @@ def measure(
 
     # The loop's fixed cost a call is an epoch's, not a step's: let a call last, for each replica.
     most, block = (None, 0.01) if driver == "step" else (len(data) // batch_size, 0.1 * replicas)
-    steady = steady_state(run, seconds=seconds, block_seconds=block, most_steps=most)
+    steady = steady_state(run, seconds=seconds, block_seconds=block, max_steps=most)
     streamed.close()
     step_seconds, memory = steady.median / replicas, peak_memory()
     size = 2048 if jax.default_backend() == "cpu" else 8192
     matmul = matmul_rate(dtype, size)
-    layers = [row.multiply_adds for row in layer_rows(model, SHAPE)]
+    layers = [row.macs for row in layer_rows(model, SHAPE)]
     flops = train_step_flops(layers, batch_size)
     counted = compiled.cost_analysis() if driver in ("step", "stream") else None
     temporary = compiled.memory_analysis()

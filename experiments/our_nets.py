@@ -9,7 +9,7 @@ import optax
 from keras_nets import NOTEBOOKS
 
 import jaxconv
-from jaxconv.losses import Loss
+from jaxconv.training.losses import Loss
 
 
 def our_net(

@@ -9,8 +9,8 @@ for some sets TensorFlow. Either is then read with `--dataset tfds:NAME`.
 
 import argparse
 
-from jaxconv import tfds
-from jaxconv.command_line import exit_codes
+from jaxconv.data import tfds
+from jaxconv.runs.cli import exit_codes
 
 
 def main(name: str = tfds.MNIST_BUILDER, data_dir: str | None = None) -> None:

@@ -32,8 +32,8 @@ from keras_nets import NOTEBOOKS, SHAPE
 from our_nets import our_net
 
 import jaxconv
-from jaxconv.checks import check_choice, check_positive
-from jaxconv.timing import matmul_rate, steady_state
+from jaxconv._checks import check_choice, check_positive
+from jaxconv.measure.timing import matmul_rate, steady_state
 
 SIZES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "f64": 8, "s64": 8, "u64": 8}
 CONTAINERS = ("while", "call", "conditional", "tuple", "parameter", "get-tuple-element")

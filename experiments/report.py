@@ -9,8 +9,8 @@ the browser, and it prints.
 import argparse
 from pathlib import Path
 
-from jaxconv.command_line import exit_codes
-from jaxconv.report import write_report
+from jaxconv.runs.cli import exit_codes
+from jaxconv.runs.report.render import write_report
 
 
 def main(folder: str) -> Path:

@@ -36,13 +36,13 @@ import numpy as np
 from child import HERE, reason, run_launched, variables
 from keras_nets import NOTEBOOKS
 
-from jaxconv.checks import check_choice, check_positive
-from jaxconv.run_files import write_json
+from jaxconv._checks import check_choice, check_positive
+from jaxconv.runs.files import write_json
 
 DEVICES = tuple(2**i for i in range(3, 13))
 SAMPLES = 60_000
 FLOATS = (1, 256, 4096, 16_384, 65_536, 262_144, 1_048_576)
-MOST_PROCESSES = 16
+MAX_PROCESSES = 16
 TIMEOUT = 1800.0
 FASTER = 100.0
 """How many times faster a device is assumed to be in the last column of the last table."""
@@ -433,8 +433,8 @@ def main(
         check_choice("net", net, NOTEBOOKS)
     for number in processes:
         check_positive("processes", number)
-        if number > MOST_PROCESSES:
-            raise ValueError(f"processes must be at most {MOST_PROCESSES}, not {number}.")
+        if number > MAX_PROCESSES:
+            raise ValueError(f"processes must be at most {MAX_PROCESSES}, not {number}.")
     if max(processes) == 1:
         raise ValueError("processes must name one number above 1: one alone adds nothing up.")
     check_positive("rounds", rounds)

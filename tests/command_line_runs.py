@@ -3,7 +3,7 @@
 import importlib
 import sys
 
-from jaxconv import experiment
+from jaxconv.runs import experiment
 
 
 def run_cli(monkeypatch, capsys, net: str, *arguments: str) -> tuple[int, str]:

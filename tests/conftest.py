@@ -14,7 +14,8 @@ import jaxtyping
 import pytest
 
 import jaxconv
-from jaxconv import compilation_cache, experiment
+from jaxconv.measure import compilation_cache
+from jaxconv.runs import experiment
 
 # Processes in the background ignore SIGINT, and so do their children; tests send it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

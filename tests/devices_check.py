@@ -17,7 +17,7 @@ from jax.sharding import PartitionSpec as P
 from oracles import bits
 
 import jaxconv
-from jaxconv.checkpoint import Checkpoints
+from jaxconv.runs.checkpoint import Checkpoints
 
 
 def main(what: str, folder: str) -> None:

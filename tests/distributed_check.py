@@ -13,8 +13,8 @@ import pytest
 from flax import linen as nn
 
 import jaxconv
-from jaxconv import distributed
-from jaxconv.seeds import evaluate_seeds, fit_seeds
+from jaxconv import parallel
+from jaxconv.training.replicas import evaluate_seeds, fit_seeds
 
 
 class Normed(nn.Module):
@@ -43,22 +43,22 @@ def refused(message):
 
 
 def main():
-    mesh = distributed.data_mesh(4)
-    assert [distributed.data_mesh(n).size for n in (2, None)] == [2, 4]
+    mesh = parallel.data_mesh(4)
+    assert [parallel.data_mesh(n).size for n in (2, None)] == [2, 4]
     with refused("at most 4, all that process 0 has"):
-        distributed.data_mesh(5)
+        parallel.data_mesh(5)
 
     model, tx = jaxconv.create_model("dropout", filters=(3, 4)), jaxconv.adam()
     step, eval_step = jaxconv.make_train_step(model, tx), jaxconv.make_eval_step(model)
-    divided = distributed.data_parallel(step, mesh)
+    divided = parallel.data_parallel(step, mesh)
     init = jax.jit(lambda key: jaxconv.create_train_state(model, tx, key, (28, 28, 1)))
     state = init(jax.random.key(3))
-    everywhere = distributed.replicate(state, mesh)
+    everywhere = parallel.replicate(state, mesh)
     assert len(everywhere.rng.sharding.device_set) == 4
     assert jnp.array_equal(
-        jax.random.key_data(distributed.local(everywhere).rng), jax.random.key_data(state.rng)
+        jax.random.key_data(parallel.unreplicate(everywhere).rng), jax.random.key_data(state.rng)
     )
-    assert len(distributed.local(everywhere).step.sharding.device_set) == 1
+    assert len(parallel.unreplicate(everywhere).step.sharding.device_set) == 1
 
     # A step on a batch that does not divide: every sample counts once, dropout is the same.
     train = jaxconv.load_dataset().train.batch()
@@ -72,7 +72,7 @@ def main():
 
     # Rows that each process brings: the same batch.
     batch = {name: x[:61] for name, x in train.items()}
-    assembled = distributed.assemble(batch, 61, mesh)
+    assembled = parallel.global_batch(batch, 61, mesh)
     assert {name: x.shape[0] for name, x in assembled.items()} == {
         "image": 64,
         "label": 64,
@@ -80,7 +80,7 @@ def main():
     }
     assert assembled["image"].sharding.shard_shape(assembled["image"].shape)[0] == 16
     with refused("is divided"):
-        distributed.local(assembled)
+        parallel.unreplicate(assembled)
     _, whole = jax.jit(divided)(everywhere, batch)
     _, parts = jax.jit(divided)(everywhere, assembled)
     close(parts, whole, 0)
@@ -99,12 +99,12 @@ def main():
     run = {"epochs": 2, "batch_size": 64}
     alone, history = jaxconv.fit(state, data, train_step=step, **run)
     found, rows = jaxconv.fit(
-        everywhere, distributed.replicate(data, mesh, same=True), train_step=divided, **run
+        everywhere, parallel.replicate(data, mesh, same=True), train_step=divided, **run
     )
     assert [row["accuracy"] for row in rows] == [row["accuracy"] for row in history]
     close([row["loss"] for row in rows], [row["loss"] for row in history])
     means = jaxconv.evaluate(
-        found, data, eval_step=distributed.data_parallel(eval_step, mesh), batch_size=37
+        found, data, eval_step=parallel.data_parallel(eval_step, mesh), batch_size=37
     )
     close(means, jaxconv.evaluate(alone, data, eval_step=eval_step))
 
@@ -115,24 +115,24 @@ def main():
         epoch = functools.partial(jaxconv.train_epoch, batch_size=64)
         one, _ = fit_seeds(init, functools.partial(epoch, train_step=step), keys, data, **options)
         many, _ = fit_seeds(
-            lambda key: distributed.replicate(init(key), mesh),
+            lambda key: parallel.replicate(init(key), mesh),
             functools.partial(epoch, train_step=divided),
             keys,
-            distributed.replicate(data, mesh),
+            parallel.replicate(data, mesh),
             **options,
         )
         close(many.params, one.params)
         rows = evaluate_seeds(
-            many, data, eval_step=distributed.data_parallel(eval_step, mesh), strategy=strategy
+            many, data, eval_step=parallel.data_parallel(eval_step, mesh), strategy=strategy
         )
         close(rows, evaluate_seeds(one, data, eval_step=eval_step))
 
     # BatchNorm's statistics are those of the whole batch, and padding would enter them.
     model, tx = Normed(), jaxconv.rmsprop()
     step = jaxconv.make_train_step(model, tx)
-    divided = jax.jit(distributed.data_parallel(step, mesh))
+    divided = jax.jit(parallel.data_parallel(step, mesh))
     state = jaxconv.create_train_state(model, tx, jax.random.key(0), (28, 28, 1))
-    everywhere = distributed.replicate(state, mesh)
+    everywhere = parallel.replicate(state, mesh)
     batch = {name: x[:64] for name, x in train.items()}
     close(divided(everywhere, batch)[0].batch_stats, jax.jit(step)(state, batch)[0].batch_stats)
     uneven = {name: x[:61] for name, x in train.items()}
@@ -140,7 +140,7 @@ def main():
         divided(everywhere, uneven)
     eval_step = jaxconv.make_eval_step(model)
     means = jaxconv.evaluate(
-        everywhere, uneven, eval_step=distributed.data_parallel(eval_step, mesh), batch_size=30
+        everywhere, uneven, eval_step=parallel.data_parallel(eval_step, mesh), batch_size=30
     )
     close(means, jaxconv.evaluate(state, uneven, eval_step=eval_step))
 
@@ -148,8 +148,8 @@ def main():
     model = Standardised()
     step = jaxconv.make_train_step(model, tx)
     state = jaxconv.create_train_state(model, tx, jax.random.key(0), (28, 28, 1))
-    divided = jax.jit(distributed.data_parallel(step, mesh))
-    found, _ = divided(distributed.replicate(state, mesh), uneven)
+    divided = jax.jit(parallel.data_parallel(step, mesh))
+    found, _ = divided(parallel.replicate(state, mesh), uneven)
     close(found.params, jax.jit(step)(state, uneven)[0].params)
     print("all the same")
 

@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from jaxconv.run_files import read_arrays
+from jaxconv.runs.files import read_arrays
 
 SCRIPT = Path(__file__).with_name("small_run.py")
 OPTIONS = ["--epochs", "60", "--batch-size", "32", "--save-every", "10", "--quiet"]
@@ -39,7 +39,7 @@ def outcome(folder: Path) -> dict[str, Any]:
         if path.name != ".zarray"
     }
     history = [{**row, "seconds": 0} for row in rows]
-    kept = {name: x.tolist() for name, x in read_arrays(folder / "details.npz").items()}
+    kept = {name: x.tolist() for name, x in read_arrays(folder / "diagnostics.npz").items()}
     return {
         "arrays": arrays,
         "details": kept,

@@ -11,7 +11,8 @@ import resource
 import sys
 from pathlib import Path
 
-from jaxconv import Dataset, experiment, load_dataset
+from jaxconv import Dataset, load_dataset
+from jaxconv.runs import experiment
 
 
 def digits(*_: object, **__: object) -> Dataset:

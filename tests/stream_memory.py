@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 import jaxconv
-from jaxconv.machine import peak_memory
-from jaxconv.stream import open_streamed
+from jaxconv.measure.environment import peak_memory
+from jaxconv.data.stream import open_streamed
 
 
 class Small(nn.Module):

@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 from jax import lax
 
 import jaxconv
-from jaxconv.arithmetic import (
+from jaxconv.inspection.arithmetic import (
     conv_params,
     dense_params,
-    multiply_adds,
+    macs,
     output_size,
     receptive_field,
     train_step_flops,
-    zeros_added,
+    explicit_padding,
 )
-from jaxconv.tabulate import layer_rows
+from jaxconv.inspection.summary import layer_rows
 
 PACKAGE = Path(jaxconv.__file__).parent
 
@@ -45,7 +45,7 @@ def test_a_layer_costs_what_xla_counts(kernel, shape):
         form = {"padding": "VALID", "dimension_numbers": ("NHWC", "HWIO", "NHWC")}
         conv = jax.jit(lambda x, w: jax.lax.conv_general_dilated(x, w, (1, 1), **form))
         cost = conv.lower(image, weights).cost_analysis()
-    assert cost["flops"] == 2 * multiply_adds(kernel, shape)
+    assert cost["flops"] == 2 * macs(kernel, shape)
 
 
 def test_a_train_step_takes_three_products_a_layer_and_two_of_the_first():
@@ -61,7 +61,7 @@ def test_the_flops_of_a_dense_step_are_xlas_own():
     state = jaxconv.create_train_state(model, tx, jax.random.key(0), (28, 28, 1))
     batch = {"image": jnp.ones((512, 28, 28, 1)), "label": jnp.zeros(512, int)}
     step = jax.jit(jaxconv.make_train_step(model, tx)).lower(state, batch)
-    layers = [row.multiply_adds for row in layer_rows(model, (28, 28, 1))]
+    layers = [row.macs for row in layer_rows(model, (28, 28, 1))]
     assert step.cost_analysis()["flops"] == pytest.approx(train_step_flops(layers, 512), rel=0.02)
 
 
@@ -99,7 +99,7 @@ def test_an_output_has_the_size_that_xla_gives_it(size, kernel, stride, padding,
 def test_same_adds_the_zeros_that_xla_adds(size, kernel, stride, dilation):
     extent = dilation * (kernel - 1) + 1
     (expected,) = lax.padtype_to_pads((size,), (extent,), (stride,), "SAME")
-    assert zeros_added(size, kernel, stride, "same", dilation) == expected
+    assert explicit_padding(size, kernel, stride, "same", dilation) == expected
 
 
 @given(SMALL, SMALL, SMALL, SMALL, st.booleans())

@@ -15,8 +15,12 @@ import pytest
 from command_line_runs import run_cli
 
 import jaxconv
-from jaxconv import checkpoint, data, experiment, layers, seeds
-from jaxconv.data import Dataset
+from jaxconv import data
+from jaxconv.runs import checkpoint
+from jaxconv.runs import experiment
+from jaxconv.models import ops as layers
+from jaxconv.training import replicas
+from jaxconv.data.arrays import Dataset
 
 HUGE = "1" + "0" * 30
 SHAPE = (28, 28, 1)

@@ -18,16 +18,17 @@ import pytest
 from oracles import bits
 
 import jaxconv
-from jaxconv import checkpoint, create_train_state, make_train_step
-from jaxconv.checkpoint import Checkpoints
-from jaxconv.checksums import write_sums
-from jaxconv.loop import fit
-from jaxconv.position import Position
+from jaxconv import create_train_state, make_train_step
+from jaxconv.runs import checkpoint
+from jaxconv.runs.checkpoint import Checkpoints
+from jaxconv.runs._checksums import write_sums
+from jaxconv.training.fit import fit
+from jaxconv.training.state import ResumePoint
 
 MODEL, TX = jaxconv.create_model("dense", hidden=(16,)), jaxconv.adam()
 STEP = make_train_step(MODEL, TX)
 SETTINGS = {"seed": 0, "rate": 0.1}
-HERE = Position(1, range(1), [[]])
+HERE = ResumePoint(1, range(1), [[]])
 
 
 @pytest.fixture
@@ -113,7 +114,7 @@ def test_what_is_saved_is_a_copy_and_the_sums_of_an_epoch_too(state, tmp_path):
         [{"epoch": 1, "loss": float("inf"), "seconds": 2.5}],
         [],
     ]
-    position = Position(7, range(1, 3), rows, dict(sums), 0.1, True)
+    position = ResumePoint(7, range(1, 3), rows, dict(sums), 0.1, True)
     expected = bits(state)
     with Checkpoints(tmp_path, settings=SETTINGS) as saves:
         saves.save(state, position)
@@ -139,7 +140,7 @@ def test_saves_come_when_asked_for_and_the_newest_are_kept(state, tmp_path):
             for step in range(1, 8):
                 sums = {} if step % 4 == 0 else {"count": np.ones(1)}
                 moved = state._replace(step=jnp.int32(step))
-                saves(moved, Position(10 * step, range(1), [[]], sums))
+                saves(moved, ResumePoint(10 * step, range(1), [[]], sums))
         return saves.steps()
 
     assert steps(2, 5) == [20, 40, 60]
@@ -397,7 +398,7 @@ def test_a_file_made_to_fill_the_memory_is_not_read(saved, state):
             os.truncate(path, 1 << 40)
             damaged(folder, state, kept, name)
         else:
-            os.truncate(path, checkpoint.MOST_BYTES + 1)
+            os.truncate(path, checkpoint.MAX_BYTES + 1)
             write_sums(folder / "10")
             if name == "position.json":
                 damaged(folder, state, kept, name)
@@ -488,7 +489,7 @@ def test_every_is_heard_wherever_chunks_end(state, tmp_path):
     with Checkpoints(tmp_path, every=100, keep=100) as saves:
         for step in range(47, 470, 47):
             sums = {"count": np.ones(1)}
-            saves(state._replace(step=jnp.int32(step)), Position(step, range(1), [[]], sums))
+            saves(state._replace(step=jnp.int32(step)), ResumePoint(step, range(1), [[]], sums))
     assert saves.steps() == [141, 235, 329, 423]
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from jaxconv.checks import check_choice, check_positive
+from jaxconv._checks import check_choice, check_positive
 
 
 @pytest.mark.parametrize("value", [0, -3, 1.0, True, None, "2", np.float32(2)])

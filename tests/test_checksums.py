@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from jaxconv.checksums import check_sums, write_sums
+from jaxconv.runs._checksums import check_sums, write_sums
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import sys
 import compare
 import pytest
 
-from jaxconv.spread import paired
+from jaxconv.measure.statistics import paired_t_test
 
 
 def result(accuracies: list[float], losses: list[float], diverged=()) -> dict:
@@ -23,7 +23,7 @@ SECOND = result([0.95, 0.94, 0.97], [0.25, 0.125, 0.125])
 
 def test_pairs_are_of_the_same_seed():
     content = compare.differences(FIRST, SECOND)
-    test = paired(FIRST["test_accuracy_by_seed"], SECOND["test_accuracy_by_seed"])
+    test = paired_t_test(FIRST["test_accuracy_by_seed"], SECOND["test_accuracy_by_seed"])
     assert content["test_accuracy_difference_mean"] == pytest.approx(0.1 / 3)
     assert content["test_accuracy_difference_low"] == test.difference.low
     assert content["test_accuracy_p"] == test.p

@@ -10,14 +10,14 @@ import jax.numpy as jnp
 import jaxlib.version
 import pytest
 
-from jaxconv import compilation_cache
-from jaxconv.compilation_cache import (
+from jaxconv.measure import compilation_cache
+from jaxconv.measure.compilation_cache import (
     cache_folder,
     delete_damaged,
     no_persistent_cache,
     persistent_cache,
 )
-from jaxconv.timing import CompileWatch
+from jaxconv.measure.timing import CompileWatch
 
 SETTINGS = (
     "jax_compilation_cache_dir",

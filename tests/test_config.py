@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import tyro
 
-from jaxconv.config import OUTWARD, Config, check, command, decisive, fingerprints, seeds_of
+from jaxconv.runs.config import OPERATIONAL, Config, check, command, training_settings, seeds_of
+from jaxconv.runs.resume import fingerprints
 
 CONFIG = Config(epochs=3, batch_size=64, learning_rate=1e-3)
 OTHERS = {
@@ -21,22 +22,22 @@ def test_every_setting_is_decisive_or_outward_on_purpose():
     for field in dataclasses.fields(Config):
         if field.name in ("strategy", "group"):
             continue  # of several seeds, below
-        assert (field.name in OTHERS) is not (field.name in OUTWARD), field.name
+        assert (field.name in OTHERS) is not (field.name in OPERATIONAL), field.name
 
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_a_setting_that_changes_the_training_changes_what_is_compared(name):
     changed = dataclasses.replace(CONFIG, **{name: OTHERS[name]})
-    assert decisive(changed, "dense") != decisive(CONFIG, "dense")
+    assert training_settings(changed, "dense") != training_settings(CONFIG, "dense")
 
 
 def test_a_strategy_counts_by_what_it_is_and_not_by_who_chose_it():
     several = dataclasses.replace(CONFIG, seeds="3")
     chosen = dataclasses.replace(several, strategy="vmap", group=2)
     same = dataclasses.replace(several, strategy="map", group=5)
-    assert decisive(several, "dense")["program"] == "map of 5"  # the CPU's own
-    assert decisive(several, "dense") == decisive(same, "dense")
-    assert decisive(chosen, "dense")["program"] == "vmap of 2"
+    assert training_settings(several, "dense")["program"] == "map of 5"  # the CPU's own
+    assert training_settings(several, "dense") == training_settings(same, "dense")
+    assert training_settings(chosen, "dense")["program"] == "vmap of 2"
 
 
 def test_data_and_weights_are_known_by_every_bit(digits):
@@ -81,7 +82,7 @@ def test_the_command_gives_the_settings_again(settings, monkeypatch):
     assert (python, script) == ("python", "experiments/strided.py")
     options = (tyro.conf.FlagCreatePairsOff,)
     again = tyro.cli(strided.Config, args=words, config=options)
-    outward = {*OUTWARD} - {"data_dir", "init_from"}
+    outward = {*OPERATIONAL} - {"data_dir", "init_from"}
     left_out = {name: getattr(again, name) for name in outward}
     assert again == dataclasses.replace(config, **left_out)
     assert bool(words) == bool({*settings} - outward)

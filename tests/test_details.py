@@ -5,10 +5,10 @@ import pytest
 from flax import linen as nn
 
 import jaxconv
-from jaxconv.data import Split
-from jaxconv.details import MISTAKES, details, keep_details
-from jaxconv.features import feature_maps
-from jaxconv.run_files import read_arrays
+from jaxconv.data.arrays import Split
+from jaxconv.runs.report.collect import MISTAKES, collect_diagnostics, save_diagnostics
+from jaxconv.inspection.feature_maps import feature_maps
+from jaxconv.runs.files import read_arrays
 
 
 def trained(model: nn.Module, data: jaxconv.Dataset) -> jaxconv.TrainState:
@@ -21,7 +21,7 @@ def trained(model: nn.Module, data: jaxconv.Dataset) -> jaxconv.TrainState:
 def test_they_are_what_the_net_says_of_every_sample(digits):
     model = jaxconv.create_model("strided")
     state = trained(model, digits)
-    kept = details(model, state, digits.test)
+    kept = collect_diagnostics(model, state, digits.test)
     logits = np.asarray(
         jax.jit(model.apply)({"params": state.params}, digits.test.image / np.float32(255)),
         np.float64,
@@ -82,7 +82,7 @@ def test_a_model_of_ones_own_has_its_maps():
     np.testing.assert_allclose(maps["conv"], once, rtol=1e-5)
     again = layer.apply({"params": state.params["conv"]}, once)
     np.testing.assert_allclose(maps["conv (2)"], again, rtol=1e-4, atol=1e-6)
-    kept = details(model, state, Split(image, np.zeros(5, np.int32)))
+    kept = collect_diagnostics(model, state, Split(image, np.zeros(5, np.int32)))
     assert kept["map_layer"].tolist() == ["conv", "conv (2)"]
 
 
@@ -101,7 +101,7 @@ def test_a_dense_layers_weights_are_images_of_its_input(shape):
     state = jaxconv.create_train_state(model, jaxconv.adam(), jax.random.key(0), shape)
     image = np.random.default_rng(0).integers(0, 255, (4, *shape), np.uint8)
     test = Split(image, np.zeros(4, np.int32))
-    kept = details(model, state, test)
+    kept = collect_diagnostics(model, state, test)
     assert kept["filters"].shape == (*shape, 7)
     kernel = np.asarray(state.params["dense1"]["kernel"])
     place = (shape[0] - 1, 1, shape[2] - 1)
@@ -110,7 +110,7 @@ def test_a_dense_layers_weights_are_images_of_its_input(shape):
     assert len(kept["map_layer"]) == 0
     bare = Sums()
     state = jaxconv.create_train_state(bare, jaxconv.adam(), jax.random.key(0), shape)
-    assert "filters" not in details(bare, state, test)
+    assert "filters" not in collect_diagnostics(bare, state, test)
 
 
 class Aside(nn.Module):
@@ -139,7 +139,7 @@ def test_bfloat16_images_are_kept_as_float32(tmp_path):
     model = jaxconv.create_model("dense", hidden=(4,))
     state = jaxconv.create_train_state(model, jaxconv.adam(), jax.random.key(0), (6, 6, 1))
     image = np.asarray(jnp.ones((3, 6, 6, 1), jnp.bfloat16))
-    kept = details(model, state, Split(image, np.arange(3, dtype=np.int32)))
+    kept = collect_diagnostics(model, state, Split(image, np.arange(3, dtype=np.int32)))
     assert kept["image"].dtype == kept["mistake_image"].dtype == np.float32
 
 
@@ -149,15 +149,15 @@ def test_of_several_replicas_the_first_that_did_not_diverge_is_kept(tmp_path, di
         jaxconv.create_train_state(model, tx, jax.random.key(seed), (28, 28, 1)) for seed in (3, 7)
     ]
     lost = states[0]._replace(params=jax.tree.map(lambda x: x * jnp.nan, states[0].params))
-    path = tmp_path / "details.npz"
+    path = tmp_path / "diagnostics.npz"
     stack = jaxconv.seeds.stack_states
-    keep_details(path, model, stack([lost, states[1]]), [3, 7], digits.test, stacked=True)
+    save_diagnostics(path, model, stack([lost, states[1]]), [3, 7], digits.test, stacked=True)
     kept = read_arrays(path)
-    alone = details(model, states[1], digits.test)
+    alone = collect_diagnostics(model, states[1], digits.test)
     assert int(kept["seed"]) == 7
     assert (kept["confidence"] == alone["confidence"]).all()
     path.unlink()
-    keep_details(path, model, stack([lost, lost]), [3, 7], digits.test, stacked=True)
+    save_diagnostics(path, model, stack([lost, lost]), [3, 7], digits.test, stacked=True)
     assert list(tmp_path.iterdir()) == []
-    keep_details(path, model, states[0], [3], digits.test, stacked=False)
+    save_diagnostics(path, model, states[0], [3], digits.test, stacked=False)
     assert int(read_arrays(path)["seed"]) == 3

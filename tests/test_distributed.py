@@ -14,13 +14,13 @@ from lose_process import launched, lose, own_environment, pid_of, wait_for
 from made_sets import prepare
 
 import jaxconv
-from jaxconv import distributed
-from jaxconv.launch import variables
+from jaxconv import parallel
+from jaxconv.parallel.launch import variables
 
 HERE = Path(__file__).parent
 PORT = 20_000 + os.getpid() % 10_000
-ASK = "from jaxconv import distributed; distributed.initialize(); import jax; "
-ASK += "print(jax.process_index(), jax.process_count(), distributed.largest(jax.process_index()))"
+ASK = "from jaxconv import distributed; parallel.initialize(); import jax; "
+ASK += "print(jax.process_index(), jax.process_count(), parallel.all_max(jax.process_index()))"
 
 
 def slurm(rank: int) -> dict[str, str]:
@@ -66,14 +66,14 @@ def test_processes_find_their_numbers_where_their_cluster_says_them(cluster):
 
 
 def test_alone_nothing_happens(monkeypatch):
-    assert distributed.usual_devices() == 1
+    assert parallel.default_devices() == 1
     monkeypatch.setenv("JAX_NUM_PROCESSES", "1")
-    assert distributed.usual_devices() is None  # launched, be it alone
-    distributed.initialize()
-    distributed.initialize(num_processes=1)
+    assert parallel.default_devices() is None  # launched, be it alone
+    parallel.initialize()
+    parallel.initialize(num_processes=1)
     assert not jax.distributed.is_initialized()
-    assert distributed.is_first()
-    assert distributed.name_devices(distributed.data_mesh(1)) == "1 device"
+    assert parallel.is_first()
+    assert parallel.name_devices(parallel.data_mesh(1)) == "1 device"
 
 
 @pytest.mark.parametrize(
@@ -91,17 +91,17 @@ def test_alone_nothing_happens(monkeypatch):
 def test_numbers_that_make_no_sense_are_refused(settings, message):
     jax.devices()
     with pytest.raises(ValueError, match=message):
-        distributed.initialize(**settings)
+        parallel.initialize(**settings)
 
 
 def test_a_variable_that_is_no_number_is_refused(monkeypatch):
     monkeypatch.setenv("JAX_NUM_PROCESSES", "two")
     with pytest.raises(ValueError, match="JAX_NUM_PROCESSES must be an integer, not 'two'"):
-        distributed.initialize()
+        parallel.initialize()
 
 
 def test_what_is_missing_is_told():
-    code = "from jaxconv import distributed; distributed.initialize(num_processes=2)"
+    code = "from jaxconv import distributed; parallel.initialize(num_processes=2)"
     done = subprocess.run(
         [sys.executable, "-c", code], env=own_environment(), capture_output=True, text=True
     )
@@ -111,21 +111,21 @@ def test_what_is_missing_is_told():
 
 def test_more_devices_than_there_are_are_refused():
     with pytest.raises(ValueError, match="devices must be at most 1, all that process 0 has"):
-        distributed.data_mesh(2)
+        parallel.data_mesh(2)
     with pytest.raises(ValueError, match="devices must be a positive integer, not 0"):
-        distributed.data_mesh(0)
+        parallel.data_mesh(0)
 
 
 def test_one_device_leaves_all_as_it_is():
-    mesh, step = distributed.data_mesh(1), lambda state, batch: None
-    assert distributed.data_parallel(step, mesh) is step
+    mesh, step = parallel.data_mesh(1), lambda state, batch: None
+    assert parallel.data_parallel(step, mesh) is step
     tree = {"x": np.arange(3)}
-    assert distributed.replicate(tree, mesh) is tree
+    assert parallel.replicate(tree, mesh) is tree
 
 
 def test_what_the_first_raises_is_raised():
     with pytest.raises(FileExistsError, match="there"):
-        distributed.first_does(lambda: (_ for _ in ()).throw(FileExistsError("there")))
+        parallel.on_first(lambda: (_ for _ in ()).throw(FileExistsError("there")))
 
 
 LOST = "UNKNOWN: Gloo all-reduce failed: [x/pair.cc:538] Read error: Connection reset by peer"
@@ -138,13 +138,13 @@ LOST = "UNKNOWN: Gloo all-reduce failed: [x/pair.cc:538] Read error: Connection 
         (RuntimeError("INTERNAL: NCCL operation failed: connection closed"), 2, True),
         (ValueError(LOST), 1, False),
         (ValueError("no file /data/gloo/peer"), 2, False),
-        (distributed.AgreedError(LOST), 2, False),
+        (parallel.AgreedError(LOST), 2, False),
     ],
 )
 def test_a_lost_process_is_told_and_nothing_else_taken_for_it(monkeypatch, error, processes, told):
     monkeypatch.setattr(jax, "process_count", lambda: processes)
     expected = ConnectionError if told else type(error)
-    with pytest.raises(expected) as caught, distributed.losses_told():
+    with pytest.raises(expected) as caught, parallel.name_lost_peer():
         raise error
     assert ("Process 0 of 2 has lost another one" in str(caught.value)) is told
 
@@ -164,7 +164,7 @@ def test_tasks_of_a_cluster_that_used_jax_before_are_refused(monkeypatch):
     jax.devices()
     monkeypatch.setenv("SLURM_NTASKS", "8")
     with pytest.raises(ValueError, match="JAX was used before the processes were told"):
-        distributed.initialize()
+        parallel.initialize()
 
 
 @pytest.mark.parametrize(

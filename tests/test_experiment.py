@@ -7,8 +7,9 @@ import pytest
 from keras_nets import keras_batch, keras_model
 
 import jaxconv
-from jaxconv import compilation_cache, experiment
-from jaxconv.compilation_cache import no_persistent_cache
+from jaxconv.measure import compilation_cache
+from jaxconv.runs import experiment
+from jaxconv.measure.compilation_cache import no_persistent_cache
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 NETS = {  # the settings and the parameter counts that the notebooks print
@@ -38,7 +39,7 @@ def test_every_experiment_runs_and_writes_its_folder(net, tmp_path, capsys):
         "metrics.jsonl",
         "result.json",
         "curves.png",
-        "details.npz",
+        "diagnostics.npz",
         "report.html",
     }
     assert json.loads((tmp_path / "run" / "result.json").read_text()) == result

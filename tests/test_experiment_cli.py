@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from command_line_runs import run_cli
 
-from jaxconv import experiment
+from jaxconv.runs import experiment
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 

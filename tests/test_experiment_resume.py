@@ -10,11 +10,12 @@ import pytest
 from kill_runs import outcome
 
 import jaxconv
-from jaxconv import experiment, run_files
-from jaxconv.interrupts import Terminated
+from jaxconv.runs import experiment
+from jaxconv.runs import files as run_files
+from jaxconv.runs.signals import Terminated
 
 pytestmark = pytest.mark.usefixtures("few_digits")
-PICTURES = ("curves.png", "details.npz", "report.html")
+PICTURES = ("curves.png", "diagnostics.npz", "report.html")
 OTHERS = ("strided", "lab6", "intro", "dropout")  # slow to compile
 NETS = ["dense", *(pytest.param(net, marks=pytest.mark.slow) for net in OTHERS)]
 

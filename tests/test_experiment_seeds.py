@@ -4,11 +4,11 @@ import json
 import pytest
 
 import jaxconv
-from jaxconv import experiment
-from jaxconv.spread import spread
+from jaxconv.runs import experiment
+from jaxconv.measure.statistics import summarize
 
 pytestmark = pytest.mark.usefixtures("few_digits")
-PICTURES = ("curves.png", "details.npz", "report.html")
+PICTURES = ("curves.png", "diagnostics.npz", "report.html")
 
 
 def run(net: str, folder, **settings) -> dict:
@@ -46,7 +46,7 @@ def test_every_seed_is_the_run_of_that_seed_to_the_bit(net, tmp_path, capsys):
         assert own == [{**row, "seconds": 0} for row in mine]
     assert len(set(result["test_loss_by_seed"])) == 3
 
-    values = spread(result["test_accuracy_by_seed"])
+    values = summarize(result["test_accuracy_by_seed"])
     assert result["test_accuracy"] == values.mean
     assert result["test_accuracy_std"] == values.std
     assert (result["test_accuracy_low"], result["test_accuracy_high"]) == (values.low, values.high)

@@ -6,7 +6,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import jaxconv
-from jaxconv.tabulate import layer_rows
+from jaxconv.inspection.summary import layer_rows
 
 
 def explained(capsys, model: nn.Module, shape: tuple[int, ...]) -> dict[str, str]:
@@ -76,7 +76,7 @@ def test_every_formula_gives_what_the_model_has(shape, filters, kernel, strides,
             assert len({*row.output_shape[:2]}) <= len(sizes)
         if row.params:
             assert results(part, "params") == [row.params]
-            assert results(part, "multiply-adds") == [row.multiply_adds]
+            assert results(part, "multiply-adds") == [row.macs]
     assert f"= {sum(row.params for row in rows):,}\n" in text
 
 

@@ -5,8 +5,8 @@ import threading
 
 import pytest
 
-from jaxconv.command_line import exit_codes
-from jaxconv.interrupts import Interrupts, Terminated
+from jaxconv.runs.cli import exit_codes
+from jaxconv.runs.signals import Interrupts, Terminated
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ from keras_layout import MODEL, SMALL, write_weights
 from keras_nets import NOTEBOOKS, SHAPE, keras_model
 
 import jaxconv
-from jaxconv.keras import check_save, load_weights, save_weights
+from jaxconv.export.keras import check_save, load_weights, save_weights
 
 
 def state_of(model: nn.Module, params) -> jaxconv.TrainState:

@@ -8,7 +8,7 @@ import pytest
 from keras_layout import MODEL, write_weights
 from keras_nets import SHAPE
 
-from jaxconv.keras import load_weights
+from jaxconv.export.keras import load_weights
 
 
 @pytest.fixture

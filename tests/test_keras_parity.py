@@ -19,8 +19,8 @@ from keras_parity import compare, our_parts, precision
 from scipy import stats
 
 import jaxconv
-from jaxconv.layers import avg_pool, conv, max_pool
-from jaxconv.tabulate import layer_rows
+from jaxconv.models.ops import avg_pool, conv, max_pool
+from jaxconv.inspection.summary import layer_rows
 
 # Both sides take long to compile.
 OTHERS = ("dropout", "lab6", "intro", "strided")

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from jaxconv.launch import launch, main, variables
+from jaxconv.parallel.launch import launch, main, variables
 
 # Each process is a script without JAX: what the launcher does shows without it.
 RANK = "import os, sys, time, signal; rank = int(os.environ['JAX_PROCESS_ID'])\n"

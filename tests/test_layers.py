@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxconv.layers import avg_pool, conv, conv_max_pool, max_pool
+from jaxconv.models.ops import avg_pool, conv, conv_max_pool, max_pool
 
 FORMS = ("patches", "xla")
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from PIL import Image
 
-from jaxconv.command_line import cli
+from jaxconv.runs.cli import cli
 
 TINY = {"input_size": 3, "kernel": 2}
 

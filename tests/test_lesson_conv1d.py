@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxconv.layers import conv
+from jaxconv.models.ops import conv
 
 numbers = st.lists(st.integers(-9, 9), min_size=1, max_size=7)
 modes = st.sampled_from(conv1d.MODES)

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 import jaxconv
-from jaxconv.tabulate import layer_rows
+from jaxconv.inspection.summary import layer_rows
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 import jaxconv
-from jaxconv.tabulate import layer_rows
+from jaxconv.inspection.summary import layer_rows
 
 
 @pytest.mark.parametrize(("name", "params"), [("valid", 40_394), ("same", 89_546)])

@@ -8,9 +8,10 @@ from oracles import bits
 
 import jaxconv
 from jaxconv import create_model, create_train_state, make_eval_step, make_train_step
-from jaxconv.evaluation import evaluate
-from jaxconv.loop import _train_epoch, fit
-from jaxconv.timing import CompileWatch
+from jaxconv.training.evaluate import evaluate
+from jaxconv.training.epoch import compiled_epoch
+from jaxconv.training.fit import fit
+from jaxconv.measure.timing import CompileWatch
 
 MODEL = create_model("dense", hidden=(16,))
 TX = jaxconv.adam()
@@ -41,7 +42,7 @@ def test_the_state_is_donated_but_not_the_callers(state, digits):
     assert bits(state) == before
     copy = jax.tree.map(jnp.copy, state)
     data, order = jax.device_put(digits.train.batch()), jnp.arange(300)
-    _train_epoch(copy, data, order, 0, 1, train_step=TRAIN_STEP, batch_size=64)
+    compiled_epoch(copy, data, order, 0, 1, train_step=TRAIN_STEP, batch_size=64)
     assert all(x.is_deleted() for x in jax.tree.leaves(copy.params))
 
 

@@ -15,8 +15,9 @@ from our_nets import our_net
 
 import jaxconv
 from jaxconv import create_train_state, make_eval_step, make_train_step
-from jaxconv.loop import _stops, fit
-from jaxconv.seeds import fit_seeds
+from jaxconv.training.epoch import _stops
+from jaxconv.training.fit import fit
+from jaxconv.training.replicas import fit_seeds
 
 SHAPE = (28, 28, 1)
 MODEL, TX = jaxconv.create_model("dense", hidden=(16,)), jaxconv.adam()

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxconv import machine
+from jaxconv.measure import environment as machine
 
 
 def test_the_age_of_the_process_counts_from_its_start():

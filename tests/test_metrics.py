@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from jaxconv import accuracy
-from jaxconv.metrics import mean, merge
+from jaxconv.training.metrics import mean, merge
 
 
 def test_accuracy_takes_integer_and_one_hot_labels():

@@ -5,7 +5,8 @@ import pytest
 from flax import linen as nn
 
 from jaxconv import ConvNet, create_model
-from jaxconv.models import ARCHITECTURES, Conv, Pool, activate
+from jaxconv.models.convnet import ARCHITECTURES
+from jaxconv.models.layers import Conv, Pool, activate
 
 SHAPE = (28, 28, 1)
 

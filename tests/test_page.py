@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxconv.page import document, drawing, image, section, table, tiles
+from jaxconv.runs.report._html import document, drawing, image, section, table, tiles
 
 
 def pixels_of(figure: str) -> np.ndarray:

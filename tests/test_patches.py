@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from jaxconv import ConvNet, patches
+from jaxconv import ConvNet
+from jaxconv.models import _patches as patches
 
 
 def test_what_stands_apart_is_a_computation_of_its_own_and_is_not_inlined():
@@ -17,7 +18,7 @@ def test_what_stands_apart_is_a_computation_of_its_own_and_is_not_inlined():
         function = lambda x: border(lambda x: x * 2)(x) + 1  # noqa: E731
         return jax.jit(function).lower(jnp.ones(8)).compile().as_text()
 
-    assert [" call(" in program(border) for border in (patches.apart, lambda f: f)] == [True, False]
+    assert [" call(" in program(border) for border in (patches.no_fusion, lambda f: f)] == [True, False]
 
 
 def test_without_the_experimental_call_results_stay_and_the_loss_is_said(monkeypatch):
@@ -53,7 +54,7 @@ def test_parts_of_a_batch_give_what_the_whole_batch_gives_and_in_order():
 
     for batch in (60, 64, 66, 68):
         np.testing.assert_array_equal(
-            patches.in_parts(function, image[:batch]), 2 * np.arange(batch)
+            patches.split_batch(function, image[:batch]), 2 * np.arange(batch)
         )
     assert sizes == [60, *[16] * 4, 66, *[17] * 4]
 
@@ -68,7 +69,7 @@ def test_a_net_in_parts_has_the_logits_and_gradients_of_the_whole(monkeypatch):
         logits = model.apply({"params": params}, image)
         return (logits**2).sum(), logits
 
-    in_parts = jax.grad(value, has_aux=True)(params)
+    split_batch = jax.grad(value, has_aux=True)(params)
     calls = []
 
     def record(next_function, args, kwargs, context):
@@ -78,10 +79,10 @@ def test_a_net_in_parts_has_the_logits_and_gradients_of_the_whole(monkeypatch):
     with nn.intercept_methods(record):
         value(params)
     assert calls.count("conv1") == 4
-    monkeypatch.setattr(patches, "LEAST_PART", 65)
+    monkeypatch.setattr(patches, "MIN_PART", 65)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4),
-        in_parts,
+        split_batch,
         jax.grad(value, has_aux=True)(params),
     )
 

@@ -1,6 +1,6 @@
 import pytest
 
-from jaxconv.plots import plot_history, plot_parity, plot_peers, plot_steps
+from jaxconv.runs.plots import plot_history, plot_parity, plot_peers, plot_steps
 
 HISTORY = [{"epoch": n, "loss": 1 / n, "accuracy": 1 - 0.1 / n} for n in (1, 2, 3)]
 TEST = {"loss": 0.3, "accuracy": 0.95}

@@ -3,7 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from jaxconv.position import Position, from_json, to_json
+from jaxconv.training.state import ResumePoint
+from jaxconv.runs._resume_point import from_json, to_json
 
 numbers = st.floats() | st.integers(-(2**60), 2**60)
 rows = st.fixed_dictionaries({"epoch": st.integers(1), "loss": st.floats(), "seconds": numbers})
@@ -19,7 +20,7 @@ def positions(draw):
     sums = {name: draw(arrays.arrays(draw(dtypes), shape)) for name in names}
     members = range(start, draw(st.integers(start + 1, len(histories))))
     step, seconds = draw(st.integers(0, 2**60)), draw(st.floats())
-    return Position(step, members, histories, sums, seconds, draw(st.booleans()))
+    return ResumePoint(step, members, histories, sums, seconds, draw(st.booleans()))
 
 
 @given(positions())

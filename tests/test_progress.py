@@ -2,7 +2,7 @@ import sys
 
 import pytest
 
-from jaxconv.progress import Progress, epoch_line
+from jaxconv.runs.progress import Progress, epoch_line
 
 ROW = {"loss": 0.03076, "accuracy": 0.99031}
 

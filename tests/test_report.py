@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import report as script
 
-from jaxconv import experiment
-from jaxconv.report import write_report
-from jaxconv.run_files import read_arrays, write_arrays
+from jaxconv.runs import experiment
+from jaxconv.runs.report.render import write_report
+from jaxconv.runs.files import read_arrays, write_arrays
 
 ROOT = Path(__file__).parents[1]
 
@@ -71,7 +71,7 @@ def test_it_holds_the_numbers_of_the_run(one):
     assert f"{result['seconds_train']:.2f} s" in text
     assert "conv1 Conv (26, 26, 32) 320 194,688" in " ".join(text.split())
 
-    kept = read_arrays(one / "details.npz")
+    kept = read_arrays(one / "diagnostics.npz")
     cells = confusion_of(page)
     for i, row in enumerate(cells):
         mine = kept["prediction"][kept["label"] == i]
@@ -122,11 +122,11 @@ def test_a_seed_that_diverged_is_named(three):
 
 
 def test_what_is_missing_or_damaged_is_said(one, capsys):
-    (one / "details.npz").write_bytes(b"PK")
+    (one / "diagnostics.npz").write_bytes(b"PK")
     text = text_of(write_report(one).read_text())
     assert "What the net predicts is left out: " in text
-    assert "details.npz is damaged" in text
-    (one / "details.npz").unlink()
+    assert "diagnostics.npz is damaged" in text
+    (one / "diagnostics.npz").unlink()
     (one / "metrics.jsonl").write_text('{"epoch": 1, "seed": 8, "loss": 1}\n')
     text = text_of(write_report(one).read_text())
     assert "metrics.jsonl has a line that is not of this run" in text
@@ -138,17 +138,17 @@ def test_what_is_missing_or_damaged_is_said(one, capsys):
     text = text_of(write_report(one).read_text())
     assert text.count("No such file") == 2
     np.save(one / "details.npy", np.arange(3))
-    (one / "details.npy").rename(one / "details.npz")
-    assert "details.npz is damaged" in text_of(write_report(one).read_text())
+    (one / "details.npy").rename(one / "diagnostics.npz")
+    assert "diagnostics.npz is damaged" in text_of(write_report(one).read_text())
     assert "The epochs are left out: " in capsys.readouterr().out
 
 
 def test_files_of_another_version_are_told(one):
-    kept = read_arrays(one / "details.npz")
+    kept = read_arrays(one / "diagnostics.npz")
     del kept["filters_count"]
-    write_arrays(one / "details.npz", kept)
+    write_arrays(one / "diagnostics.npz", kept)
     text = text_of(write_report(one).read_text())
-    assert "details.npz is of another version ('filters_count')" in text
+    assert "diagnostics.npz is of another version ('filters_count')" in text
     result = json.loads((one / "result.json").read_text())
     del result["params_count"]
     (one / "result.json").write_text(json.dumps(result))
@@ -201,7 +201,7 @@ def test_names_from_elsewhere_are_text(one):
 
 @pytest.mark.parametrize("channels", [1, 3, 5])
 def test_images_of_any_channels_and_many_classes_are_shown(one, channels):
-    kept = read_arrays(one / "details.npz")
+    kept = read_arrays(one / "diagnostics.npz")
     rng = np.random.default_rng(0)
     kept["label"], kept["prediction"] = rng.integers(0, 40, (2, 500), dtype=np.int32)
     kept["prediction"][::2] = kept["label"][::2]  # right, and no confusion
@@ -211,7 +211,7 @@ def test_images_of_any_channels_and_many_classes_are_shown(one, channels):
     kept["mistake_image"] = rng.integers(0, 255, (count, 9, 8, channels), dtype=np.uint8)
     kept["image"] = rng.random((9, 8, channels), dtype=np.float32)
     kept["filters"] = rng.standard_normal((3, 3, channels, 4), dtype=np.float32)
-    write_arrays(one / "details.npz", kept)
+    write_arrays(one / "diagnostics.npz", kept)
     page = write_report(one).read_text()
     text = " ".join(text_of(page).split())
     assert "confusion" not in re.findall(r'<table class="(\w+)"', page)
@@ -224,10 +224,10 @@ def test_images_of_any_channels_and_many_classes_are_shown(one, channels):
 
 
 def test_no_mistake_is_said(one):
-    kept = read_arrays(one / "details.npz")
+    kept = read_arrays(one / "diagnostics.npz")
     kept["prediction"] = kept["label"]
     kept["mistake"], kept["mistake_image"] = kept["mistake"][:0], kept["mistake_image"][:0]
-    write_arrays(one / "details.npz", kept)
+    write_arrays(one / "diagnostics.npz", kept)
     assert "every test sample is recognised" in text_of(write_report(one).read_text())
 
 
@@ -239,11 +239,11 @@ def test_a_page_that_cannot_be_written_ends_no_run(tmp_path, digits, monkeypatch
         raise KeyError("aux")
 
     monkeypatch.setattr(experiment, "write_report", full)
-    monkeypatch.setattr(experiment, "keep_details", broken)
+    monkeypatch.setattr(experiment, "save_diagnostics", broken)
     result = run("dense", tmp_path / "a", digits, epochs=1)
     said = capsys.readouterr().err
     assert "report.html WAS NOT WRITTEN" in said
-    assert "details.npz WAS NOT WRITTEN: KeyError: 'aux'" in said
+    assert "diagnostics.npz WAS NOT WRITTEN: KeyError: 'aux'" in said
     assert json.loads((tmp_path / "a" / "result.json").read_text()) == result
     monkeypatch.undo()
     run("dense", tmp_path / "a", digits, epochs=1, resume=True)  # finished: the page is made up for
@@ -254,12 +254,12 @@ def test_a_page_that_cannot_be_written_ends_no_run(tmp_path, digits, monkeypatch
 def test_a_run_resumed_at_its_end_makes_up_for_the_details(settings, tmp_path, digits):
     options = {"epochs": 1, "save_every": "epoch", **settings}
     run("dense", tmp_path / "a", digits, **options)
-    whole = read_arrays(tmp_path / "a" / "details.npz")
-    for name in ("details.npz", "result.json", "report.html"):
+    whole = read_arrays(tmp_path / "a" / "diagnostics.npz")
+    for name in ("diagnostics.npz", "result.json", "report.html"):
         (tmp_path / "a" / name).unlink()
     result = run("dense", tmp_path / "a", digits, resume=True, **options)
     assert result["seconds_evaluation"] >= 0
-    again = read_arrays(tmp_path / "a" / "details.npz")
+    again = read_arrays(tmp_path / "a" / "diagnostics.npz")
     assert all((again[name] == x).all() for name, x in whole.items())
     assert "taken for" in (tmp_path / "a" / "report.html").read_text()
 

@@ -1,6 +1,6 @@
 import math
 
-from jaxconv.results import (
+from jaxconv.runs.result import (
     diverged,
     figures_of,
     joint_row,

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from jaxconv.run_files import append_row, read_arrays, write_arrays, write_json
+from jaxconv.runs.files import append_row, read_arrays, write_arrays, write_json
 
 
 def test_json_is_written_whole_and_rows_one_by_one(tmp_path):

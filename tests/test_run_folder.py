@@ -4,8 +4,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from jaxconv.run_files import write_json
-from jaxconv.run_folder import new_run_folder
+from jaxconv.runs.files import write_json
+from jaxconv.runs.folder import new_run_folder
 
 
 def created(*arguments, **options):

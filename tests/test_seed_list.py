@@ -1,6 +1,6 @@
 import pytest
 
-from jaxconv.seed_list import MOST_SEEDS, name_seeds, parse_seeds
+from jaxconv.runs.seed_list import MAX_SEEDS, name_seeds, parse_seeds
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ def test_seeds_are_a_number_or_a_list(text, first, seeds):
         ("1.5", 0, "not '1.5'"),
         ("3,,4", 0, "not '3,,4'"),
         ("0", 0, "seeds must be 1 to 10000, not '0'"),
-        (str(MOST_SEEDS + 1), 0, "seeds must be 1 to 10000"),
+        (str(MAX_SEEDS + 1), 0, "seeds must be 1 to 10000"),
         ("3,7,3", 0, "has one twice"),
         ("4294967296,", 0, r"in \[0, 2\*\*32\), not 4294967296"),
         ("2", 2**32 - 1, r"in \[0, 2\*\*32\), not 4294967296"),

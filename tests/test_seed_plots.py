@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from jaxconv.seed_plots import plot_pairs, plot_seeds, plot_sweep
+from jaxconv.runs.seed_plots import plot_pairs, plot_seeds, plot_sweep
 
 
 @pytest.fixture

@@ -11,14 +11,15 @@ from oracles import bits
 from our_nets import our_net
 
 import jaxconv
-from jaxconv import create_train_state, epoch_permutation, evaluate, fit, seeds, train_epoch
-from jaxconv.seeds import (
-    _epoch_permutation,
+from jaxconv import create_train_state, epoch_permutation, evaluate, fit, train_epoch
+from jaxconv.training import replicas
+from jaxconv.training.replicas import (
+    _compiled_permutations,
     choose_strategy,
     evaluate_seeds,
     fit_seeds,
     groups,
-    train_epoch_seeds,
+    train_epoch_replicas,
 )
 
 SHAPE = (28, 28, 1)
@@ -118,8 +119,8 @@ def test_each_replica_sees_the_parameters_batches_and_masks_that_it_sees_alone(d
     epoch = functools.partial(train_epoch, train_step=see, batch_size=50)
     data, keys = digits.train.batch(), [*KEYS, jax.random.key(2**32 - 1)]
     stack = jax.tree.map(lambda *x: jnp.stack(x), *map(make_state, keys))
-    orders = _epoch_permutation(stack.rng, 1, samples=300)
-    run = functools.partial(train_epoch_seeds, train_epoch=epoch, strategy=strategy)
+    orders = _compiled_permutations(stack.rng, 1, samples=300)
+    run = functools.partial(train_epoch_replicas, train_epoch=epoch, strategy=strategy)
     _, together = jax.jit(run)(stack, data, orders, 0, 6)
     for i, key in enumerate(keys):
         order = epoch_permutation(key, 1, 300)

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jaxconv.spread import paired, reduction, spread
+from jaxconv.measure.statistics import paired_t_test, relative_reduction, summarize
 
 values = st.lists(st.floats(-100, 100, width=32), min_size=2, max_size=20)
 
 
 @hypothesis.given(values)
 def test_the_interval_is_scipys(sample):
-    figures = spread(sample)
+    figures = summarize(sample)
     assert (figures.n, figures.min, figures.max) == (len(sample), min(sample), max(sample))
     if len(set(sample)) == 1:
         assert (figures.std, figures.low, figures.high) == (0, figures.mean, figures.mean)
@@ -32,7 +32,7 @@ eighths = st.integers(-800, 800).map(lambda n: n / 8)
 def test_the_paired_test_is_scipys(pairs):
     first, second = map(list, zip(*pairs, strict=True))
     hypothesis.assume(len({b - a for a, b in pairs}) > 1)
-    found = paired(first, second)
+    found = paired_t_test(first, second)
     expected = stats.ttest_rel(second, first)
     interval = expected.confidence_interval(0.95)
     assert found.p == pytest.approx(expected.pvalue, rel=1e-6)
@@ -40,32 +40,32 @@ def test_the_paired_test_is_scipys(pairs):
 
 
 def test_what_one_value_cannot_say_is_none():
-    assert spread([0.5]) == (1, 0.5, None, 0.5, 0.5, None, None)
-    assert str(spread([0.5])) == "0.5000"
-    assert paired([0.5], [0.75]).p is None
-    assert paired([0.5, 0.25], [0.75, 0.5]).p is None  # the differences do not vary
-    assert paired([0.9917, 0.9924], [0.9918, 0.9925]).p is None  # but by rounding
+    assert summarize([0.5]) == (1, 0.5, None, 0.5, 0.5, None, None)
+    assert str(summarize([0.5])) == "0.5000"
+    assert paired_t_test([0.5], [0.75]).p is None
+    assert paired_t_test([0.5, 0.25], [0.75, 0.5]).p is None  # the differences do not vary
+    assert paired_t_test([0.9917, 0.9924], [0.9918, 0.9925]).p is None  # but by rounding
 
 
 @pytest.mark.parametrize("sample", [[], [1.0, math.nan], [math.inf]])
 def test_nothing_and_what_is_not_finite_have_no_spread(sample):
     with pytest.raises(ValueError, match="needs finite values, at least one, not"):
-        spread(sample)
+        summarize(sample)
 
 
 def test_pairs_need_two_of_each():
     with pytest.raises(ValueError, match="not 2 and 1"):
-        paired([1.0, 2.0], [1.0])
+        paired_t_test([1.0, 2.0], [1.0])
 
 
 def test_a_reduction_is_that_of_the_means():
-    found = reduction([0.10, 0.01], [0.05, 0.02])
+    found = relative_reduction([0.10, 0.01], [0.05, 0.02])
     assert found.share == pytest.approx(1 - 0.07 / 0.11)
-    assert reduction([0.5], [0.25]) == (0.5, None, None)
-    half = reduction([0.5, 0.25, 1.0], [0.25, 0.125, 0.5])
+    assert relative_reduction([0.5], [0.25]) == (0.5, None, None)
+    half = relative_reduction([0.5, 0.25, 1.0], [0.25, 0.125, 0.5])
     assert half == pytest.approx((0.5, 0.5, 0.5))
-    assert reduction([0.0, 0.5], [0.5, 0.5]) is None  # without the second nothing is left
-    assert reduction([0.0], [0.5]) is None
+    assert relative_reduction([0.0, 0.5], [0.5, 0.5]) is None  # without the second nothing is left
+    assert relative_reduction([0.0], [0.5]) is None
 
 
 def test_the_jackknife_covers_what_it_should():
@@ -75,6 +75,6 @@ def test_the_jackknife_covers_what_it_should():
     for _ in range(400):
         first = rng.normal(0.02, 0.002, 10)
         second = 0.5 * first + rng.normal(0, 0.001, 10)
-        found = reduction(first.tolist(), second.tolist())
+        found = relative_reduction(first.tolist(), second.tolist())
         held += found.low <= 0.5 <= found.high
     assert 0.91 < held / 400 < 0.98

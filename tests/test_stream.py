@@ -12,8 +12,9 @@ from made_sets import enlarge, prepare
 from oracles import bits
 
 import jaxconv
-from jaxconv import stream, tfds
-from jaxconv.stream import Stream, open_streamed
+from jaxconv.data import stream
+from jaxconv.data import tfds
+from jaxconv.data.stream import Stream, open_streamed
 
 # TFDS and what it imports warn in ways that are not ours to mend.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -121,7 +122,7 @@ def test_the_last_part_is_held_out_and_not_trained_on(streamed, digits):
 def test_a_process_reads_its_own_rows_alone(streamed, monkeypatch):
     data, rows = streamed().train, range(2, 5)
     monkeypatch.setattr(
-        stream, "local_rows", lambda samples, mesh: rows if samples == 7 else range(0)
+        stream, "process_rows", lambda samples, mesh: rows if samples == 7 else range(0)
     )
     asked = []
     read = tfds.Source.read

@@ -3,7 +3,7 @@ import pytest
 from flax import linen as nn
 
 import jaxconv
-from jaxconv.tabulate import layer_rows
+from jaxconv.inspection.summary import layer_rows
 
 
 def test_the_rows_are_what_notebook_003_prints():
@@ -40,11 +40,11 @@ def test_the_same_exercise_goes_28_14_7_4():
 
 def test_multiply_adds_are_counted_by_definition():
     rows = {row.name: row for row in layer_rows(jaxconv.create_model("lab6"), (28, 28, 1))}
-    assert rows["conv1"].multiply_adds == 26 * 26 * 32 * 3 * 3 * 1
-    assert rows["conv2"].multiply_adds == 11 * 11 * 64 * 3 * 3 * 32
-    assert rows["logits"].multiply_adds == 1152 * 10
+    assert rows["conv1"].macs == 26 * 26 * 32 * 3 * 3 * 1
+    assert rows["conv2"].macs == 11 * 11 * 64 * 3 * 3 * 32
+    assert rows["logits"].macs == 1152 * 10
     # A train step is three products a layer, two at the first: FACTS' 18.2 MFLOP a sample.
-    total = 3 * sum(row.multiply_adds for row in rows.values()) - rows["conv1"].multiply_adds
+    total = 3 * sum(row.macs for row in rows.values()) - rows["conv1"].macs
     assert 2 * total == pytest.approx(18.2e6, rel=0.01)
 
 
@@ -66,7 +66,7 @@ def test_any_linen_model_has_a_table(capsys):
     assert rows[1, "BatchNorm"].params == 16
     assert rows[2, "Dense"].params == 64 * 8 + 8
     assert [rows[i, "Dense"].params for i in (3, 4)] == [72, 0]  # shared: counted once
-    assert rows[3, "Dense"].multiply_adds == rows[4, "Dense"].multiply_adds == 64
+    assert rows[3, "Dense"].macs == rows[4, "Dense"].macs == 64
     assert rows[5, "Own"].params == 8
     jaxconv.summary(Own(), (6, 6, 2))
     printed = capsys.readouterr().out

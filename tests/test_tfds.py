@@ -12,7 +12,7 @@ import pytest
 from made_sets import build
 
 import jaxconv
-from jaxconv import tfds
+from jaxconv.data import tfds
 
 PREPARE = Path(__file__).parents[1] / "experiments" / "prepare_tfds.py"
 

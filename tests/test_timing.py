@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxconv import timing
-from jaxconv.compilation_cache import persistent_cache
-from jaxconv.timing import CompileWatch
+from jaxconv.measure import timing
+from jaxconv.measure.compilation_cache import persistent_cache
+from jaxconv.measure.timing import CompileWatch
 
 
 def test_compilations_are_counted_inside_the_block_alone():
@@ -74,7 +74,7 @@ def test_short_steps_are_timed_in_blocks(monkeypatch):
     assert steady.steps == calls[-1] == 118  # 30 s at the pace of the third call, of 115
     assert len(steady.samples) == 10
     assert steady.median == pytest.approx(0.25 + 0.5 / 118)
-    assert timing.steady_state(run, **options, most_steps=7).steps == 7
+    assert timing.steady_state(run, **options, max_steps=7).steps == 7
 
 
 def test_every_sample_waits_for_the_device(monkeypatch):

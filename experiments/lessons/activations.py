@@ -30,10 +30,10 @@ from grids import INK
 
 import jaxconv
 from jaxconv import Dataset, load_dataset
-from jaxconv.arithmetic import conv_params
-from jaxconv.checks import check_positive
-from jaxconv.command_line import cli
-from jaxconv.layers import conv
+from jaxconv.inspection.arithmetic import conv_params
+from jaxconv._checks import check_positive
+from jaxconv.runs.cli import cli
+from jaxconv.models.ops import conv
 
 USUAL_RATE, USUAL_BATCH = 1e-3, 128  # dense's
 STRIDE, CONVOLUTIONS = 2, ("conv1", "conv2", "conv3")  # strided's

@@ -24,7 +24,7 @@ import numpy as np
 from grids import INK, draw_grid
 from sliding import Slide, Window, slide
 
-from jaxconv.command_line import cli
+from jaxconv.runs.cli import cli
 
 FIVE = {
     "valid": Window(),

@@ -25,10 +25,10 @@ import numpy as np
 import numpy.typing as npt
 from grids import INK, draw_grid
 
-from jaxconv.arithmetic import conv_params, dense_params
-from jaxconv.checks import check_choice
-from jaxconv.command_line import cli
-from jaxconv.layers import conv
+from jaxconv.inspection.arithmetic import conv_params, dense_params
+from jaxconv._checks import check_choice
+from jaxconv.runs.cli import cli
+from jaxconv.models.ops import conv
 
 INPUT, KERNEL = np.arange(1, 10), np.full(3, 0.5)  # 004's first example
 X, H = np.array([6, 2]), np.array([1, 2, 5, 4])  # its second

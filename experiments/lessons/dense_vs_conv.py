@@ -18,13 +18,13 @@ from typing import Any
 import lesson
 
 import jaxconv
-from jaxconv.command_line import cli
-from jaxconv.spread import Reduction, spread
-from jaxconv.tabulate import layer_rows
+from jaxconv.runs.cli import cli
+from jaxconv.measure.statistics import RelativeReduction, summarize
+from jaxconv.inspection.summary import layer_rows
 
 NETS = {"first": "dense", "second": "lab6"}
 NOTEBOOK = {"dense": 0.978, "lab6": 0.991}  # test accuracy
-COUNTS = {"params": "parameters", "multiply_adds": "multiply-adds a digit"}
+COUNTS = {"params": "parameters", "macs": "multiply-adds a digit"}
 COLORS = {"dense": "#c8553d", "lab6": "#0b6e99"}
 
 
@@ -61,10 +61,10 @@ def main(config: Config) -> dict[str, Any]:
             for side, net in NETS.items()
         }
         by_seed = {net: values for net, values in by_seed.items() if values}  # not diverged
-        result |= {f"{net}_error": spread(values).mean for net, values in by_seed.items()}
+        result |= {f"{net}_error": summarize(values).mean for net, values in by_seed.items()}
         title = f"test error of {comparison['pairs']} seeds"
         if "error_saved_share" in comparison:
-            saved = Reduction(*(comparison[f"error_saved_{name}"] for name in Reduction._fields))
+            saved = RelativeReduction(*(comparison[f"error_saved_{name}"] for name in RelativeReduction._fields))
             title += f"\n{saved.share:.1%} saved{compare.interval(saved, '.1%')}"
 
         def draw(figure: Any) -> None:
@@ -105,7 +105,7 @@ def draw_layers(axes: Any, costs: dict[str, dict[str, int]]) -> None:
 def draw_errors(axes: Any, errors: dict[str, list[float]]) -> None:
     """The mean error of each net as a bar, and every seed's as a dot."""
     for place, (net, values) in enumerate(errors.items()):
-        mean = spread(values).mean
+        mean = summarize(values).mean
         axes.bar(place, mean, 0.6, color=COLORS[net], alpha=0.45)
         shift = [place + 0.4 * ((i + 0.5) / len(values) - 0.5) for i in range(len(values))]
         axes.plot(shift, values, "o", ms=4, color=COLORS[net])

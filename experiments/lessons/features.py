@@ -23,10 +23,10 @@ import numpy as np
 from grids import GROUND, INK, draw_tiles
 
 import jaxconv
-from jaxconv.arithmetic import Field, receptive_field
-from jaxconv.command_line import cli
-from jaxconv.features import feature_maps
-from jaxconv.tabulate import layer_rows
+from jaxconv.inspection.arithmetic import ReceptiveField, receptive_field
+from jaxconv.runs.cli import cli
+from jaxconv.inspection.feature_maps import feature_maps
+from jaxconv.inspection.summary import layer_rows
 
 WINDOWS = {"conv1": (3, 1), "pool1": (2, 2), "conv2": (3, 1), "pool2": (2, 2), "conv3": (3, 1)}
 CONVS = ("conv1", "conv2", "conv3")
@@ -110,7 +110,7 @@ def load_dataset() -> jaxconv.Dataset:
     return jaxconv.load_dataset("mnist")
 
 
-def field(name: str) -> Field:
+def field(name: str) -> ReceptiveField:
     """The receptive field of a layer of lab6."""
     layers = list(WINDOWS)
     return receptive_field(WINDOWS[x] for x in layers[: layers.index(name) + 1])
@@ -154,7 +154,7 @@ def chance(label: np.ndarray, draws: int = 1000) -> float:
 
 
 def exciting_patches(
-    image: np.ndarray, answers: np.ndarray, places: np.ndarray, seen: Field, count: int = 6
+    image: np.ndarray, answers: np.ndarray, places: np.ndarray, seen: ReceptiveField, count: int = 6
 ) -> np.ndarray:
     """What the receptive field showed where a filter's answer was strongest, one patch an image."""
     patches = []

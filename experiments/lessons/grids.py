@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxconv.page import tiles
+from jaxconv.runs.report._html import tiles
 
 PAPER, INK, MARKED, ADDED, GROUND = "#ffffff", "#333333", "#f7c97f", "#e8e8e8", "#9cc9dc"
 

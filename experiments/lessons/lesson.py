@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxconv import run_files, run_folder
-from jaxconv.machine import environment
+from jaxconv.runs import files as run_files
+from jaxconv.runs import folder as run_folder
+from jaxconv.measure.environment import environment
 
 sys.path.append(str(Path(__file__).parents[1]))  # lessons run the experiments, one folder up
 
@@ -49,7 +50,7 @@ def finish(
         from matplotlib.figure import Figure
 
         figure, path = Figure(figsize=figsize, layout="constrained"), folder / run_folder.PICTURE
-        with run_files.told_if_not_written(path):
+        with run_files.warn_if_not_written(path):
             draw(figure)
             figure.savefig(path, dpi=120)
     else:

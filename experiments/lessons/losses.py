@@ -32,8 +32,8 @@ import lesson
 import numpy as np
 
 from jaxconv import categorical_crossentropy, one_hot_labels, sparse_categorical_crossentropy
-from jaxconv.checks import check_positive
-from jaxconv.command_line import cli
+from jaxconv._checks import check_positive
+from jaxconv.runs.cli import cli
 
 BLOCK_SECONDS = 0.05  # the least that a sample lasts, so that calls of microseconds go in blocks
 CONTENDERS: dict[str, tuple[Callable[..., jax.Array], str]] = {

@@ -20,9 +20,9 @@ import lesson
 import numpy as np
 from grids import draw_grid
 
-from jaxconv.arithmetic import conv_params, dense_params, output_size
-from jaxconv.command_line import cli
-from jaxconv.layers import conv
+from jaxconv.inspection.arithmetic import conv_params, dense_params, output_size
+from jaxconv.runs.cli import cli
+from jaxconv.models.ops import conv
 
 FILTERS, KERNEL, STRIDE, IMAGE = (16, 32, 64), 3, 2, 28  # strided's
 PADDINGS = ("valid", "same")

@@ -25,8 +25,8 @@ import numpy as np
 from grids import INK, draw_grid
 
 from jaxconv import load_dataset
-from jaxconv.command_line import cli
-from jaxconv.layers import avg_pool, max_pool
+from jaxconv.runs.cli import cli
+from jaxconv.models.ops import avg_pool, max_pool
 
 POOLS: dict[str, Callable[..., jax.Array]] = {"max": max_pool, "avg": avg_pool}
 EXAMPLES: dict[str, Any] = {  # 001's: input, strides, padding

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from jaxconv.arithmetic import output_size, zeros_added
-from jaxconv.checks import check_choice, check_positive
-from jaxconv.layers import avg_pool, conv, max_pool
+from jaxconv.inspection.arithmetic import output_size, explicit_padding
+from jaxconv._checks import check_choice, check_positive
+from jaxconv.models.ops import avg_pool, conv, max_pool
 
 LEGIBLE = {"input_size": 12, "kernel": 5, "channels": 3, "filters": 4}  # the most of each
 MAX_PADDING, MAX_STEPS = 4, 150
@@ -81,7 +81,7 @@ def slide(window: Window, seed: int = 0) -> Slide:
     image = random.integers(0, 10 if pooled else 4, (window.channels, n, n))
     kernel = None if pooled else random.integers(0, 3, (window.filters, window.channels, k, k))
     output = _output(window, image, kernel)
-    zeros = zeros_added(n, k, stride, window.padding)
+    zeros = explicit_padding(n, k, stride, window.padding)
     padded = np.pad(image, ((0, 0), zeros, zeros))
     real = np.pad(np.ones((n, n), bool), zeros)
     steps = []

@@ -6,8 +6,8 @@ from our_nets import our_net
 from work import Digits, main
 
 import jaxconv
-from jaxconv.compilation_cache import persistent_cache
-from jaxconv.timing import CompileWatch
+from jaxconv.measure.compilation_cache import persistent_cache
+from jaxconv.measure.timing import CompileWatch
 
 WATCH = CompileWatch()
 

@@ -49,9 +49,9 @@ class Torch:
         else:
             self.optimizer = torch.optim.RMSprop(parameters, lr=1e-3, alpha=0.9, eps=1e-7)
         compiled = os.environ.get("TORCH_PEER") == "compile"
-        self.measures = torch.compile(self._measures) if compiled else self._measures
+        self.measures = torch.compile(self._metric_fns) if compiled else self._metric_fns
 
-    def _measures(self, image: torch.Tensor, label: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def _metric_fns(self, image: torch.Tensor, label: torch.Tensor) -> tuple[torch.Tensor, ...]:
         logits = self.model(image)
         return functional.cross_entropy(logits, label), (logits.argmax(1) == label).sum()
 

@@ -4,21 +4,15 @@ Images stay uint8 (or whatever float they came in) until a step makes them the m
 """
 
 import dataclasses
-import hashlib
-import importlib.resources
-import io
 import math
 from collections.abc import Mapping
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Array, Int, Int32, Key, Shaped, UInt32
+from jaxtyping import Array, Int32, Shaped
 
-from jaxconv.checks import check_choice, check_positive
-
-MNIST_SHA256 = "ee068f36682cba7f38bafdedc77b0f873ebbcf877036f7ebde566966146ac146"
+from jaxconv._checks import check_positive
 
 IMAGE_DTYPES = [np.dtype(x) for x in ("uint8", jnp.bfloat16, "float16", "float32", "float64")]
 Batch = Mapping[str, Array | np.ndarray]
@@ -154,89 +148,6 @@ def validation_cut(samples: int, fraction: float) -> int:
             f"{samples - cut} to validate: both need at least one."
         )
     return cut
-
-
-def load_dataset(name: str = "mnist", *, data_dir: str | None = None) -> Dataset:
-    """Loads a data set by name. Nothing is ever downloaded.
-
-    Args:
-      name: `"mnist"`, the bundled one: 60,000 training and 10,000 test images, uint8
-        [28, 28, 1], in the order of `keras.datasets.mnist`; or `"tfds:NAME"`, an image
-        classification set that TFDS has already prepared on this disk.
-      data_dir: where TFDS keeps its sets; its own default when None. Not for `"mnist"`.
-
-    Raises:
-      ValueError: for an unknown name, a damaged bundled file, or a TFDS set without fixed-size
-        images and integer labels.
-      FileNotFoundError: if TFDS has not prepared the set; the message names the command.
-      ModuleNotFoundError: for `"tfds:NAME"` without tensorflow-datasets.
-
-    Example:
-      >>> data = load_dataset("mnist")
-      >>> data.train.image.shape, str(data.train.image.dtype), data.train.label[:5].tolist()
-      ((60000, 28, 28, 1), 'uint8', [5, 0, 4, 1, 9])
-
-    Source: http://yann.lecun.com/exdb/mnist/ (CC BY-SA 3.0)
-    """
-    if name.startswith("tfds:"):
-        from jaxconv import (
-            tfds,
-        )  # reached upwards, and only here: see the contract in pyproject.toml
-
-        return tfds.load(name.removeprefix("tfds:"), data_dir=data_dir)
-    check_choice("data set", name, ("mnist", "tfds:NAME"))
-    if data_dir is not None:
-        raise ValueError(
-            f'"mnist" comes with the package; data_dir={data_dir!r} is for "tfds:NAME" sets.'
-        )
-    return _bundled_mnist()
-
-
-def epoch_permutation(
-    rng: Key[Array, ""] | UInt32[Array, "2"], epoch: int | Int[Array, ""], samples: int
-) -> Int32[Array, " samples"]:
-    """The order of the samples in an epoch, from the run's root key and the epoch's number alone.
-
-    Example:
-      >>> order = epoch_permutation(jax.random.key(0), 0, 5)
-      >>> sorted(order.tolist())
-      [0, 1, 2, 3, 4]
-    """
-    key = jax.random.fold_in(jax.random.fold_in(rng, 0), epoch)
-    return jax.random.permutation(key, jnp.arange(samples, dtype=jnp.int32))
-
-
-def fingerprint(*arrays: np.ndarray) -> str:
-    """The SHA-256 of arrays: of their shapes, dtypes and bytes.
-
-    Example:
-      >>> fingerprint(np.arange(3))[:8] == fingerprint(np.arange(3.0))[:8]
-      False
-    """
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(f"{array.shape} {array.dtype} ".encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
-
-
-def _bundled_mnist() -> Dataset:
-    content = importlib.resources.files("jaxconv").joinpath("_data/mnist.npz").read_bytes()
-    found = hashlib.sha256(content).hexdigest()
-    if found != MNIST_SHA256:
-        raise ValueError(
-            f"The bundled mnist.npz is damaged: its SHA-256 is {found}, not {MNIST_SHA256}. "
-            "Reinstall the package."
-        )
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        return Dataset.from_arrays(
-            arrays["x_train"][..., None],
-            arrays["y_train"],
-            arrays["x_test"][..., None],
-            arrays["y_test"],
-            num_classes=10,
-            name="mnist",
-        )
 
 
 def check_split(name: str, image: np.ndarray, label: np.ndarray, num_classes: int) -> Split:

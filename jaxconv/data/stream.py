@@ -6,19 +6,15 @@ on the same batches as a resident one, and the position in an epoch is all that 
 
 import contextlib
 import dataclasses
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Int
 
-from jaxconv import tfds
-from jaxconv.checks import check_natural
-from jaxconv.data import Batch, Dataset, Split, check_split, validation_cut
-from jaxconv.distributed import assemble, data_mesh, local_rows
-from jaxconv.train import TrainState, TrainStep
+from jaxconv._checks import check_natural
+from jaxconv.data import tfds
+from jaxconv.data.arrays import Batch, Dataset, Split, check_split, validation_cut
+from jaxconv.parallel.mesh import data_mesh, global_batch, process_rows
 
 AHEAD = 16
 """Batches that are read ahead of the training, by each process or worker."""
@@ -100,11 +96,11 @@ class Stream:
 
     def _batches(self, order: np.ndarray, batch_size: int) -> "_Batches":
         rest = len(order) % batch_size
-        own = {samples: local_rows(samples, self._mesh) for samples in (batch_size, rest)}
+        own = {samples: process_rows(samples, self._mesh) for samples in (batch_size, rest)}
         return _Batches(self._source, np.asarray(order), batch_size, own, self._num_classes)
 
     def _place(self, fields: Batch, samples: int) -> Batch:
-        return fields if self._mesh.size == 1 else assemble(fields, samples, self._mesh)
+        return fields if self._mesh.size == 1 else global_batch(fields, samples, self._mesh)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -210,68 +206,6 @@ def open_streamed(
         classes,
         checked.train if validation_split else None,
     )
-
-
-class StreamedEpoch:
-    """`train_epoch` for a `Stream`: the same step, compiled, batch by batch as they are read.
-
-    The reading goes on from one call to the next as long as the steps follow each other.
-
-    Args:
-      train_step: `(state, batch) -> (state, sums)`.
-      batch_size: samples a step.
-    """
-
-    def __init__(self, train_step: TrainStep, batch_size: int) -> None:
-        self._step, self._batch_size = jax.jit(train_step, donate_argnums=0), batch_size
-        # Programs that wait for each other on few cores need to be alone on them.
-        self._in_flight = 0 if jax.default_backend() == "cpu" else 2
-        self._sums: dict[str, Array] = {}
-        self._order, self._next, self._batches = None, 0, None
-
-    def __call__(
-        self,
-        state: TrainState,
-        data: Stream,
-        order: Int[Array, " samples"] | Int[np.ndarray, " samples"],
-        start: int,
-        stop: int,
-    ) -> tuple[TrainState, dict[str, np.ndarray]]:
-        """Steps `start` to `stop`; what `train_epoch` returns."""
-        steps, taken = -(-len(order) // self._batch_size), []
-        if not self._sums:
-            for step in sorted({0, steps - 1}):  # both shapes, compiled by steps on a copy
-                batch = data.batch(np.asarray(order), self._batch_size, step)
-                copy = jax.tree.map(jnp.copy, state)
-                _, self._sums = jax.block_until_ready(self._step(copy, batch))
-        rows = {name: np.zeros((steps, *x.shape), x.dtype) for name, x in self._sums.items()}
-        if start == stop:
-            return state, rows
-        if self._batches is None or order is not self._order or start != self._next:
-            self.close()
-            self._order = order
-            self._batches = data.batches(np.asarray(order), self._batch_size, start)
-        for batch in _first(self._batches, stop - start):
-            state, sums = self._step(state, batch)
-            taken.append(sums)
-            jax.block_until_ready(taken[: len(taken) - self._in_flight][-1:])
-        self._next = stop
-        for step, sums in enumerate(jax.device_get(taken), start):
-            for name, x in sums.items():
-                rows[name][step] = x
-        return state, rows
-
-    def close(self) -> None:
-        """Ends the reading."""
-        if self._batches is not None:
-            self._batches.close()
-            self._batches = None
-
-
-def _first(batches: Iterator[Batch], number: int) -> Iterator[Batch]:
-    """So many batches, no more taken: what comes after them is for the next call."""
-    for _ in range(number):
-        yield next(batches)
 
 
 def _parse_flags() -> None:

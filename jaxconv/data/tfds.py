@@ -1,7 +1,6 @@
 """TFDS image sets in, without TensorFlow, and the bundled MNIST out as a TFDS set of its own."""
 
 import contextlib
-import functools
 import importlib.util
 import logging
 import threading
@@ -9,12 +8,13 @@ import time
 import urllib.parse
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
-from jaxconv.checks import check_choice
-from jaxconv.data import Dataset, load_dataset
+from jaxconv._checks import check_choice
+from jaxconv.data.arrays import Dataset
+from jaxconv.data.mnist import mnist_builder
 
 MNIST_BUILDER = "jaxconv_mnist"
 
@@ -169,7 +169,7 @@ def _builder(name: str, data_dir: str | None, **settings: Any) -> Any:
             f'The data set "tfds:{name}" needs tensorflow-datasets ({error}): '
             "pip install tensorflow-datasets importlib_resources"
         ) from error
-    _mnist_builder()
+    mnist_builder()
     try:
         return tfds.builder(name, data_dir=data_dir, **settings)
     except tfds.core.DatasetNotFoundError:
@@ -177,49 +177,6 @@ def _builder(name: str, data_dir: str | None, **settings: Any) -> Any:
         raise
     except AssertionError as error:  # a version that TFDS does not have
         raise ValueError(f"The TFDS set {name!r} cannot be had: {error}") from error
-
-
-@functools.cache
-def _mnist_builder() -> type:
-    """The builder class, which registers itself with TFDS when it is made."""
-    import tensorflow_datasets as tfds
-    from PIL import Image
-
-    class JaxconvMnist(tfds.core.GeneratorBasedBuilder):
-        """MNIST from the jaxconv package, in its original order."""
-
-        VERSION = tfds.core.Version("1.0.0")
-        RELEASE_NOTES: ClassVar = {"1.0.0": "The arrays of keras.datasets.mnist, record by record."}
-
-        def _info(self):
-            return tfds.core.DatasetInfo(
-                builder=self,
-                description="The MNIST database of handwritten digits, in its original order.",
-                features=tfds.features.FeaturesDict(
-                    {
-                        "image": tfds.features.Image(shape=(28, 28, 1)),
-                        "label": tfds.features.ClassLabel(num_classes=10),
-                    }
-                ),
-                supervised_keys=("image", "label"),
-                homepage="http://yann.lecun.com/exdb/mnist/",
-                license="CC BY-SA 3.0",
-                disable_shuffling=True,
-            )
-
-        def _split_generators(self, dl_manager):
-            data = load_dataset("mnist")
-            return {
-                "train": self._generate_examples(data.train),
-                "test": self._generate_examples(data.test),
-            }
-
-        def _generate_examples(self, split):
-            # As PIL images: TFDS would encode arrays with TensorFlow.
-            for index, (image, label) in enumerate(zip(split.image, split.label, strict=True)):
-                yield index, {"image": Image.fromarray(image[..., 0]), "label": int(label)}
-
-    return JaxconvMnist
 
 
 def _open(builder: Any, split: str) -> Any:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 Padding1D = str | int | tuple[int, int]
 
 
-def window_extent(kernel: int, dilation: int = 1) -> int:
+def effective_kernel_size(kernel: int, dilation: int = 1) -> int:
     """The cells along one axis from a window's first to its last.
 
     Args:
@@ -18,14 +18,14 @@ def window_extent(kernel: int, dilation: int = 1) -> int:
       ValueError: if one of them is no positive integer.
 
     Example:
-      >>> window_extent(3), window_extent(3, dilation=2)
+      >>> effective_kernel_size(3), effective_kernel_size(3, dilation=2)
       (3, 5)
     """
     _check_positive(kernel=kernel, dilation=dilation)
     return dilation * (kernel - 1) + 1
 
 
-def zeros_added(
+def explicit_padding(
     size: int, kernel: int, stride: int = 1, padding: Padding1D = "valid", dilation: int = 1
 ) -> tuple[int, int]:
     """The zeros that padding adds along one axis, before and after.
@@ -36,13 +36,13 @@ def zeros_added(
     The arguments and errors are those of `output_size`.
 
     Example:
-      >>> zeros_added(5, 3, padding="same"), zeros_added(28, 3, 2, "same")
+      >>> explicit_padding(5, 3, padding="same"), explicit_padding(28, 3, 2, "same")
       ((1, 1), (0, 1))
 
     Source: https://www.tensorflow.org/api_docs/python/tf/nn#notes_on_padding_2
     """
     _check_positive(size=size, stride=stride)
-    extent = window_extent(kernel, dilation)
+    extent = effective_kernel_size(kernel, dilation)
     if isinstance(padding, str):
         name = padding.lower()
         if name == "valid":
@@ -89,8 +89,8 @@ def output_size(
 
     Source: V. Dumoulin and F. Visin, A guide to convolution arithmetic for deep learning, 2016
     """
-    padded = size + sum(zeros_added(size, kernel, stride, padding, dilation))
-    extent = window_extent(kernel, dilation)
+    padded = size + sum(explicit_padding(size, kernel, stride, padding, dilation))
+    extent = effective_kernel_size(kernel, dilation)
     if padded < extent:
         raise ValueError(
             f"A window over {extent} cells does not fit into {size} with padding {padding!r}: take "
@@ -130,7 +130,7 @@ def dense_params(inputs: int, units: int, *, bias: bool = True) -> int:
     return (inputs + bias) * units
 
 
-class Field(NamedTuple):
+class ReceptiveField(NamedTuple):
     """Which cells of the input an output sees along one axis; the i-th from start + i·step on."""
 
     size: int = 1
@@ -141,7 +141,9 @@ class Field(NamedTuple):
     """Where that of the first output begins: below 0 in the zeros added."""
 
 
-def receptive_field(windows: Iterable[Sequence[int]], field: Field | None = None) -> Field:
+def receptive_field(
+    windows: Iterable[Sequence[int]], field: ReceptiveField | None = None
+) -> ReceptiveField:
     """The receptive field of a stack of layers along one axis.
 
     Args:
@@ -154,26 +156,28 @@ def receptive_field(windows: Iterable[Sequence[int]], field: Field | None = None
 
     Example:
       >>> receptive_field([(3, 2), (3, 2), (3, 2)])  # strided
-      Field(size=15, step=8, start=0)
+      ReceptiveField(size=15, step=8, start=0)
       >>> receptive_field([(3, 1, 1)])  # one layer with padding "same"
-      Field(size=3, step=1, start=-1)
+      ReceptiveField(size=3, step=1, start=-1)
 
     Source: A. Araujo, W. Norris and J. Sim, Computing Receptive Fields of Convolutional Neural
     Networks, Distill, 2019
     """
     for window in windows:
-        field = _through(field or Field(), *window)
-    return field or Field()
+        field = _through(field or ReceptiveField(), *window)
+    return field or ReceptiveField()
 
 
-def _through(field: Field, kernel: int, stride: int, before: int = 0, dilation: int = 1) -> Field:
+def _through(
+    field: ReceptiveField, kernel: int, stride: int, before: int = 0, dilation: int = 1
+) -> ReceptiveField:
     _check_positive(stride=stride)
     size, step, start = field
-    extent = window_extent(kernel, dilation)
-    return Field(size + (extent - 1) * step, stride * step, start - before * step)
+    extent = effective_kernel_size(kernel, dilation)
+    return ReceptiveField(size + (extent - 1) * step, stride * step, start - before * step)
 
 
-def multiply_adds(kernel_shape: Sequence[int], output_shape: Sequence[int]) -> int:
+def macs(kernel_shape: Sequence[int], output_shape: Sequence[int]) -> int:
     """Of one sample in a dense layer or a convolution: every weight, once at every position.
 
     Args:
@@ -181,7 +185,7 @@ def multiply_adds(kernel_shape: Sequence[int], output_shape: Sequence[int]) -> i
       output_shape: of one sample, units or filters last.
 
     Example:
-      >>> multiply_adds((3, 3, 32, 64), (11, 11, 64))  # conv2 of lab6
+      >>> macs((3, 3, 32, 64), (11, 11, 64))  # conv2 of lab6
       2230272
     """
     return math.prod(kernel_shape) * math.prod(output_shape[:-1])
@@ -201,7 +205,7 @@ def train_step_flops(layers: Sequence[int], batch_size: int = 1) -> int:
     Example:
       >>> import jaxconv.tabulate
       >>> rows = jaxconv.tabulate.layer_rows(jaxconv.create_model("lab6"), (28, 28, 1))
-      >>> train_step_flops([row.multiply_adds for row in rows])
+      >>> train_step_flops([row.macs for row in rows])
       18210816
     """
     first = next((layer for layer in layers if layer), 0)

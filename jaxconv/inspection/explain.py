@@ -6,8 +6,14 @@ from typing import Any, NamedTuple
 
 from flax import linen as nn
 
-from jaxconv.arithmetic import Field, output_size, receptive_field, window_extent, zeros_added
-from jaxconv.tabulate import LayerRow, trace_layers
+from jaxconv.inspection.arithmetic import (
+    ReceptiveField,
+    effective_kernel_size,
+    explicit_padding,
+    output_size,
+    receptive_field,
+)
+from jaxconv.inspection.summary import LayerRow, trace_layers
 
 _WINDOWED = ("Conv", "Pool")
 _KEEP_PLACES = ("BatchNorm", "Dropout", "GroupNorm", "LayerNorm")
@@ -65,8 +71,10 @@ def explain(model: nn.Module, input_shape: Sequence[int]) -> None:
     """
     rows, _ = trace_layers(model, input_shape)
     print(f"{type(model).__name__} for inputs of {tuple(input_shape)}\n")
-    image = [Field()] * (len(input_shape) - 1), ""
-    seen: list[tuple[list[Field], str]] = []  # of each output, if known; and on what condition
+    image = [ReceptiveField()] * (len(input_shape) - 1), ""
+    seen: list[
+        tuple[list[ReceptiveField], str]
+    ] = []  # of each output, if known; and on what condition
     for row in rows:
         axes = _axes(row)
         lines = [_size_line(row, axes), _params_line(row), _products_line(row)]
@@ -86,7 +94,7 @@ def explain(model: nn.Module, input_shape: Sequence[int]) -> None:
         print(f"{row.name} ({row.kind}): {row.input_shape} → {row.output_shape}")
         print(*(f"  {line}" for line in lines if line), sep="\n", end="\n\n")
     print("Params:", _sum([row.params for row in rows]))
-    print("Multiply-adds a sample:", _sum([row.multiply_adds for row in rows]))
+    print("Multiply-adds a sample:", _sum([row.macs for row in rows]))
 
 
 class _Axis(NamedTuple):
@@ -142,7 +150,7 @@ def _size_line(row: LayerRow, axes: Sequence[_Axis]) -> str | None:
 
 
 def _size(n: int, kernel: int, stride: int, padding: Any, dilation: int) -> str:
-    before, after = zeros_added(n, kernel, stride, padding, dilation)
+    before, after = explicit_padding(n, kernel, stride, padding, dilation)
     result = output_size(n, kernel, stride, padding, dilation)
     if str(padding).lower() == "same":
         return f"ceil({n} / {stride}) = {result}, with {before} + {after} zeros added"
@@ -168,21 +176,21 @@ def _products_line(row: LayerRow) -> str | None:
     kernel, places = row.arrays.get("kernel"), row.output_shape[:-1]
     if not kernel:
         return None
-    if not row.multiply_adds:
+    if not row.macs:
         return "multiply-adds: not counted, of a layer that is no plain product or window"
     positions = f" · {_product(places)} positions" if places else ""
-    return f"multiply-adds: {_product(kernel)}{positions} = {row.multiply_adds:,}"
+    return f"multiply-adds: {_product(kernel)}{positions} = {row.macs:,}"
 
 
-def _field(axis: _Axis, field: Field) -> Field:
-    before = zeros_added(*axis)[0]
+def _field(axis: _Axis, field: ReceptiveField) -> ReceptiveField:
+    before = explicit_padding(*axis)[0]
     return receptive_field([(axis.kernel, axis.stride, before, axis.dilation)], field)
 
 
-def _field_line(axes: Sequence[_Axis], fields: Sequence[Field]) -> str:
+def _field_line(axes: Sequence[_Axis], fields: Sequence[ReceptiveField]) -> str:
     parts = []
     for axis, old in zip(axes, fields, strict=True):
-        new, extent = _field(axis, old), window_extent(axis.kernel, axis.dilation)
+        new, extent = _field(axis, old), effective_kernel_size(axis.kernel, axis.dilation)
         size = f"{old.size} + ({extent} - 1)·{old.step} = {new.size} pixels"
         parts.append(f"{size}, {old.step}·{axis.stride} = {new.step} apart")
     return f"receptive field: {_once(parts)}"

@@ -8,9 +8,9 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float, Shaped
 
-from jaxconv.models import ConvNet
-from jaxconv.tabulate import layer_rows
-from jaxconv.train import TrainState, as_float, train_argument
+from jaxconv.inspection.summary import layer_rows
+from jaxconv.models.convnet import ConvNet
+from jaxconv.training.state import TrainState, as_float, train_argument
 
 
 def feature_maps(

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxconv.arithmetic import multiply_adds
-from jaxconv.train import model_dtype, train_argument
+from jaxconv.inspection.arithmetic import macs
+from jaxconv.training.state import model_dtype, train_argument
 
 _OWN_FIELDS = ("name", "parent")
 
@@ -24,7 +24,7 @@ class LayerRow(NamedTuple):
     """Without the batch."""
     params: int
     """Parameters and running statistics of the layer itself."""
-    multiply_adds: int
+    macs: int
     """Of one sample, of dense layers and convolutions: the kernel's size times the positions that
     it is applied at (those left by the pooling, where a convolution is called with it). Of other
     layers 0."""
@@ -96,7 +96,7 @@ def summary(model: nn.Module, input_shape: Sequence[int]) -> None:
             f"{row.name} ({row.kind})",
             f"(None, {', '.join(map(str, row.output_shape))})",
             f"{row.params:,}",
-            f"{row.multiply_adds:,}",
+            f"{row.macs:,}",
         )
         for row in layers
     ]
@@ -119,7 +119,7 @@ def summary(model: nn.Module, input_shape: Sequence[int]) -> None:
     print(f"Total params: {total:,} ({_bytes(size)})")
     print(f"Trainable params: {learned:,}")
     print(f"Non-trainable params: {total - learned:,}")
-    print(f"Multiply-adds a sample: {sum(row.multiply_adds for row in layers):,}")
+    print(f"Multiply-adds a sample: {sum(row.macs for row in layers):,}")
 
 
 def trace_layers(
@@ -174,7 +174,7 @@ def trace_layers(
                     kind=type(module).__name__,
                     output_shape=outputs,
                     params=sum(x.size for _, x in own),
-                    multiply_adds=sum(_products(module, x.shape, outputs) for x in kernels),
+                    macs=sum(_products(module, x.shape, outputs) for x in kernels),
                     input_shape=inputs,
                     arrays={name: x.shape for name, x in arrays},
                     settings={x: getattr(module, x) for x in fields if x not in _OWN_FIELDS},
@@ -192,7 +192,7 @@ def _first(tree: Any) -> Any:
 def _products(module: nn.Module, kernel: tuple[int, ...], output: tuple[int, ...]) -> int:
     """A layer's multiply-adds where they are known: of matrices, and of windows over an image."""
     plain = len(kernel) == 2 or type(module).__name__ == "Conv"
-    return multiply_adds(kernel, output) if plain and output[-1:] == kernel[-1:] else 0
+    return macs(kernel, output) if plain and output[-1:] == kernel[-1:] else 0
 
 
 def _own(

@@ -8,7 +8,7 @@ from typing import NamedTuple
 CONFIDENCE = 0.95
 
 
-class Spread(NamedTuple):
+class Summary(NamedTuple):
     """Figures of a sample. What needs two values is None where there is one."""
 
     n: int
@@ -25,16 +25,16 @@ class Spread(NamedTuple):
         return f"{self.mean:.4f}" + ("" if self.std is None else f" ± {self.std:.4f}")
 
 
-class Paired(NamedTuple):
+class PairedTTest(NamedTuple):
     """Differences of two samples, pair by pair."""
 
-    difference: Spread
+    difference: Summary
     """Second minus first."""
     p: float | None
     """Two-sided p-value of the paired t-test; None of one pair, or of differences all alike."""
 
 
-class Reduction(NamedTuple):
+class RelativeReduction(NamedTuple):
     """By what share a quantity is smaller on average, from 0, not at all, to 1, gone."""
 
     share: float
@@ -43,7 +43,7 @@ class Reduction(NamedTuple):
     high: float | None
 
 
-def spread(values: Sequence[float]) -> Spread:
+def summarize(values: Sequence[float]) -> Summary:
     """The figures of a sample.
 
     Args:
@@ -53,7 +53,7 @@ def spread(values: Sequence[float]) -> Spread:
       ValueError: if there is none, or one is not finite.
 
     Example:
-      >>> figures = spread([0.990, 0.992, 0.991])
+      >>> figures = summarize([0.990, 0.992, 0.991])
       >>> print(figures)
       0.9910 ± 0.0010
       >>> f"{figures.low:.4f} to {figures.high:.4f}"
@@ -64,15 +64,15 @@ def spread(values: Sequence[float]) -> Spread:
     n, mean = len(values), statistics.fmean(values)
     extremes = min(values), max(values)
     if n == 1:
-        return Spread(n, mean, None, *extremes, None, None)
+        return Summary(n, mean, None, *extremes, None, None)
     from scipy.special import stdtrit
 
     std = statistics.stdev(values)
     margin = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * std / math.sqrt(n)
-    return Spread(n, mean, std, *extremes, mean - margin, mean + margin)
+    return Summary(n, mean, std, *extremes, mean - margin, mean + margin)
 
 
-def paired(first: Sequence[float], second: Sequence[float]) -> Paired:
+def paired_t_test(first: Sequence[float], second: Sequence[float]) -> PairedTTest:
     """Compares two settings on the same seeds: what the seed alone changes cancels.
 
     Args:
@@ -83,7 +83,7 @@ def paired(first: Sequence[float], second: Sequence[float]) -> Paired:
       ValueError: if they differ in length, are empty, or a value is not finite.
 
     Example:
-      >>> result = paired([0.970, 0.974, 0.972], [0.975, 0.978, 0.978])
+      >>> result = paired_t_test([0.970, 0.974, 0.972], [0.975, 0.978, 0.978])
       >>> f"{result.difference.mean:+.4f}, p = {result.p:.3f}"
       '+0.0050, p = 0.013'
 
@@ -93,17 +93,17 @@ def paired(first: Sequence[float], second: Sequence[float]) -> Paired:
         raise ValueError(
             f"Pairs need as many values on both sides, not {len(first)} and {len(second)}."
         )
-    difference = spread([b - a for a, b in zip(first, second, strict=True)])
+    difference = summarize([b - a for a, b in zip(first, second, strict=True)])
     rounding = 1e-12 * max(map(abs, [*first, *second]))
     if difference.std is None or difference.std <= rounding:
-        return Paired(difference, None)
+        return PairedTTest(difference, None)
     from scipy.special import stdtr
 
     t = difference.mean / (difference.std / math.sqrt(difference.n))
-    return Paired(difference, 2 * float(stdtr(difference.n - 1, -abs(t))))
+    return PairedTTest(difference, 2 * float(stdtr(difference.n - 1, -abs(t))))
 
 
-def reduction(first: Sequence[float], second: Sequence[float]) -> Reduction | None:
+def relative_reduction(first: Sequence[float], second: Sequence[float]) -> RelativeReduction | None:
     """How much of the first's mean is gone in the second's: `1 - mean(second) / mean(first)`.
 
     Args:
@@ -115,7 +115,7 @@ def reduction(first: Sequence[float], second: Sequence[float]) -> Reduction | No
       of its seeds.
 
     Example:
-      >>> print(f"{reduction([0.10, 0.01], [0.05, 0.02]).share:.3f}")
+      >>> print(f"{relative_reduction([0.10, 0.01], [0.05, 0.02]).share:.3f}")
       0.364
 
     Source: Tukey, 1958, Bias and confidence in not quite large samples
@@ -126,8 +126,8 @@ def reduction(first: Sequence[float], second: Sequence[float]) -> Reduction | No
         return None
     share, *others = (1 - sum(b for _, b in s) / sum(a for a, _ in s) for s in (pairs, *rests))
     if not others:
-        return Reduction(share, None, None)
+        return RelativeReduction(share, None, None)
     n = len(pairs)
-    pseudo = spread([n * share - (n - 1) * other for other in others])
+    pseudo = summarize([n * share - (n - 1) * other for other in others])
     margin = ((pseudo.high or 0.0) - (pseudo.low or 0.0)) / 2
-    return Reduction(share, share - margin, share + margin)
+    return RelativeReduction(share, share - margin, share + margin)

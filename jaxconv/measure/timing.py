@@ -129,7 +129,7 @@ def steady_state(
     *,
     seconds: float = 3.0,
     block_seconds: float = 0.01,
-    most_steps: int | None = None,
+    max_steps: int | None = None,
     warm_up_seconds: float = 1.0,
 ) -> Steady:
     """Times steps that have been compiled, after a warm-up (the module says how and why).
@@ -138,7 +138,7 @@ def steady_state(
       run: takes a number of steps and returns arrays that are ready when all are done.
       seconds: how long to take samples; at least 10 are.
       block_seconds: the least that a sample lasts; 1 step is enough where it lasts longer.
-      most_steps: the most that `run` can take in one call.
+      max_steps: the most that `run` can take in one call.
       warm_up_seconds: how long to run unmeasured, at least three times.
 
     Example:
@@ -156,7 +156,7 @@ def steady_state(
     steps, calls, began = 1, 0, time.perf_counter()
     while calls < 3 or time.perf_counter() - began < warm_up_seconds:
         steps = max(1, math.ceil(block_seconds / block(steps)))
-        steps, calls = min(steps, most_steps or steps), calls + 1
+        steps, calls = min(steps, max_steps or steps), calls + 1
     samples, began = [], time.perf_counter()
     while len(samples) < 10 or time.perf_counter() - began < seconds:
         samples.append(block(steps))

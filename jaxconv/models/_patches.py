@@ -4,7 +4,7 @@ XLA's CPU compiler has no fast gradient of a convolution or of a pooling window,
 a loop, but its matrix product is good. So a convolution joins the slices of its input, one for each
 cell of the window, and multiplies them by its kernel as one matrix; autodiff makes products of its
 gradients as well. What is left is moving data, which XLA does well once it is kept from fusing too
-much (`apart`). What was tried, and what it gave: `experiments/results/cpu_speed.md`.
+much (`no_fusion`). What was tried, and what it gave: `experiments/results/cpu_speed.md`.
 
 Images are padded and arguments checked by then: that is what `layers` does.
 """
@@ -22,10 +22,10 @@ from jaxtyping import Array, Float, Shaped
 
 Two = tuple[int, int]
 
-PARTS, LEAST_PART = 4, 16  # of a batch, and images a part; measured, see cpu_speed.md
+PARTS, MIN_PART = 4, 16  # of a batch, and images a part; measured, see cpu_speed.md
 
 
-def apart(function: Callable[..., Any]) -> Callable[..., Any]:
+def no_fusion(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compiles a function as a computation of its own, which XLA's fusions do not cross.
 
     XLA's CPU compiler fuses what is elementwise into every consumer: of nine slices of a pooled
@@ -37,7 +37,7 @@ def apart(function: Callable[..., Any]) -> Callable[..., Any]:
         of `jit`, so that what may be called there has a `jit` around it.
 
     Example:
-      >>> apart(lambda x: 2 * x)(jnp.ones(2))
+      >>> no_fusion(lambda x: 2 * x)(jnp.ones(2))
       Array([2., 2.], dtype=float32)
     """
     if jax.default_backend() != "cpu":
@@ -55,7 +55,7 @@ def apart(function: Callable[..., Any]) -> Callable[..., Any]:
     return xla_metadata_call(function, inlineable="false")
 
 
-def in_parts(
+def split_batch(
     function: Callable[[Array], Array], image: Float[Array, "batch height width channels"]
 ) -> Float[Array, "batch ..."]:
     """Applies a function of images to the quarters of a batch, if they are 16 images or more.
@@ -70,11 +70,11 @@ def in_parts(
       image: the batch.
 
     Example:
-      >>> in_parts(lambda x: x.sum(axis=(1, 2, 3)), jnp.ones((64, 2, 2, 1))).shape
+      >>> split_batch(lambda x: x.sum(axis=(1, 2, 3)), jnp.ones((64, 2, 2, 1))).shape
       (64,)
     """
     batch = image.shape[0] if image.ndim == 4 else 0
-    whole = not isinstance(batch, int) or batch % PARTS or batch < PARTS * LEAST_PART
+    whole = not isinstance(batch, int) or batch % PARTS or batch < PARTS * MIN_PART
     if whole or jax.default_backend() != "cpu":
         return function(image)
     fours = image.reshape(batch // PARTS, PARTS, *image.shape[1:])
@@ -118,7 +118,7 @@ def _patches(image: Array, window: Two, strides: Two, outputs: Two) -> Array:
         rows = [cells[i : i + window[1]] for i in range(0, len(cells), window[1])]
         return jnp.stack([jnp.stack(row, axis) for row in rows], axis)
 
-    return apart(stack)(image)
+    return no_fusion(stack)(image)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
@@ -161,7 +161,7 @@ def _winner(image: Array, window: Two, strides: Two) -> tuple[Array, Array]:
             best = jnp.maximum(best, candidate)
         return best, winner
 
-    return apart(compare)(image)
+    return no_fusion(compare)(image)
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3, 4))
@@ -188,7 +188,7 @@ def _to_winner(
         ]
         return functools.reduce(jnp.add, padded)
 
-    return apart(scatter)(winner, gradient)
+    return no_fusion(scatter)(winner, gradient)
 
 
 def positions(shape: Sequence[int], window: Sequence[int], strides: Two) -> Two:

@@ -20,8 +20,8 @@ from flax.linen.dtypes import promote_dtype
 from jax import lax
 from jaxtyping import Array, Float
 
-from jaxconv import patches
-from jaxconv.checks import check_choice, check_positive
+from jaxconv._checks import check_choice, check_positive
+from jaxconv.models import _patches as patches
 
 Form = Literal["patches", "xla"]
 Pair = int | tuple[int, int]

@@ -13,7 +13,6 @@ Every process runs the same program. What only one may do, the first (`is_first`
 """
 
 import contextlib
-import functools
 import json
 import os
 import re
@@ -21,17 +20,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import lax
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, PyTree
 
-from jaxconv.checks import check_positive
-from jaxconv.data import Batch
-from jaxconv.train import TrainState
+from jaxconv._checks import check_positive
 
-Step = TypeVar("Step", bound=Callable[..., Any])
 T = TypeVar("T")
 
 HEARTBEAT_SECONDS = 15
@@ -42,8 +34,6 @@ CONNECT_SECONDS = 120
 """How long processes that have started wait for those that have not."""
 _TASKS = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")
 _VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
-_CPU_DEVICES, _FORCED = "jax_num_cpu_devices", "xla_force_host_platform_device_count"
-_AXIS = "batch"
 _COLLECTIVE = re.compile(
     "(UNKNOWN|INTERNAL|UNAVAILABLE|ABORTED|CANCELLED|DEADLINE_EXCEEDED): .*"
     "(gloo|nccl|coordination service|connection|socket)",
@@ -71,7 +61,7 @@ def initialize(
 
     A process that dies or stalls ends all others with an error within about
     `heartbeat_timeout_seconds`: without that they would wait for it in the next step for ever.
-    Those that end wait some seconds for the others: before one works on alone, all `leave`. JAX's
+    Those that end wait some seconds for the others: before one works on alone, all `shutdown`. JAX's
     preemption service is turned off, since SIGTERM is heard by `interrupts`.
 
     Args:
@@ -152,237 +142,10 @@ def _number(name: str, text: str | None) -> int | None:
         raise ValueError(f"{name} must be an integer, not {text!r}.") from None
 
 
-def data_mesh(devices: int | None = None) -> Mesh:
-    """The devices to divide batches among, those of each process side by side.
-
-    Args:
-      devices: how many of each process; all of them when None. On a CPU that many are made, if JAX
-        was not used before.
-
-    Raises:
-      ValueError: if a process has fewer.
-
-    Example:
-      >>> data_mesh(1).size
-      1
-    """
-    if devices is not None:
-        check_positive("devices", devices)
-        if devices > 1 and _FORCED not in os.environ.get("XLA_FLAGS", ""):
-            try:
-                if getattr(jax.config, _CPU_DEVICES) < devices:
-                    jax.config.update(_CPU_DEVICES, devices)
-            except RuntimeError:  # JAX was used: what it has is counted below
-                pass
-    chosen, processes = [], range(jax.process_count())
-    counts = [sum(x.process_index == process for x in jax.devices()) for process in processes]
-    if len(set(counts)) > 1:
-        raise ValueError(
-            f"Each process needs as many devices as the others, not {counts}: choose them by "
-            "JAX_LOCAL_DEVICE_IDS."
-        )
-    for process in processes:
-        own = [device for device in jax.devices() if device.process_index == process]
-        if devices is not None and len(own) < devices:
-            raise ValueError(
-                f"devices must be at most {len(own)}, all that process {process} has "
-                f"({own[0].platform}), not {devices}. On a CPU set JAX_NUM_CPU_DEVICES={devices} "
-                "before JAX starts."
-            )
-        chosen.append(sorted(own, key=lambda device: device.id)[:devices])
-    return Mesh(np.array(chosen).reshape(-1), (_AXIS,), axis_types=(AxisType.Auto,))
-
-
-def usual_devices() -> int | None:
-    """How many devices of each process a run uses if it is not told: of several processes all.
-
-    Started by itself it is one, so that a figure does not depend on what else is in the machine;
-    one of several, or under `jaxconv.launch`, it is all that it has (None).
-
-    Example:
-      >>> usual_devices()
-      1
-    """
-    told = jax.process_count() > 1 or "JAX_NUM_PROCESSES" in os.environ
-    return None if told else 1
-
-
-def data_parallel(step: Step, mesh: Mesh) -> Step:
-    """The same pure step for a batch that is divided among devices; `jit` it, or pass it to `fit`.
-
-    For one device alone it is the step itself.
-
-    A batch that does not divide evenly is padded at its end with its last sample, and masked, so
-    that every sample counts once. Random numbers are those of the batch alone, as long as JAX's
-    `jax_threefry_partitionable` is on, its default: a longer draw begins with the shorter one.
-
-    Args:
-      step: `(state, batch) -> ...`, a train step or an eval step.
-      mesh: as `data_mesh` makes it. State and batch are to be on its devices: `replicate` them.
-
-    Raises:
-      ValueError: while tracing a train step, for a batch that does not divide and a model with
-        BatchNorm, whose statistics padding would enter.
-
-    Example:
-      >>> import jaxconv
-      >>> model, tx = jaxconv.create_model("dense"), jaxconv.rmsprop()
-      >>> state = jaxconv.create_train_state(model, tx, jax.random.key(0), (28, 28, 1))
-      >>> batch = {"image": jnp.ones((5, 28, 28, 1)), "label": jnp.arange(5)}
-      >>> step = data_parallel(jaxconv.make_train_step(model, tx), data_mesh(1))
-      >>> state, sums = jax.jit(step)(state, batch)
-      >>> int(sums["count"])
-      5
-    """
-    if mesh.size == 1:
-        return step
-
-    @functools.wraps(step)
-    def divided(state: TrainState, batch: Batch) -> Any:
-        samples = len(jnp.asarray(batch["label"]))
-        padding = -samples % mesh.size
-        if padding:
-            mask = jnp.pad(batch.get("mask", jnp.ones(samples, bool)), (0, padding))
-            batch = {name: _pad(jnp, x, padding) for name, x in batch.items()} | {"mask": mask}
-        return step(state, lax.with_sharding_constraint(dict(batch), _divided(mesh)))
-
-    return divided  # pyright: ignore[reportReturnType]
-
-
-def _pad(np_or_jnp: Any, x: Any, rows: int) -> Any:
-    """Repeats the last sample: what is computed of it is finite where it is of the batch."""
-    return np_or_jnp.pad(x, [(0, rows)] + [(0, 0)] * (x.ndim - 1), mode="edge")
-
-
-def _divided(mesh: Mesh) -> NamedSharding:
-    return NamedSharding(mesh, PartitionSpec(_AXIS))
-
-
-def _everywhere(mesh: Mesh) -> NamedSharding:
-    return NamedSharding(mesh, PartitionSpec())
-
-
-def replicate(tree: PyTree, mesh: Mesh, *, same: bool = False) -> PyTree:
-    """Arrays, keys among them, on all devices of a mesh; one device alone leaves them as they are.
-
-    Args:
-      tree: arrays that each process holds, or arrays of this mesh, which stay there.
-      mesh: as `data_mesh` makes it.
-      same: whether all processes are sure to hold the same. Otherwise it is the first one's that
-        all get.
-
-    Example:
-      >>> replicate({"x": np.arange(3)}, data_mesh(1))
-      {'x': array([0, 1, 2])}
-    """
-    if mesh.size == 1:
-        return tree
-    leaves, structure = jax.tree.flatten(tree)
-    here = [i for i, x in enumerate(leaves) if getattr(x, "is_fully_addressable", True)]
-    raw = [np.asarray(_key_data(leaves[i])) for i in here]
-    if not same and jax.process_count() > 1:
-        raw = [np.asarray(x) for x in _multihost().broadcast_one_to_all(raw)]
-    sharding = _everywhere(mesh)
-    for i, x in zip(here, raw, strict=True):
-        placed = jax.make_array_from_callback(x.shape, sharding, lambda index, x=x: x[index])
-        if _is_key(leaves[i]):
-            placed = _wrap(placed, str(jax.random.key_impl(leaves[i])))
-        leaves[i] = placed
-    return jax.tree.unflatten(structure, leaves)
-
-
-def local(tree: PyTree[Array]) -> PyTree[Array]:
-    """This process' own copy of replicated arrays, on its first device.
-
-    What is computed from it is computed here alone, without the other processes.
-
-    Raises:
-      ValueError: for an array that is divided.
-
-    Example:
-      >>> local(replicate(jnp.arange(3), data_mesh(1))).tolist()
-      [0, 1, 2]
-    """
-
-    def own(x: Any) -> Any:
-        if not isinstance(x, jax.Array):
-            return x
-        if not x.is_fully_replicated:
-            raise ValueError(f"An array of shape {x.shape} is divided: {x.sharding}.")
-        return x.addressable_data(0)
-
-    return jax.tree.map(own, tree)
-
-
-def _is_key(x: Any) -> bool:
-    return isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
-
-
-def _key_data(x: Any) -> Any:
-    return jax.random.key_data(x) if _is_key(x) else x
-
-
-@functools.partial(jax.jit, static_argnames="impl")
-def _wrap(data: Array, impl: str) -> Array:
-    return jax.random.wrap_key_data(data, impl=impl)
-
-
-def name_devices(mesh: Mesh) -> str:
-    """A mesh in words.
-
-    Example:
-      >>> name_devices(data_mesh(1))
-      '1 device'
-    """
-    many = "s" if mesh.size > 1 else ""
-    processes = jax.process_count()
-    return f"{mesh.size} device{many}" + (f" of {processes} processes" if processes > 1 else "")
-
-
-def local_rows(samples: int, mesh: Mesh) -> range:
-    """Which rows of a batch of so many samples this process holds.
-
-    Example:
-      >>> local_rows(5, data_mesh(1))
-      range(0, 5)
-    """
-    padded = samples + -samples % mesh.size
-    own = padded // jax.process_count()
-    start = own * jax.process_index()
-    return range(min(start, samples), min(start + own, samples))
-
-
-def assemble(rows: Batch, samples: int, mesh: Mesh) -> dict[str, Array]:
-    """The batch of which each process holds its own rows, as `data_parallel` divides it.
-
-    Args:
-      rows: the fields of the samples `local_rows(samples, mesh)`; of a process that has none, those
-        of any one sample, to pad with.
-      samples: how many samples all processes have together.
-      mesh: as `data_mesh` makes it.
-
-    Example:
-      >>> assemble({"label": np.arange(5)}, 5, data_mesh(1))["label"].tolist()
-      [0, 1, 2, 3, 4]
-    """
-    padding, fields = -samples % mesh.size, {name: np.asarray(x) for name, x in rows.items()}
-    if padding:
-        own, padded = len(local_rows(samples, mesh)), (samples + padding) // jax.process_count()
-        mask = np.pad(fields.pop("mask", np.ones(own, bool))[:own], (0, padded - own))
-        fields = {name: _pad(np, x, padded - len(x)) for name, x in fields.items()}
-        fields["mask"] = mask
-    return {
-        name: jax.make_array_from_process_local_data(
-            _divided(mesh), x, (samples + padding, *x.shape[1:])
-        )
-        for name, x in fields.items()
-    }
-
-
 def is_first() -> bool:
     """Whether this process is the one that prints and writes for all.
 
-    At a program's end the others wait some seconds for it, no longer: `leave` before.
+    At a program's end the others wait some seconds for it, no longer: `shutdown` before.
 
     Example:
       >>> is_first()
@@ -391,11 +154,11 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
-def from_first(value: Any) -> Any:
+def broadcast_from_first(value: Any) -> Any:
     """What the first process has, in all of them: anything that JSON can hold.
 
     Example:
-      >>> from_first({"folder": "runs/lab6-0-1"})
+      >>> broadcast_from_first({"folder": "runs/lab6-0-1"})
       {'folder': 'runs/lab6-0-1'}
     """
     if jax.process_count() == 1:
@@ -408,14 +171,14 @@ def from_first(value: Any) -> Any:
     return json.loads(bytes(np.asarray(_multihost().broadcast_one_to_all(padded))[:length]))
 
 
-def first_does(function: Callable[[], T]) -> T | None:
+def on_first(function: Callable[[], T]) -> T | None:
     """What a function gives that the first process alone calls; None in the others.
 
     Raises:
       ValueError: in the others, if it raised one there, or another error that a user can mend.
 
     Example:
-      >>> first_does(lambda: 3)
+      >>> on_first(lambda: 3)
       3
     """
     result, error = None, None
@@ -424,7 +187,7 @@ def first_does(function: Callable[[], T]) -> T | None:
             result = function()
         except (OSError, ValueError, ModuleNotFoundError) as caught:
             error = caught
-    told = from_first(None if error is None else str(error))
+    told = broadcast_from_first(None if error is None else str(error))
     if error is not None:
         raise error
     if told is not None:
@@ -432,11 +195,11 @@ def first_does(function: Callable[[], T]) -> T | None:
     return result
 
 
-def largest(number: int) -> int:
+def all_max(number: int) -> int:
     """The largest of the numbers that the processes have.
 
     Example:
-      >>> largest(3)
+      >>> all_max(3)
       3
     """
     if jax.process_count() == 1:
@@ -444,19 +207,19 @@ def largest(number: int) -> int:
     return int(np.max(_multihost().process_allgather(np.int32(number))))
 
 
-def check_same(settings: Mapping[str, Any]) -> None:
+def check_agreement(settings: Mapping[str, Any]) -> None:
     """Refuses processes that were started with other settings than the first one.
 
     Raises:
       ValueError: in every process.
 
     Example:
-      >>> check_same({"epochs": 5})
+      >>> check_agreement({"epochs": 5})
     """
     own = {name: json.dumps(value) for name, value in settings.items()}  # as text NaN is NaN
-    first = from_first(own)
+    first = broadcast_from_first(own)
     differing = [name for name in own if own[name] != first.get(name)]
-    if largest(len(differing)):
+    if all_max(len(differing)):
         what = ", ".join(f"{name}: {own[name]} here, {first.get(name)}" for name in differing)
         raise AgreedError(
             f"Process {jax.process_index()} of {jax.process_count()}: all processes need the "
@@ -465,7 +228,7 @@ def check_same(settings: Mapping[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def losses_told() -> Iterator[None]:
+def name_lost_peer() -> Iterator[None]:
     """Says of a connection that breaks in the midst of a program what it means.
 
     Raises:
@@ -485,9 +248,9 @@ def losses_told() -> Iterator[None]:
         ) from error
 
 
-def leave() -> None:
+def shutdown() -> None:
     """Ends the processes' work together: waits for all, after which one's end is nobody else's."""
-    largest(0)  # however long it takes; the shutdown itself waits for seconds
+    all_max(0)  # however long it takes; the shutdown itself waits for seconds
     jax.distributed.shutdown()
 
 

@@ -23,11 +23,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxconv.checks import check_positive
-from jaxconv.checksums import check_sums, sync, write_sums
-from jaxconv.machine import environment
-from jaxconv.position import OtherFormatError, Position, from_json, to_json
-from jaxconv.train import TrainState
+from jaxconv._checks import check_positive
+from jaxconv.measure.environment import environment
+from jaxconv.runs._checksums import check_sums, sync, write_sums
+from jaxconv.runs._resume_point import OtherFormatError, from_json, to_json
+from jaxconv.training.state import ResumePoint, TrainState
 
 STATE, POSITION = "state", "position.json"
 VERSIONS = (
@@ -35,11 +35,11 @@ VERSIONS = (
     "jaxlib_version", "optax_version", "xla_flags",
 )  # fmt: skip
 """The facts on which the bits of a training depend."""
-MOST_BYTES = 2**26
+MAX_BYTES = 2**26
 """Of `position.json`, and of what Orbax writes beside the arrays."""
 _LOCK = threading.Lock()  # the logger that is silenced while Orbax works is the process's
 
-Template = TrainState | Callable[[Position], TrainState]
+Template = TrainState | Callable[[ResumePoint], TrainState]
 
 
 class Checkpoints:
@@ -104,7 +104,7 @@ class Checkpoints:
         self.wait()
         self._writer.shutdown()
 
-    def __call__(self, state: TrainState, position: Position) -> None:
+    def __call__(self, state: TrainState, position: ResumePoint) -> None:
         """Saves where `every` says so."""
         if isinstance(self._every, int):
             before, self._due = self._due, self._reached(state)
@@ -118,7 +118,7 @@ class Checkpoints:
         step = int(np.max(jax.device_get(state.step)))
         return step // self._every if isinstance(self._every, int) else 0
 
-    def save(self, state: TrainState, position: Position) -> None:
+    def save(self, state: TrainState, position: ResumePoint) -> None:
         """Copies state and position, and writes them in the background.
 
         Raises:
@@ -157,7 +157,7 @@ class Checkpoints:
         for leftover in self.folder.glob(".[0-9]*.tmp"):
             shutil.rmtree(leftover, ignore_errors=True)
 
-    def restore(self, template: Template) -> tuple[TrainState, Position] | None:
+    def restore(self, template: Template) -> tuple[TrainState, ResumePoint] | None:
         """The newest good checkpoint; None if there is none.
 
         A damaged one is told, and put aside as `damaged-STEP`.
@@ -213,7 +213,7 @@ class Checkpoints:
             shutil.rmtree(draft, ignore_errors=True)
             draft.mkdir(parents=True)
             _check_space(draft, [x.nbytes for x in arrays.values()])
-            if len(position) > MOST_BYTES:
+            if len(position) > MAX_BYTES:
                 raise ValueError(f"its {POSITION} would have {len(position)} bytes.")
             with _orbax() as (ocp, checkpointer):
                 checkpointer.save(draft.absolute() / STATE, args=ocp.args.PyTreeSave(dict(arrays)))
@@ -296,7 +296,7 @@ def _check_arrays(path: Path, wanted: Mapping[str, Any]) -> None:
     for file in path.iterdir():
         if file.suffix == ".ocdbt":
             raise ValueError("its arrays are in a database.")
-        if file.is_file() and file.stat().st_size > MOST_BYTES:
+        if file.is_file() and file.stat().st_size > MAX_BYTES:
             raise ValueError(f"{file.name} has {file.stat().st_size} bytes.")
         if file.is_dir() and not (file / ".zarray").is_file():
             raise ValueError(f"{file.name} is no array.")
@@ -344,7 +344,7 @@ def _orbax() -> Iterator[tuple[Any, Any]]:
 
 
 def _read_text(path: Path) -> str:
-    if path.stat().st_size > MOST_BYTES:
+    if path.stat().st_size > MAX_BYTES:
         raise ValueError(f"{path.name} has {path.stat().st_size} bytes.")
     return path.read_text()
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from jaxconv.interrupts import Terminated
+from jaxconv.runs.signals import Terminated
 
 DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 C = TypeVar("C")

@@ -11,17 +11,14 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
-from jaxtyping import PyTree
 
-from jaxconv import run_folder
-from jaxconv.checks import check_natural, check_positive
-from jaxconv.command_line import DETERMINISTIC
-from jaxconv.data import Dataset, fingerprint
-from jaxconv.seed_list import parse_seeds
-from jaxconv.seeds import choose_strategy
-from jaxconv.stream import Stream, StreamedDataset
+from jaxconv._checks import check_natural, check_positive
+from jaxconv.runs import folder as run_folder
+from jaxconv.runs.cli import DETERMINISTIC
+from jaxconv.runs.seed_list import parse_seeds
+from jaxconv.training.replicas import choose_strategy
 
-OUTWARD = (
+OPERATIONAL = (
     "compilation_cache", "coordinator", "data_dir", "devices", "export_keras", "init_from", "keep",
     "output_dir", "overwrite", "process_id", "processes", "quiet", "resume", "save_every",
     "workers",
@@ -106,16 +103,16 @@ def seeds_of(config: Config) -> tuple[int, ...]:
     return (config.seed,) if config.seeds is None else parse_seeds(config.seeds, config.seed)
 
 
-def decisive(config: Config, name: str) -> dict[str, Any]:
+def training_settings(config: Config, name: str) -> dict[str, Any]:
     """What a training follows from, but for its data and weights: as JSON gives it back.
 
     Example:
-      >>> settings = decisive(Config(epochs=1, batch_size=64, learning_rate=0.001), "lab6")
+      >>> settings = training_settings(Config(epochs=1, batch_size=64, learning_rate=0.001), "lab6")
       >>> settings["experiment"], "quiet" in settings
       ('lab6', False)
     """
     settings = {"experiment": name, **dataclasses.asdict(config)}
-    for outward in OUTWARD:
+    for outward in OPERATIONAL:
         del settings[outward]
     if config.seeds is not None:
         del settings["strategy"], settings["group"]
@@ -143,7 +140,7 @@ def command(config: Config, name: str) -> str:
     words = [*(f"{x.upper()}={value}" for x, value in changed.items()), "python", script]
     for field in dataclasses.fields(config):
         value, option = getattr(config, field.name), field.name.replace("_", "-")
-        asked = field.name not in OUTWARD or field.name in ("data_dir", "devices", "init_from")
+        asked = field.name not in OPERATIONAL or field.name in ("data_dir", "devices", "init_from")
         if asked and value != field.default:
             if isinstance(value, bool):
                 words.append(f"--{option}" if value else f"--no-{option}")
@@ -151,25 +148,6 @@ def command(config: Config, name: str) -> str:
                 items = value if isinstance(value, list | tuple) else [value]
                 words += [f"--{option}", *map(str, items)]
     return shlex.join(words)
-
-
-def fingerprints(data: Dataset | StreamedDataset, params: PyTree | None) -> dict[str, str | None]:
-    """Of the data, validation split off, and of the weights to begin with, if they are given.
-
-    A stream's is what its set says of itself.
-    """
-    splits = [split for split in (data.train, data.validation, data.test) if split is not None]
-    parts: list[np.ndarray] = []
-    for split in splits:
-        if isinstance(split, Stream):
-            parts.append(np.frombuffer(split.identity.encode(), np.uint8))
-        else:
-            parts += split.batch().values()
-    arrays = None if params is None else map(np.asarray, jax.tree.leaves(params))
-    return {
-        "data": fingerprint(*parts),
-        "initial_weights": None if arrays is None else fingerprint(*arrays),
-    }
 
 
 def check(config: Config) -> None:

@@ -14,24 +14,27 @@ import optax
 from flax import linen as nn
 from jax.sharding import Mesh
 
-from jaxconv import distributed, keras, run_files, run_folder
-from jaxconv.checkpoint import Checkpoints
-from jaxconv.command_line import cli as cli
-from jaxconv.compilation_cache import cache_unless
-from jaxconv.config import Config as Config
-from jaxconv.config import check as check
-from jaxconv.config import command, decisive, fingerprints, seeds_of
-from jaxconv.data import Batch, Dataset, Split, load_dataset
-from jaxconv.details import keep_details
-from jaxconv.evaluation import Row, evaluate
-from jaxconv.interrupts import Interrupts
-from jaxconv.loop import fit, train_epoch
-from jaxconv.losses import Loss
-from jaxconv.machine import environment, process_seconds
-from jaxconv.position import Position, from_json, to_json
-from jaxconv.progress import Progress
-from jaxconv.report import write_report
-from jaxconv.results import (
+from jaxconv import parallel
+from jaxconv.data import load_dataset
+from jaxconv.data.arrays import Batch, Dataset, Split
+from jaxconv.data.stream import Stream, StreamedDataset, open_streamed
+from jaxconv.export import keras
+from jaxconv.inspection.summary import summary
+from jaxconv.measure.compilation_cache import cache_unless
+from jaxconv.measure.environment import environment, process_seconds
+from jaxconv.measure.timing import CompileWatch, Stopwatch
+from jaxconv.runs import files as run_files
+from jaxconv.runs import folder as run_folder
+from jaxconv.runs._resume_point import from_json, to_json
+from jaxconv.runs.checkpoint import Checkpoints
+from jaxconv.runs.cli import cli as cli
+from jaxconv.runs.config import Config as Config
+from jaxconv.runs.config import check as check
+from jaxconv.runs.config import command, seeds_of, training_settings
+from jaxconv.runs.progress import Progress
+from jaxconv.runs.report.collect import save_diagnostics
+from jaxconv.runs.report.render import write_report
+from jaxconv.runs.result import (
     diverged,
     figures_of,
     joint_row,
@@ -39,18 +42,27 @@ from jaxconv.results import (
     seed_table,
     spread_figures,
 )
-from jaxconv.resumption import check_same, end_told, finished, rows_so_far
-from jaxconv.seed_list import name_seeds
-from jaxconv.seed_plots import plot_run
-from jaxconv.seeds import choose_strategy, fit_seeds, groups, stack_states
-from jaxconv.stream import Stream, StreamedDataset, open_streamed
-from jaxconv.tabulate import summary
-from jaxconv.timing import CompileWatch, Stopwatch
-from jaxconv.train import TrainState, create_train_state, make_eval_step, make_train_step
+from jaxconv.runs.resume import (
+    check_settings,
+    fingerprints,
+    finished,
+    report_resume_point,
+    rows_so_far,
+)
+from jaxconv.runs.seed_list import name_seeds
+from jaxconv.runs.seed_plots import plot_run
+from jaxconv.runs.signals import Interrupts
+from jaxconv.training.epoch import train_epoch
+from jaxconv.training.evaluate import Row, evaluate
+from jaxconv.training.fit import fit
+from jaxconv.training.losses import Loss
+from jaxconv.training.replicas import choose_strategy, fit_seeds, groups, stack_states
+from jaxconv.training.state import ResumePoint, TrainState, create_train_state
+from jaxconv.training.step import make_eval_step, make_train_step
 
 _SECONDS_IMPORT = process_seconds()
 
-Saved = tuple[TrainState, Position]
+Saved = tuple[TrainState, ResumePoint]
 
 
 def run(
@@ -65,7 +77,7 @@ def run(
     """Trains and evaluates one net, and writes the run's folder.
 
     The folder gets `config.json` at the start, a line of `metrics.jsonl` after each epoch,
-    `checkpoints/` where they are asked for, and `details.npz`, `curves.png`, `report.html` and
+    `checkpoints/` where they are asked for, and `diagnostics.npz`, `curves.png`, `report.html` and
     `result.json` at the end. Of several processes each calls this, with the same settings; the
     first one prints and writes for all.
 
@@ -93,59 +105,59 @@ def run(
         kept in the run's folder, and the result has been printed.
     """
     began = time.perf_counter()
-    distributed.initialize(config.coordinator, config.processes, config.process_id)
-    mesh = distributed.data_mesh(config.devices or distributed.usual_devices())
-    first = distributed.is_first()
+    parallel.initialize(config.coordinator, config.processes, config.process_id)
+    mesh = parallel.data_mesh(config.devices or parallel.default_devices())
+    first = parallel.is_first()
     check(config)
     several, seeds = config.seeds is not None, seeds_of(config)
     strategy, group = choose_strategy(config.strategy, config.group)
     title = f"{name}-{len(seeds)}seeds" if several else f"{name}-{config.seed}"
     quiet = config.quiet or not first
     say = (lambda *_: None) if quiet else print
-    settings, begun, known = decisive(config, name), None, False
+    settings, begun, known = training_settings(config, name), None, False
     others = {"devices": mesh.size, "resume": config.resume, "save_every": config.save_every}
-    distributed.check_same(settings | others | {"validate_on_test": validate_on_test})
+    parallel.check_agreement(settings | others | {"validate_on_test": validate_on_test})
     if config.resume:
-        looked_up = distributed.first_does(lambda: _look_up(config, title, settings))
+        looked_up = parallel.on_first(lambda: _look_up(config, title, settings))
         begun, known, result = looked_up or (None, False, None)
-        if result := distributed.from_first(result):
+        if result := parallel.broadcast_from_first(result):
             return result
     with (
         Interrupts() as interrupts,
         cache_unless(not config.compilation_cache) as cache,
         CompileWatch() as programs,
         contextlib.ExitStack() as stack,
-        distributed.losses_told(),
+        parallel.name_lost_peer(),
     ):
         with Stopwatch() as data_watch:
             data = _data(config, mesh)
             if jax.process_count() > 1:
-                distributed.check_same(fingerprints(data, None))
+                parallel.check_agreement(fingerprints(data, None))
 
             def place(split: Split) -> Batch:
-                return distributed.replicate(split.batch(), mesh, same=True)
+                return parallel.replicate(split.batch(), mesh, same=True)
 
             train = place(data.train) if isinstance(data.train, Split) else data.train
             validation, test = data.validation and place(data.validation), place(data.test)
         net, optimizer = model(data.num_classes), tx(config.learning_rate)
-        train_step = distributed.data_parallel(make_train_step(net, optimizer, loss=loss), mesh)
-        eval_step = distributed.data_parallel(make_eval_step(net, loss=loss), mesh)
+        train_step = parallel.data_parallel(make_train_step(net, optimizer, loss=loss), mesh)
+        eval_step = parallel.data_parallel(make_eval_step(net, loss=loss), mesh)
         facts, shape = environment(), data.input_shape
         with Stopwatch() as init_watch:
-            params = distributed.first_does(lambda: _weights(config, net, shape))
+            params = parallel.on_first(lambda: _weights(config, net, shape))
 
             @jax.jit  # once for all seeds: create_train_state compiles at each call of its own
             def init(rng: jax.Array, params: Any) -> TrainState:
                 return create_train_state(net, optimizer, rng, shape, params=params)
 
             def make_state(key: jax.Array) -> TrainState:
-                return distributed.replicate(init(key, params), mesh)
+                return parallel.replicate(init(key, params), mesh)
 
             keys = [jax.random.key(seed) for seed in seeds]
             state = make_state(keys[0])
             params_count = sum(x.size for x in jax.tree.leaves(state.params))
 
-        def template(position: Position) -> TrainState:
+        def template(position: ResumePoint) -> TrainState:
             own = position.members in groups(len(seeds), group if several else 1)
             if not own or len(position.histories) != len(seeds):
                 raise ValueError(
@@ -174,8 +186,8 @@ def run(
                 keep=config.keep,
             )
             stack.enter_context(checkpoints)
-            stack.enter_context(end_told(folder, checkpoints))
-            stack.enter_context(run_folder.interrupts_told(folder))
+            stack.enter_context(report_resume_point(folder, checkpoints))
+            stack.enter_context(run_folder.report_interrupt(folder))
             found = checkpoints.restore(template) if config.resume else None
             if config.resume:
                 histories = [[] for _ in seeds] if found is None else found[1].histories
@@ -188,17 +200,17 @@ def run(
                 run_files.write_json(folder / run_folder.CONFIG, whole)
             return folder, checkpoints, found
 
-        opened = distributed.first_does(open_folder)
+        opened = parallel.on_first(open_folder)
         folder, checkpoints, found = opened or (None, None, None)
-        position = Position(0, range(0), [[] for _ in seeds])
-        if saved := distributed.from_first(found and to_json(found[1])):
+        position = ResumePoint(0, range(0), [[] for _ in seeds])
+        if saved := parallel.broadcast_from_first(found and to_json(found[1])):
             position, _ = from_json(saved)
             restored = template(position) if found is None else found[0]
-            found = distributed.replicate(restored, mesh), position
+            found = parallel.replicate(restored, mesh), position
         say(f"{name} on {data.name}: {len(data.train)} training samples, {name_seeds(seeds)}")
         say(f"Device: {facts['backend']} ({facts['device_kind']}), jax {facts['jax_version']}")
         if mesh.size > 1:
-            say(f"Each batch is divided among {distributed.name_devices(mesh)}")
+            say(f"Each batch is divided among {parallel.name_devices(mesh)}")
         if config.init_from is not None:
             say(f"Initial weights: {config.init_from}")
         if not quiet:
@@ -207,15 +219,15 @@ def run(
             nothing = ": no checkpoint, so from the beginning" if found is None else ""
             print(f"Resumed in {folder} at step {position.step}{nothing}")
 
-        rows = folder and run_files.Rows(folder / run_folder.METRICS)
+        rows = folder and run_files.RowWriter(folder / run_folder.METRICS)
         progress, report_watch = Progress(config.epochs, quiet=quiet), Stopwatch()
 
         def keep(members: Sequence[int], state: TrainState) -> None:
-            if folder is None or (path := folder / run_folder.DETAILS).exists():
+            if folder is None or (path := folder / run_folder.DIAGNOSTICS).exists():
                 return
-            own, state = [seeds[i] for i in members], distributed.local(state)
-            with report_watch, run_files.told_if_not_written(path):
-                keep_details(path, net, state, own, data.test, stacked=several)
+            own, state = [seeds[i] for i in members], parallel.unreplicate(state)
+            with report_watch, run_files.warn_if_not_written(path):
+                save_diagnostics(path, net, state, own, data.test, stacked=several)
 
         def after_epoch(members: Sequence[int], state: TrainState, ended: Sequence[Row]) -> None:
             if rows is None:
@@ -227,16 +239,16 @@ def run(
             whose = f"{name_seeds([seeds[i] for i in members])}: " if several else ""
             progress.on_epoch(joint_row(ended), whose)
 
-        def save(state: TrainState, position: Position) -> None:
+        def save(state: TrainState, position: ResumePoint) -> None:
             # What all processes heard until here; what one hears from now on is for the next time.
-            heard = distributed.largest(int(interrupts.pending or 0))
+            heard = parallel.all_max(int(interrupts.pending or 0))
             if checkpoints is not None:
-                checkpoints(own := distributed.local(state), position)
+                checkpoints(own := parallel.unreplicate(state), position)
                 if heard:
                     checkpoints.save(own, position)
                     checkpoints.wait()
             if heard:
-                distributed.leave()
+                parallel.shutdown()
                 interrupts.raise_for(heard)
 
         step: dict[str, Any] = {"train_step": train_step, "batch_size": config.batch_size}
@@ -320,14 +332,14 @@ def run(
             if importlib.util.find_spec("matplotlib"):
                 heading = f"{name} on {data.name}, {name_seeds(seeds)}"
                 path = folder / run_folder.CURVES
-                with run_files.told_if_not_written(path):
+                with run_files.warn_if_not_written(path):
                     plot_run(histories, tests, lost, path, title=heading, several=several)
             else:
                 missing = f"{run_folder.CURVES} is left out (pip install matplotlib)."
                 print(f"matplotlib is missing: {missing}")
             failure = None
             if config.export_keras is not None:
-                failure = _export(config, distributed.local(state), net, shape, folder)
+                failure = _export(config, parallel.unreplicate(state), net, shape, folder)
             rows.flush()
             _report(folder, result)
             checkpoints.wait()
@@ -342,9 +354,9 @@ def run(
                 print(f"Keras weights: {config.export_keras}")
             return result
 
-        result = distributed.from_first(distributed.first_does(conclude))
-        if heard := distributed.largest(int(interrupts.pending or 0)):
-            distributed.leave()
+        result = parallel.broadcast_from_first(parallel.on_first(conclude))
+        if heard := parallel.all_max(int(interrupts.pending or 0)):
+            parallel.shutdown()
             interrupts.raise_for(heard)
         return result
 
@@ -362,7 +374,7 @@ def _look_up(
 ) -> tuple[Path, bool, dict[str, Any] | None]:
     """The folder to resume in, whether it tells its settings, and the result if it is finished."""
     folder = run_folder.find_run_folder(title, config.output_dir)
-    known, result = check_same(folder, settings), None
+    known, result = check_settings(folder, settings), None
     if (folder / run_folder.RESULT).exists():
         result = finished(folder, config.export_keras)
         if not (folder / run_folder.REPORT).exists():
@@ -378,7 +390,7 @@ def _weights(config: Config, net: nn.Module, shape: tuple[int, ...]) -> Any:
 
 
 def _report(folder: Path, result: Mapping[str, Any]) -> None:
-    with run_files.told_if_not_written(folder / run_folder.REPORT):
+    with run_files.warn_if_not_written(folder / run_folder.REPORT):
         write_report(folder, result)
 
 

@@ -110,13 +110,13 @@ def append_row(path: Path, row: Mapping[str, Any]) -> None:
             raise
 
 
-class Rows:
+class RowWriter:
     r"""A run's JSON Lines file. A full disk does not end the run: its rows are written later.
 
     Example:
       >>> import tempfile
       >>> with tempfile.TemporaryDirectory() as folder:
-      ...     rows = Rows(Path(folder, "rows.jsonl"))
+      ...     rows = RowWriter(Path(folder, "rows.jsonl"))
       ...     rows.append({"epoch": 1})
       ...     Path(folder, "rows.jsonl").read_text()
       '{"epoch": 1}\n'
@@ -159,11 +159,11 @@ def _finite(value: Any) -> Any:
 
 
 @contextlib.contextmanager
-def told_if_not_written(path: Path) -> Iterator[None]:
+def warn_if_not_written(path: Path) -> Iterator[None]:
     """Lets a run go on that cannot write one of its files, for whatever reason, and says so.
 
     Example:
-      >>> with told_if_not_written(Path("a.png")):
+      >>> with warn_if_not_written(Path("a.png")):
       ...     raise OSError("no space")
     """
     try:

@@ -11,7 +11,7 @@ from typing import Any
 CONFIG, METRICS, RESULT, CURVES = "config.json", "metrics.jsonl", "result.json", "curves.png"
 DIFFERENCES, SWEEP, PICTURE = "differences.png", "sweep.png", "picture.png"
 CHECKPOINTS, LOCK = "checkpoints", ".lock"
-TRAINED, DETAILS, REPORT = "trained.weights.h5", "details.npz", "report.html"
+TRAINED, DIAGNOSTICS, REPORT = "trained.weights.h5", "diagnostics.npz", "report.html"
 FILES = (
     CONFIG,
     METRICS,
@@ -22,7 +22,7 @@ FILES = (
     PICTURE,
     CHECKPOINTS,
     TRAINED,
-    DETAILS,
+    DIAGNOSTICS,
     REPORT,
 )
 
@@ -150,7 +150,7 @@ def check_output_dir(output_dir: str | None) -> None:
 
 
 @contextlib.contextmanager
-def interrupts_told(folder: Path) -> Iterator[None]:
+def report_interrupt(folder: Path) -> Iterator[None]:
     """Says of Ctrl-C what it leaves in a run's folder."""
     try:
         yield

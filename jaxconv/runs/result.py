@@ -4,8 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxconv.seed_list import name_seeds
-from jaxconv.spread import spread
+from jaxconv.measure.statistics import summarize
+from jaxconv.runs.seed_list import name_seeds
 
 Row = Mapping[str, float]
 Figures = Mapping[str, Sequence[float | None]]
@@ -89,7 +89,7 @@ def spread_figures(seeds: Sequence[int], figures: Figures, lost: Sequence[bool])
     }
     for name, values in figures.items():
         kept = [x for x, away in zip(values, lost, strict=True) if not away and x is not None]
-        parts = spread(kept)._asdict() if kept else {}
+        parts = summarize(kept)._asdict() if kept else {}
         result[name] = parts.get("mean")
         result |= {f"{name}_{k}": parts.get(k) for k in ("std", "min", "max", "low", "high")}
         result[f"{name}_by_seed"] = list(values)

@@ -1,18 +1,25 @@
 """What a run needs to go on: whether it is the same one, or finished, and where it stands."""
 
 import contextlib
+import hashlib
 import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxconv import run_folder
-from jaxconv.checkpoint import Checkpoints, differences
-from jaxconv.results import result_lines
+import jax
+import numpy as np
+from jaxtyping import PyTree
+
+from jaxconv.data.arrays import Dataset
+from jaxconv.data.stream import Stream, StreamedDataset
+from jaxconv.runs import folder as run_folder
+from jaxconv.runs.checkpoint import Checkpoints, differences
+from jaxconv.runs.result import result_lines
 
 
-def check_same(folder: Path, settings: Mapping[str, Any]) -> bool:
+def check_settings(folder: Path, settings: Mapping[str, Any]) -> bool:
     """Refuses to resume a run that was begun with other settings.
 
     Returns:
@@ -74,7 +81,7 @@ def rows_so_far(
 
 
 @contextlib.contextmanager
-def end_told(folder: Path, checkpoints: Checkpoints) -> Iterator[None]:
+def report_resume_point(folder: Path, checkpoints: Checkpoints) -> Iterator[None]:
     """Says of a run that ends early where it can go on."""
     try:
         yield
@@ -93,3 +100,36 @@ def end_told(folder: Path, checkpoints: Checkpoints) -> Iterator[None]:
         steps = checkpoints.steps()
         last = f"is {checkpoints.folder / str(steps[-1])}" if steps else "does not exist"
         raise FloatingPointError(f"{error} The last good checkpoint {last}.") from None
+
+
+def fingerprint(*arrays: np.ndarray) -> str:
+    """The SHA-256 of arrays: of their shapes, dtypes and bytes.
+
+    Example:
+      >>> fingerprint(np.arange(3))[:8] == fingerprint(np.arange(3.0))[:8]
+      False
+    """
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.shape} {array.dtype} ".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def fingerprints(data: Dataset | StreamedDataset, params: PyTree | None) -> dict[str, str | None]:
+    """Of the data, validation split off, and of the weights to begin with, if they are given.
+
+    A stream's is what its set says of itself.
+    """
+    splits = [split for split in (data.train, data.validation, data.test) if split is not None]
+    parts: list[np.ndarray] = []
+    for split in splits:
+        if isinstance(split, Stream):
+            parts.append(np.frombuffer(split.identity.encode(), np.uint8))
+        else:
+            parts += split.batch().values()
+    arrays = None if params is None else map(np.asarray, jax.tree.leaves(params))
+    return {
+        "data": fingerprint(*parts),
+        "initial_weights": None if arrays is None else fingerprint(*arrays),
+    }

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-MOST_SEEDS = 10_000
+MAX_SEEDS = 10_000
 
 
 def parse_seeds(text: str, first: int = 0) -> tuple[int, ...]:
@@ -13,7 +13,7 @@ def parse_seeds(text: str, first: int = 0) -> tuple[int, ...]:
       first: where a number of seeds begins.
 
     Raises:
-      ValueError: if the text is neither, asks for more than `MOST_SEEDS`, one is
+      ValueError: if the text is neither, asks for more than `MAX_SEEDS`, one is
         outside [0, 2**32) or comes twice, or a list comes with a first seed.
 
     Example:
@@ -31,8 +31,8 @@ def parse_seeds(text: str, first: int = 0) -> tuple[int, ...]:
             raise ValueError(f"seed {first} and the list of seeds {text!r} exclude each other.")
         if len(set(given)) < len(given):
             raise ValueError(f"seeds {text!r} has one twice: every replica needs its own.")
-    elif not 0 < given[0] <= MOST_SEEDS:
-        raise ValueError(f"seeds must be 1 to {MOST_SEEDS}, not {text!r}.")
+    elif not 0 < given[0] <= MAX_SEEDS:
+        raise ValueError(f"seeds must be 1 to {MAX_SEEDS}, not {text!r}.")
     else:
         given = tuple(range(first, first + given[0]))
     if max(given) >= 2**32:

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxconv.plots import COLORS, curves_of, finish_curves, plot_history
-from jaxconv.spread import Spread, spread
+from jaxconv.measure.statistics import Summary, summarize
+from jaxconv.runs.plots import COLORS, curves_of, finish_curves, plot_history
 
 
 def plot_run(
@@ -58,11 +58,11 @@ def plot_seeds(
                 axes.plot(epochs, curves[i], lw=0.6, alpha=0.4, color=COLORS[label])
             if whole:
                 columns = [
-                    spread(column) for column in zip(*(curves[i] for i in whole), strict=True)
+                    summarize(column) for column in zip(*(curves[i] for i in whole), strict=True)
                 ]
                 _band(axes, epochs, columns, label)
         if whole:
-            test = spread([tests[i][name] for i in whole])
+            test = summarize([tests[i][name] for i in whole])
             axes.axhline(test.mean, ls="--", lw=1, color=COLORS["test"], label=f"test {test}")
             low, high = test.mean - (test.std or 0), test.mean + (test.std or 0)
             axes.axhspan(low, high, lw=0, alpha=0.15, color=COLORS["test"])
@@ -101,7 +101,7 @@ def plot_sweep(
     kept = {x: [y for y in values if math.isfinite(y)] for x, values in sorted(groups.items())}
     drawn = [x for x, values in kept.items() if values]
     if drawn:
-        _band(axes, drawn, [spread(kept[x]) for x in drawn], "test", "mean ± std")
+        _band(axes, drawn, [summarize(kept[x]) for x in drawn], "test", "mean ± std")
         points = [(x, y) for x in drawn for y in kept[x]]
         seeds: dict[str, Any] = {"ms": 4, "alpha": 0.5, "color": COLORS["test"]}
         axes.plot(*zip(*points, strict=True), ".", **seeds, label="one seed")
@@ -146,7 +146,7 @@ def plot_pairs(
     left.set(xlim=(-0.3, 1.3), xticks=(0, 1), ylabel=ylabel)
     left.set_xticklabels(list(sides))
     differences = [b - a for a, b in pairs]
-    mean = spread(differences)
+    mean = summarize(differences)
     right.axhline(0, lw=1, color="#444444")
     right.plot([0] * len(differences), differences, "o", ms=4, alpha=0.6, color=COLORS["train"])
     if mean.low is not None and mean.high is not None:
@@ -162,7 +162,7 @@ def plot_pairs(
 
 
 def _band(
-    axes: Any, x: Sequence[float], columns: Sequence[Spread], color: str, label: str | None = None
+    axes: Any, x: Sequence[float], columns: Sequence[Summary], color: str, label: str | None = None
 ) -> None:
     """The means as a line, and a band of one standard deviation on both sides."""
     means, reach = [s.mean for s in columns], [s.std or 0.0 for s in columns]

@@ -10,10 +10,11 @@ from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float, PyTree, Shaped
 
-from jaxconv import metrics
-from jaxconv.checks import check_positive
-from jaxconv.data import Batch, Dataset, Split
-from jaxconv.train import EvalStep, TrainState, eval_logits
+from jaxconv._checks import check_positive
+from jaxconv.data.arrays import Batch, Dataset, Split
+from jaxconv.training import metrics
+from jaxconv.training.state import TrainState
+from jaxconv.training.step import EvalStep, eval_logits
 
 Row = dict[str, float]
 
@@ -44,7 +45,7 @@ def evaluate(
       ['accuracy', 'loss']
     """
     check_positive("batch_size", batch_size)
-    rows = _eval_epoch(state, as_batch(data), eval_step=eval_step, batch_size=batch_size)
+    rows = _compiled_eval_epoch(state, as_batch(data), eval_step=eval_step, batch_size=batch_size)
     return metrics.mean(jax.device_get(rows))
 
 
@@ -135,7 +136,7 @@ def on_device(data: Split | Batch) -> dict[str, Array]:
     }
 
 
-_eval_epoch = jax.jit(eval_epoch, static_argnames=("eval_step", "batch_size"))
+_compiled_eval_epoch = jax.jit(eval_epoch, static_argnames=("eval_step", "batch_size"))
 
 
 @functools.partial(jax.jit, static_argnames=("model", "batch_size"))

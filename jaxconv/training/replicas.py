@@ -15,13 +15,15 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Int, Key, PyTree, Shaped, UInt32
 
-from jaxconv import metrics
-from jaxconv.checks import check_choice, check_positive
-from jaxconv.data import Batch, Split, epoch_permutation
-from jaxconv.evaluation import Row, eval_epoch, on_device
-from jaxconv.loop import Save, train_epochs
-from jaxconv.position import Position
-from jaxconv.train import EvalStep, TrainState
+from jaxconv._checks import check_choice, check_positive
+from jaxconv.data.arrays import Batch, Split
+from jaxconv.training import metrics
+from jaxconv.training.epoch import run_epochs
+from jaxconv.training.evaluate import Row, eval_epoch, on_device
+from jaxconv.training.fit import Save
+from jaxconv.training.keys import epoch_permutation
+from jaxconv.training.state import ResumePoint, TrainState
+from jaxconv.training.step import EvalStep
 
 Strategy = Literal["map", "vmap"]
 TrainEpoch = Callable[..., tuple[TrainState, dict[str, Array]]]
@@ -50,7 +52,7 @@ def fit_seeds(
     keep_states: bool = True,
     save: Save | None = None,
     save_every: int | None = None,
-    resume: tuple[TrainState, Position] | None = None,
+    resume: tuple[TrainState, ResumePoint] | None = None,
 ) -> tuple[TrainState | None, list[list[Row]]]:
     """Trains a replica for each key, as `fit` trains one, in groups of one program each.
 
@@ -128,20 +130,20 @@ def fit_seeds(
         if split is not None
     }
     samples = len(jax.tree.leaves(batch)[0])
-    run = functools.partial(_train_epoch_seeds, train_epoch=train_epoch, strategy=strategy)
+    run = functools.partial(_compiled_epochs, train_epoch=train_epoch, strategy=strategy)
 
     def order_of(rngs: Array, epoch: int) -> Array | np.ndarray:
         if shuffle:
-            return _epoch_permutation(rngs, epoch, samples=samples)
+            return _compiled_permutations(rngs, epoch, samples=samples)
         return np.tile(np.arange(samples, dtype=np.int32), (len(rngs), 1))
 
     done: list[TrainState] = []
     histories: list[list[Row]] = [[] for _ in keys]
     members, taken = range(0), 0
 
-    def position(state: TrainState, **under_way: Any) -> Position:
+    def position(state: TrainState, **under_way: Any) -> ResumePoint:
         steps = taken + int(np.sum(jax.device_get(state.step)))
-        return Position(steps, members, [list(rows) for rows in histories], **under_way)
+        return ResumePoint(steps, members, [list(rows) for rows in histories], **under_way)
 
     def after_chunk(
         state: TrainState, epoch: int, sums: Mapping[str, np.ndarray], seconds: float, *, last: bool
@@ -168,7 +170,7 @@ def fit_seeds(
         steps = sorted(set(state.step.tolist()))
         if len(steps) > 1:
             raise ValueError(f"Replicas must stand at the same step, not at {steps}.")
-        ends = train_epochs(
+        ends = run_epochs(
             state,
             batch,
             run,
@@ -204,7 +206,7 @@ def fit_seeds(
     return (_join(done) if done else None), histories
 
 
-def train_epoch_seeds(
+def train_epoch_replicas(
     states: TrainState,
     data: Batch,
     permutations: Int[Array, "replicas samples"],
@@ -237,7 +239,7 @@ def train_epoch_seeds(
       >>> step = jaxconv.make_train_step(model, tx)
       >>> epoch = functools.partial(jaxconv.train_epoch, train_step=step, batch_size=32)
       >>> orders = jnp.stack([jnp.arange(64), jnp.arange(64)[::-1]])
-      >>> run = functools.partial(train_epoch_seeds, train_epoch=epoch, strategy="map")
+      >>> run = functools.partial(train_epoch_replicas, train_epoch=epoch, strategy="map")
       >>> jax.jit(run)(states, data, orders, 0, 2)[1]["count"].tolist()
       [[32, 32], [32, 32]]
     """
@@ -289,7 +291,7 @@ def evaluate_seeds(
     batch, rows = on_device(data), []
     for members in groups(len(states.step), group):
         part = _slice(states, members.start, size=len(members))
-        sums = _eval_epoch(
+        sums = _compiled_eval_epochs(
             part, batch, eval_step=eval_step, batch_size=batch_size, strategy=strategy
         )
         rows += _means(jax.device_get(sums))
@@ -339,19 +341,19 @@ def _each(strategy: Strategy, function: Callable[[Any], Any], stack: PyTree) -> 
     return jax.vmap(function)(stack) if strategy == "vmap" else lax.map(function, stack)
 
 
-_train_epoch_seeds = jax.jit(
-    train_epoch_seeds, static_argnames=("train_epoch", "strategy"), donate_argnames="states"
+_compiled_epochs = jax.jit(
+    train_epoch_replicas, static_argnames=("train_epoch", "strategy"), donate_argnames="states"
 )
 
 
 @functools.partial(jax.jit, static_argnames=("eval_step", "batch_size", "strategy"))
-def _eval_epoch(states, data, *, eval_step, batch_size, strategy):
+def _compiled_eval_epochs(states, data, *, eval_step, batch_size, strategy):
     one = functools.partial(eval_epoch, data=data, eval_step=eval_step, batch_size=batch_size)
     return _each(strategy, one, states)
 
 
 @functools.partial(jax.jit, static_argnames="samples")
-def _epoch_permutation(rngs, epoch, *, samples):
+def _compiled_permutations(rngs, epoch, *, samples):
     return jax.vmap(lambda rng: epoch_permutation(rng, epoch, samples))(rngs)
 
 

@@ -9,89 +9,23 @@ outside. All randomness comes from the state's root key, separated by purpose an
     fold_in(rng, 2)                  the initial parameters
 """
 
-import inspect
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import linen as nn
-from jaxtyping import Array, Float, Int, Key, PyTree, Shaped, UInt32
+from jaxtyping import Array, Float, PyTree, Shaped
 
-from jaxconv.data import Batch
-from jaxconv.losses import Loss, sparse_categorical_crossentropy
-from jaxconv.metrics import Metric, accuracy
+from jaxconv.data.arrays import Batch
+from jaxconv.training.keys import dropout_key
+from jaxconv.training.losses import Loss, sparse_categorical_crossentropy
+from jaxconv.training.metrics import Metric, accuracy
+from jaxconv.training.state import TrainState, as_float, train_argument
 
 TrainStep = Callable[["TrainState", Batch], tuple["TrainState", dict[str, Array]]]
 EvalStep = Callable[["TrainState", Batch], dict[str, Array]]
-
-
-class TrainState(NamedTuple):
-    """Everything that training changes, arrays only: to be donated, vmapped, sharded, saved."""
-
-    step: Int[Array, ""]
-    """Steps taken so far."""
-    params: PyTree[Array]
-    opt_state: PyTree[Array]
-    rng: Key[Array, ""] | UInt32[Array, "2"]
-    """The run's root key. It never changes."""
-    batch_stats: PyTree[Array]
-    """The running statistics of BatchNorm; `{}` for a model without."""
-
-
-def create_train_state(
-    model: nn.Module,
-    tx: optax.GradientTransformation,
-    rng: Key[Array, ""] | UInt32[Array, "2"] | UInt32[np.ndarray, "2"],
-    input_shape: Sequence[int],
-    *,
-    params: PyTree[Shaped[Array | np.ndarray, "..."]] | None = None,
-) -> TrainState:
-    """Initial parameters and optimizer state, from the run's root key.
-
-    Args:
-      model: any Linen classifier of image batches, with a `train` argument or without.
-      tx: any optax transform.
-      rng: the root key of the run, `jax.random.key(seed)`.
-      input_shape: the shape of one image, `(height, width, channels)`.
-      params: parameters to begin with instead of random ones, e.g. from `keras.load_weights`.
-
-    Raises:
-      TypeError: if `rng` is not a key.
-      ValueError: if the images are too small for the model, the model keeps variables other than
-        `params` and `batch_stats`, or the given `params` are not the model's.
-
-    Example:
-      >>> import jaxconv
-      >>> model = jaxconv.create_model("lab6")
-      >>> state = create_train_state(model, jaxconv.rmsprop(), jax.random.key(1), (28, 28, 1))
-      >>> sum(x.size for x in jax.tree.leaves(state.params))
-      104202
-    """
-    if not isinstance(rng, jax.Array | np.ndarray):
-        raise TypeError(f"rng must be a PRNG key such as jax.random.key(0), not {rng!r}.")
-    image = jnp.zeros((1, *input_shape), model_dtype(model))
-
-    @jax.jit
-    def init(rng: Array, given: PyTree | None) -> TrainState:
-        variables = dict(
-            model.init(jax.random.fold_in(rng, 2), image, **train_argument(model, train=False))
-        )
-        params = variables.pop("params", {})
-        batch_stats = variables.pop("batch_stats", {})
-        if variables:
-            raise ValueError(
-                f"The model keeps variables in {sorted(variables)}; a TrainState has room for "
-                "'params' and 'batch_stats' alone."
-            )
-        if given is not None:
-            check_params(given, params)
-            params = given
-        return TrainState(jnp.zeros((), jnp.int32), params, tx.init(params), rng, batch_stats)
-
-    return init(jnp.asarray(rng), params)
 
 
 def make_train_step(
@@ -129,7 +63,7 @@ def make_train_step(
       >>> int(state.step), sorted(sums), int(sums["count"])
       (1, ['accuracy', 'count', 'loss'], 4)
     """
-    measures = _measures(loss, metrics)
+    metric_fns = _metric_fns(loss, metrics)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
         if "mask" in batch and state.batch_stats:
@@ -137,9 +71,9 @@ def make_train_step(
                 "A masked batch would enter BatchNorm's statistics: train a model with batch_stats "
                 "on whole batches, without 'mask', whose size the number of devices divides."
             )
-        dropout = jax.random.fold_in(jax.random.fold_in(state.rng, 1), state.step)
+        dropout = dropout_key(state.rng, state.step)
 
-        def objective(params: PyTree) -> tuple[Array, tuple[dict[str, Array], PyTree]]:
+        def loss_fn(params: PyTree) -> tuple[Array, tuple[dict[str, Array], PyTree]]:
             logits, updated = model.apply(
                 {"params": params, "batch_stats": state.batch_stats},
                 as_float(batch["image"], model),
@@ -147,20 +81,20 @@ def make_train_step(
                 mutable=["batch_stats"],
                 **train_argument(model, train=True),
             )
-            sums = _sums(measures, logits, batch)
+            sums = _sums(metric_fns, logits, batch)
             mean_loss = sums["loss"] / jnp.maximum(sums["count"], 1)
             return mean_loss, (sums, updated.get("batch_stats", {}))
 
-        (value, (sums, batch_stats)), gradients = jax.value_and_grad(objective, has_aux=True)(
+        (value, (sums, batch_stats)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
             state.params
         )
         updates, opt_state = optax.with_extra_args_support(tx).update(
-            gradients,
+            grads,
             state.opt_state,
             state.params,
             value=value,
-            grad=gradients,
-            value_fn=lambda params: objective(params)[0],
+            grad=grads,
+            value_fn=lambda params: loss_fn(params)[0],
         )
         params = optax.apply_updates(state.params, updates)
         return TrainState(state.step + 1, params, opt_state, state.rng, batch_stats), sums
@@ -185,52 +119,22 @@ def make_eval_step(
       >>> int(jaxconv.make_eval_step(model)(state, batch)["count"])
       3
     """
-    measures = _measures(loss, metrics)
+    metric_fns = _metric_fns(loss, metrics)
 
     def eval_step(state: TrainState, batch: Batch) -> dict[str, Array]:
-        return _sums(measures, eval_logits(model, state, batch["image"]), batch)
+        return _sums(metric_fns, eval_logits(model, state, batch["image"]), batch)
 
     return eval_step
 
 
-def check_params(given: PyTree, params: PyTree) -> None:
-    """Refuses parameters that differ from a model's own in structure, shape or dtype.
-
-    Args:
-      given: the parameters.
-      params: the model's own, or their shapes.
-
-    Raises:
-      ValueError: with the first parameter that differs, what it is and what it should be.
-
-    Example:
-      >>> check_params({"bias": jnp.zeros(3)}, {"bias": jnp.zeros(10)})
-      Traceback (most recent call last):
-      ValueError: params['bias'] is (3,) float32, but the model's is (10,) float32: pass ...
-    """
-    has, wants = (
-        {
-            jax.tree_util.keystr(path): f"{np.shape(x)} {jnp.result_type(x)}"
-            for path, x in jax.tree_util.tree_flatten_with_path(tree)[0]
-        }
-        for tree in (given, params)
-    )
-    for path in sorted(has.keys() | wants.keys()):
-        if has.get(path) != wants.get(path):
-            raise ValueError(
-                f"params{path} is {has.get(path, 'missing')}, but the model's is "
-                f"{wants.get(path, 'missing')}: pass parameters of this model and input_shape."
-            )
-
-
-def _measures(loss: Loss, metrics: Mapping[str, Metric]) -> dict[str, Metric]:
+def _metric_fns(loss: Loss, metrics: Mapping[str, Metric]) -> dict[str, Metric]:
     taken = sorted({"loss", "count"} & metrics.keys())
     if taken:
         raise ValueError(f"The steps report {' and '.join(taken)} themselves: rename the metric.")
     return {"loss": loss, **metrics}
 
 
-def _sums(measures: Mapping[str, Metric], logits: Array, batch: Batch) -> dict[str, Array]:
+def _sums(metric_fns: Mapping[str, Metric], logits: Array, batch: Batch) -> dict[str, Array]:
     samples = logits.shape[:1]
     mask = jnp.asarray(batch["mask"]).astype(bool) if "mask" in batch else None
     label, sums = jnp.asarray(batch["label"]), {}
@@ -240,8 +144,8 @@ def _sums(measures: Mapping[str, Metric], logits: Array, batch: Batch) -> dict[s
         raise ValueError(
             f"Labels are integers {samples} or one-hot {logits.shape}, not {label.shape}."
         )
-    for name, measure in measures.items():
-        values = measure(logits, label)
+    for name, metric_fn in metric_fns.items():
+        values = metric_fn(logits, label)
         if values.shape != samples:
             raise ValueError(
                 f"{name!r} must give one value a sample, {samples}, not {values.shape}."
@@ -267,45 +171,3 @@ def eval_logits(
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     logits = model.apply(variables, as_float(image, model), **train_argument(model, train=False))
     return jnp.asarray(logits)
-
-
-def model_dtype(model: nn.Module) -> Any:
-    """What uint8 images become for this model: its `dtype`, or float32 where it names none.
-
-    Example:
-      >>> model_dtype(nn.Dense(10)).__name__
-      'float32'
-    """
-    return getattr(model, "dtype", None) or jnp.float32
-
-
-def train_argument(model: nn.Module, *, train: bool) -> dict[str, Any]:
-    """`{"train": train}` for a model whose `__call__` takes it, else `{}`.
-
-    Example:
-      >>> train_argument(nn.Dense(10), train=True)
-      {}
-    """
-    takes_train = "train" in inspect.signature(type(model).__call__).parameters
-    return {"train": train} if takes_train else {}
-
-
-def as_float(image: Array | np.ndarray, model: nn.Module) -> Array:
-    """Images as a step gives them to the model: uint8 scaled to [0, 1], floats as they are.
-
-    Raises:
-      ValueError: for other integers.
-
-    Example:
-      >>> as_float(np.full((1, 2, 2, 1), 255, np.uint8), nn.Dense(10)).max()
-      Array(1., dtype=float32)
-    """
-    image = jnp.asarray(image)
-    if image.dtype == jnp.uint8:
-        return image.astype(model_dtype(model)) / 255
-    if not jnp.issubdtype(image.dtype, jnp.floating):
-        raise ValueError(
-            f"Images are uint8, which is scaled, or floating point, which is not; these are "
-            f"{image.dtype}: convert them with astype."
-        )
-    return image

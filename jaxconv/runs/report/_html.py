@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxconv.plots import COLORS
+from jaxconv.runs.plots import COLORS
 
 STYLE = """
 :root { --ink: #1f2328; --soft: #59636e; --line: #d5d9de; --paper: #ffffff; --band: #f3f5f7;

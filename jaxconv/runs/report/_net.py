@@ -1,10 +1,10 @@
-"""The parts of a run's page that show its trained net, from the arrays in `details.npz`."""
+"""The parts of a run's page that show its trained net, from the arrays in `diagnostics.npz`."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from jaxconv.page import image, section, table, text, tiles
+from jaxconv.runs.report._html import image, section, table, text, tiles
 
 CLASSES = 30
 """The most classes whose confusion matrix is shown whole."""
@@ -16,7 +16,7 @@ def net_sections(
     """Predictions, mistakes, filters, feature maps and the summary, as parts of a page.
 
     Args:
-      kept: arrays as `details` makes them, and `seed`, whose net it is.
+      kept: arrays as `collect_diagnostics` makes them, and `seed`, whose net it is.
       seeds: all seeds of the run.
       drawable: whether matplotlib is there to draw images.
     """

@@ -8,18 +8,18 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array
 
-from jaxconv.data import Split
-from jaxconv.evaluation import predict
-from jaxconv.features import feature_maps
-from jaxconv.run_files import write_arrays
-from jaxconv.tabulate import LayerRow, layer_rows
-from jaxconv.train import TrainState
+from jaxconv.data.arrays import Split
+from jaxconv.inspection.feature_maps import feature_maps
+from jaxconv.inspection.summary import LayerRow, layer_rows
+from jaxconv.runs.files import write_arrays
+from jaxconv.training.evaluate import predict
+from jaxconv.training.state import TrainState
 
 MISTAKES, CHANNELS = 24, 64
 """The most mistakes, and the most filters or feature maps of a layer, that are kept."""
 
 
-def details(model: nn.Module, state: TrainState, test: Split) -> dict[str, np.ndarray]:
+def collect_diagnostics(model: nn.Module, state: TrainState, test: Split) -> dict[str, np.ndarray]:
     """Arrays about a trained net, to be kept in a file and read without the net.
 
     Args:
@@ -47,7 +47,7 @@ def details(model: nn.Module, state: TrainState, test: Split) -> dict[str, np.nd
       >>> model, tx = jaxconv.create_model("lab6"), jaxconv.rmsprop()
       >>> state = jaxconv.create_train_state(model, tx, jax.random.key(0), (28, 28, 1))
       >>> test = jaxconv.load_dataset("mnist").test
-      >>> kept = details(model, state, Split(test.image[:100], test.label[:100]))
+      >>> kept = collect_diagnostics(model, state, Split(test.image[:100], test.label[:100]))
       >>> kept["prediction"].shape, kept["filters"].shape, kept["map_layer"].tolist()
       ((100,), (3, 3, 1, 32), ['conv1', 'pool1', 'conv2', 'pool2', 'conv3'])
     """
@@ -75,11 +75,11 @@ def details(model: nn.Module, state: TrainState, test: Split) -> dict[str, np.nd
         "layer_kind": np.array([row.kind for row in rows]),
         "layer_shape": np.array([str(row.output_shape) for row in rows]),
         "layer_params": np.array([row.params for row in rows]),
-        "layer_multiply_adds": np.array([row.multiply_adds for row in rows]),
+        "layer_multiply_adds": np.array([row.macs for row in rows]),
     }
 
 
-def keep_details(
+def save_diagnostics(
     path: Path,
     model: nn.Module,
     state: TrainState,
@@ -104,7 +104,7 @@ def keep_details(
     for place, seed in enumerate(seeds):
         own = _replica(state, place) if stacked else state
         if all(np.isfinite(_floats(x)).all() for x in jax.tree.leaves(own.params)):
-            write_arrays(path, details(model, own, test) | {"seed": np.array(seed)})
+            write_arrays(path, collect_diagnostics(model, own, test) | {"seed": np.array(seed)})
             return
 
 

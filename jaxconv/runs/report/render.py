@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxconv import run_folder
-from jaxconv.page import document, drawing, section, table, text
-from jaxconv.report_net import net_sections
-from jaxconv.run_files import read_arrays, write_text
-from jaxconv.seed_list import name_seeds
-from jaxconv.seed_plots import plot_run
+from jaxconv.runs import folder as run_folder
+from jaxconv.runs.files import read_arrays, write_text
+from jaxconv.runs.report._html import document, drawing, section, table, text
+from jaxconv.runs.report._net import net_sections
+from jaxconv.runs.seed_list import name_seeds
+from jaxconv.runs.seed_plots import plot_run
 
 _TIMES = {
     "seconds_import": "imports",
@@ -56,7 +56,7 @@ def write_report(folder: Path, result: Mapping[str, Any] | None = None) -> Path:
     if not drawable:
         missing.append("Pictures are left out: matplotlib is missing (pip install matplotlib).")
     try:
-        kept = read_arrays(folder / run_folder.DETAILS)
+        kept = read_arrays(folder / run_folder.DIAGNOSTICS)
     except (OSError, ValueError) as error:
         kept = {}
         missing.append(f"What the net predicts is left out: {error}")
@@ -71,7 +71,7 @@ def write_report(folder: Path, result: Mapping[str, Any] | None = None) -> Path:
     except (IndexError, KeyError, TypeError, ValueError) as error:
         about_net = []
         missing.append(
-            f"What the net predicts is left out: {run_folder.DETAILS} is of another version "
+            f"What the net predicts is left out: {run_folder.DIAGNOSTICS} is of another version "
             f"({error})."
         )
     for line in missing:

@@ -3,10 +3,11 @@
 import base64
 import json
 import operator
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+
+from jaxconv.training.state import ResumePoint
 
 FORMAT = 1
 _DTYPES = ("bfloat16", "float16", "float32", "float64", "int32", "int64", "uint32", "uint64")
@@ -16,28 +17,11 @@ class OtherFormatError(Exception):
     """What another version of jaxconv wrote, in a format of its own."""
 
 
-class Position(NamedTuple):
-    """Where a training stands: all that it needs to go on, beside the state."""
-
-    step: int
-    """Steps taken so far, those of all replicas added up."""
-    members: range
-    """The replicas that the state holds; `range(1)` where there is one."""
-    histories: Sequence[Sequence[Mapping[str, float]]]
-    """Of each replica the rows of the epochs that ended."""
-    sums: Mapping[str, np.ndarray] = {}
-    """The sums of the steps that the epoch under way has taken; empty between two epochs."""
-    seconds: float = 0.0
-    """What these steps took."""
-    stopped: bool = False
-    """Whether a callback has ended the training."""
-
-
-def to_json(position: Position, **more: Any) -> str:
+def to_json(position: ResumePoint, **more: Any) -> str:
     """A position, and what else belongs to it, as text that `from_json` gives back to the bit.
 
     Example:
-      >>> position = Position(7, range(1), [[{"epoch": 1, "loss": 0.1, "seconds": 2.0}]])
+      >>> position = ResumePoint(7, range(1), [[{"epoch": 1, "loss": 0.1, "seconds": 2.0}]])
       >>> text = to_json(position, settings={"seed": 3})
       >>> from_json(text)[0] == position, from_json(text)[1]["settings"]
       (True, {'seed': 3})
@@ -58,7 +42,7 @@ def to_json(position: Position, **more: Any) -> str:
     return json.dumps(content | more) + "\n"  # NaN and Infinity as such: bits matter here
 
 
-def from_json(text: str) -> tuple[Position, dict[str, Any]]:
+def from_json(text: str) -> tuple[ResumePoint, dict[str, Any]]:
     """The position in a text that `to_json` wrote, and what else is in it.
 
     Raises:
@@ -75,7 +59,7 @@ def from_json(text: str) -> tuple[Position, dict[str, Any]]:
                 raise ValueError(f"{name} is of {rows['dtype']!r}.")
             flat = np.frombuffer(base64.b64decode(rows["base64"]), np.dtype(rows["dtype"]))
             sums[name] = flat.reshape(rows["shape"])
-        position = Position(
+        position = ResumePoint(
             operator.index(content["step"]),
             range(*map(operator.index, content["members"])),
             [[_row(row) for row in rows] for rows in content["histories"]],

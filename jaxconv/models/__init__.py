@@ -1,0 +1,22 @@
+"""The nets: a Linen module with the notebooks' settings, its layers, and their operations.
+
+The room imports no other room but `_checks`.
+"""
+
+from jaxconv.models.convnet import ARCHITECTURES as ARCHITECTURES
+from jaxconv.models.convnet import ConvNet as ConvNet
+from jaxconv.models.convnet import create_model as create_model
+from jaxconv.models.layers import ACTIVATIONS as ACTIVATIONS
+from jaxconv.models.layers import Activation as Activation
+from jaxconv.models.layers import Conv as Conv
+from jaxconv.models.layers import Dense as Dense
+from jaxconv.models.layers import Flatten as Flatten
+from jaxconv.models.layers import Pool as Pool
+from jaxconv.models.layers import activate as activate
+from jaxconv.models.ops import Form as Form
+from jaxconv.models.ops import Padding as Padding
+from jaxconv.models.ops import avg_pool as avg_pool
+from jaxconv.models.ops import choose_form as choose_form
+from jaxconv.models.ops import conv as conv
+from jaxconv.models.ops import conv_max_pool as conv_max_pool
+from jaxconv.models.ops import max_pool as max_pool
