@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from jaxconv._checks import check_positive
+from jaxconv.measure.statistics import Summary, summarize
 from jaxconv.runs.cli import exit_codes
 from jaxconv.runs.files import write_json
-from jaxconv.measure.statistics import Summary, summarize
 
 NETS = {"lab6": 5, "intro": 5, "strided": 10, "dropout": 5, "dense": 10}
 RESULTS = Path(__file__).parent / "results" / "accuracy.json"
@@ -44,7 +44,9 @@ def main(nets: list[str], seeds: int | None, results: Path) -> None:
     if not isinstance(runs, dict):
         raise ValueError(f"{results} has no entry a net, but a list: delete it, or name another.")
     for net in nets:
-        module = importlib.import_module(net)  # beside this script, which Python has on its path
+        module = importlib.import_module(
+            f"experiments.{net}"
+        )  # beside this script, which Python has on its path
         result = module.main(module.Config(seeds=str(seeds or NETS[net]), quiet=True))
         runs[net] = {field: result[field] for field in FIELDS}
         write_json(results, runs)

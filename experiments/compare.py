@@ -18,14 +18,20 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from jaxconv._checks import check_choice
+from jaxconv.measure.statistics import (
+    RelativeReduction,
+    Summary,
+    paired_t_test,
+    relative_reduction,
+    summarize,
+)
 from jaxconv.runs import experiment
 from jaxconv.runs import files as run_files
 from jaxconv.runs import folder as run_folder
-from jaxconv._checks import check_choice
 from jaxconv.runs.cli import exit_codes
 from jaxconv.runs.seed_list import name_seeds, parse_seeds
 from jaxconv.runs.seed_plots import plot_pairs
-from jaxconv.measure.statistics import RelativeReduction, Summary, paired_t_test, relative_reduction, summarize
 
 EXPERIMENTS = ("lab6", "intro", "strided", "dropout", "dense")
 OURS = ("seed", "seeds", "output_dir", "overwrite", "export_keras", "resume", "quiet")
@@ -91,7 +97,9 @@ def configuration(text: str, seeds: str) -> tuple[Any, Any]:
 
     name, *arguments = shlex.split(text) or [""]
     check_choice("experiment", name, EXPERIMENTS)
-    module = importlib.import_module(name)  # beside this script, which Python has on its path
+    module = importlib.import_module(
+        f"experiments.{name}"
+    )  # beside this script, which Python has on its path
     config = tyro.cli(
         module.Config, args=arguments, prog=name, config=(tyro.conf.FlagCreatePairsOff,)
     )
@@ -136,7 +144,9 @@ def table(content: dict[str, Any]) -> str:
             f"  difference {difference.mean:+.4f}{interval(difference, '+.4f')}; {test}",
         ]
     if "error_saved_share" in content:
-        saved = RelativeReduction(*(content[f"error_saved_{field}"] for field in RelativeReduction._fields))
+        saved = RelativeReduction(
+            *(content[f"error_saved_{field}"] for field in RelativeReduction._fields)
+        )
         lines.append(f"Of the first's error, saved: {saved.share:.1%}{interval(saved, '.1%')}")
     elif n:
         lines.append("Of the first's error, saved: nothing to say, it has hardly any")

@@ -1,7 +1,7 @@
 """Learning rates × seeds as one program: where a net trains best, how surely, where it diverges.
 
-    python experiments/learning_rate_sweep.py
-    python experiments/learning_rate_sweep.py --net lab6 --seeds 3 --learning-rates 1e-4 1e-3 1e-2
+    python experiments/sweep.py
+    python experiments/sweep.py --net lab6 --seeds 3 --learning-rates 1e-4 1e-3 1e-2
 
 The learning rate is a number in the optimizer's state (`optax.inject_hyperparams`), so that the
 members of the grid are replicas of the same compiled program, as seeds are. One that diverges harms
@@ -20,20 +20,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from keras_nets import NOTEBOOKS
-from our_nets import our_net
 
 import jaxconv
+from experiments.benchmarks.keras_nets import NOTEBOOKS
+from experiments.benchmarks.recipes import our_net
+from jaxconv._checks import check_positive
+from jaxconv.measure.compilation_cache import cache_unless
+from jaxconv.measure.statistics import Summary, summarize
 from jaxconv.runs import files as run_files
 from jaxconv.runs import folder as run_folder
-from jaxconv._checks import check_positive
 from jaxconv.runs.cli import cli
-from jaxconv.measure.compilation_cache import cache_unless
 from jaxconv.runs.result import diverged
 from jaxconv.runs.seed_list import name_seeds, parse_seeds
 from jaxconv.runs.seed_plots import plot_sweep
 from jaxconv.training.replicas import choose_strategy, fit_seeds
-from jaxconv.measure.statistics import Summary, summarize
 
 
 @dataclasses.dataclass(frozen=True)

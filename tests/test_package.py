@@ -3,13 +3,11 @@ import re
 import subprocess
 import sys
 import zipfile
-from pathlib import Path
 
 import pytest
 
 import jaxconv
-
-ROOT = Path(__file__).parents[1]
+from tests.support import ROOT
 
 IMPORTS = """
 import sys

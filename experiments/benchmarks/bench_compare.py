@@ -1,6 +1,6 @@
 """Two results of a benchmark side by side: what differs for real, and what may be noise.
 
-    python experiments/bench_compare.py BEFORE.json AFTER.json
+    python experiments/benchmarks/bench_compare.py BEFORE.json AFTER.json
 
 The files are those of `bench_step.py` or `bench_peers.py`. A difference is real only where the
 medians differ by more than either side's spread (most less least over its rounds) and the ranges do

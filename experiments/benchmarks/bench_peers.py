@@ -1,7 +1,7 @@
 """The same work in Keras, PyTorch, stock Flax and jaxconv, side by side.
 
-    python experiments/bench_peers.py --quick
-    python experiments/bench_peers.py --nets lab6 --rounds 5
+    python experiments/benchmarks/bench_peers.py --quick
+    python experiments/benchmarks/bench_peers.py --nets lab6 --rounds 5
 
 Warm speed: every peer trains two epochs of 300 full batches; the second is on the clock, given as
 seconds an epoch of all samples. It then evaluates the 10,000 test images three times in batches of
@@ -28,15 +28,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from child import HERE, run_child, variables
-from keras_nets import NOTEBOOKS
-
+from experiments.benchmarks.keras_nets import NOTEBOOKS
+from experiments.benchmarks.subprocess_runner import RESULTS, ROOT, run_child, variables
 from jaxconv._checks import check_positive
 from jaxconv.measure.environment import host
-from jaxconv.runs.plots import plot_peers
 from jaxconv.runs.files import write_json
+from jaxconv.runs.plots import plot_peers
 
-DATA = HERE.parent / "jaxconv" / "_data" / "mnist.npz"
+DATA = ROOT / "jaxconv" / "_data" / "mnist.npz"
 INSTALL = "pip install -e '.[peers]'"
 
 
@@ -190,7 +189,7 @@ def main(
     if steps > most:
         raise ValueError(f"steps must be at most {most}, an epoch's, not {steps}.")
     now = datetime.datetime.now(datetime.UTC)
-    output = output or HERE / "results" / f"bench-peers-{now:%Y%m%dT%H%M%S}.json"
+    output = output or RESULTS / f"bench-peers-{now:%Y%m%dT%H%M%S}.json"
     if output.suffix != ".json":
         raise ValueError(f"output must be a NAME.json, not {str(output)!r}.")
     if output.exists():

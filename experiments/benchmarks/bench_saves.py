@@ -1,7 +1,7 @@
 """What the check for NaN and the checkpoints cost: epochs with and without, in turn.
 
-    python experiments/bench_saves.py
-    python experiments/bench_saves.py --nets strided --rounds 3
+    python experiments/benchmarks/bench_saves.py
+    python experiments/benchmarks/bench_saves.py --nets strided --rounds 3
 
 An epoch is a whole call of `fit` on the bundled MNIST, compiled before, until its last save is on
 the disk. Every round takes each kind once; a ratio is that of a round, and of the ratios the median
@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from keras_nets import NOTEBOOKS
-from our_nets import our_net
 
 import jaxconv
-from jaxconv.runs.checkpoint import Checkpoints
+from experiments.benchmarks.keras_nets import NOTEBOOKS
+from experiments.benchmarks.recipes import our_net
 from jaxconv._checks import check_choice, check_positive
-from jaxconv.runs.cli import exit_codes
 from jaxconv.measure.environment import environment
+from jaxconv.runs.checkpoint import Checkpoints
+from jaxconv.runs.cli import exit_codes
 from jaxconv.runs.files import write_json
 
 KINDS = {

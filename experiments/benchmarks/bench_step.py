@@ -1,10 +1,10 @@
 """What a train step costs, from tracing to the steady state, on whatever device JAX sees.
 
-    python experiments/bench_step.py
-    python experiments/bench_step.py --nets lab6 --dtypes float32 bfloat16 --forms patches xla
-    python experiments/bench_step.py --nets strided --sweep
-    python experiments/bench_step.py --nets strided lab6 --seeds 2 8
-    python experiments/bench_step.py --drivers loop stream
+    python experiments/benchmarks/bench_step.py
+    python experiments/benchmarks/bench_step.py --nets lab6 --dtypes float32 bfloat16 --forms patches xla
+    python experiments/benchmarks/bench_step.py --nets strided --sweep
+    python experiments/benchmarks/bench_step.py --nets strided lab6 --seeds 2 8
+    python experiments/benchmarks/bench_step.py --drivers loop stream
 
 Nets × batch sizes × dtypes × drivers × forms, on the first device. The driver `step` is one jitted
 call a step, on batches that lie on the device; `loop` is `train_epoch`, an epoch in one program,
@@ -18,7 +18,7 @@ state, in blocks of steps. Figures are medians over the rounds.
 (`vmap`). Their figures are those of one replica's step; the ratio is to the replica alone, both
 from the same round.
 
-FLOPs are nominal (`jaxconv.arithmetic`), beside XLA's own count where a program is one step (of a
+FLOPs are nominal (`jaxconv.inspection.arithmetic`), beside XLA's own count where a program is one step (of a
 loop XLA counts the body once). The share is that of XLA's product of two square matrices of the
 same dtype, measured in the same process. --sweep takes batch sizes from 1 to 1024.
 
@@ -39,13 +39,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from child import run_child, variables
-from keras_nets import NOTEBOOKS
-
-from jaxconv.data import tfds
+from experiments.benchmarks.keras_nets import NOTEBOOKS
+from experiments.benchmarks.subprocess_runner import RESULTS, run_child, variables
 from jaxconv._checks import check_natural, check_positive
-from jaxconv.runs.plots import plot_steps
+from jaxconv.data import tfds
 from jaxconv.runs.files import write_json
+from jaxconv.runs.plots import plot_steps
 
 CASE = ("net", "batch_size", "dtype", "driver", "form", "replicas")
 DRIVERS = ("step", "loop", "stream")
@@ -198,7 +197,7 @@ def main(
     if not 0 < seconds < 3600:
         raise ValueError(f"seconds must be above 0 and below 3600, not {seconds}.")
     now = datetime.datetime.now(datetime.UTC)
-    output = output or Path(__file__).parent / "results" / f"bench-step-{now:%Y%m%dT%H%M%S}.json"
+    output = output or RESULTS / f"bench-step-{now:%Y%m%dT%H%M%S}.json"
     if output.suffix != ".json":
         raise ValueError(f"output must be a NAME.json, not {str(output)!r}.")
     if output.exists():

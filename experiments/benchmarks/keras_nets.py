@@ -1,6 +1,6 @@
 """The notebooks' nets as they stand there, in Keras: the other side of every comparison.
 
-`python experiments/keras_parity.py`, `python experiments/bench_peers.py` and the tests use them.
+`python experiments/benchmarks/keras_parity.py`, `python experiments/benchmarks/bench_peers.py` and the tests use them.
 Keras is imported where it is used, on the backend that KERAS_BACKEND names, and nothing of jaxconv
 is: a peer's time and memory are its own.
 """

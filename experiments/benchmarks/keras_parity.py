@@ -1,8 +1,8 @@
 """Keras and jaxconv side by side: one set of weights, the same batches, two histories.
 
-    python experiments/keras_parity.py
-    python experiments/keras_parity.py --from-logits
-    python experiments/keras_parity.py --dtype float32 --nets lab6 --samples 60000
+    python experiments/benchmarks/keras_parity.py
+    python experiments/benchmarks/keras_parity.py --from-logits
+    python experiments/benchmarks/keras_parity.py --dtype float32 --nets lab6 --samples 60000
 
 Keras' own initial weights are carried over through a file, then both sides train on the same
 batches in the same order, with dropout at rate 0 (its masks cannot agree). In float64 the losses
@@ -26,13 +26,13 @@ from typing import Any
 
 import jax
 import numpy as np
-from keras_nets import NOTEBOOKS, SHAPE, keras_batch, keras_model
-from our_nets import our_net
 
 import jaxconv
+from experiments.benchmarks.keras_nets import NOTEBOOKS, SHAPE, keras_batch, keras_model
+from experiments.benchmarks.recipes import our_net
+from jaxconv._checks import check_positive
 from jaxconv.runs import files as run_files
 from jaxconv.runs import folder as run_folder
-from jaxconv._checks import check_positive
 from jaxconv.runs.plots import plot_parity
 
 MEANS = ("loss", "accuracy", "val_loss", "val_accuracy")
@@ -85,7 +85,7 @@ def compare(
 
         def carried_over() -> Any:
             theirs.save_weights(f"{folder}/{name}.weights.h5")
-            return jaxconv.keras.load_weights(f"{folder}/{name}.weights.h5", model, SHAPE)
+            return jaxconv.export.load_weights(f"{folder}/{name}.weights.h5", model, SHAPE)
 
         key = jax.random.key(seed)
         state = jaxconv.create_train_state(model, tx, key, SHAPE, params=carried_over())

@@ -1,6 +1,6 @@
 """The steps that `layouts.py` compares, on the layout that this process is a part of.
 
-`python experiments/layouts.py` starts it, for each net and layout.
+`python experiments/benchmarks/layouts.py` starts it, for each net and layout.
 """
 
 import sys
@@ -34,7 +34,7 @@ def with_arrays(state: jaxconv.TrainState, arrays: dict[str, np.ndarray]) -> jax
 def main(net: str, equal: str, output: str) -> None:
     parallel.initialize()
     jax.config.update("jax_enable_x64", True)
-    from our_nets import our_net
+    from experiments.benchmarks.recipes import our_net
 
     mesh, results = parallel.data_mesh(), {}
     train = jaxconv.load_dataset("mnist").train.batch()
@@ -65,7 +65,9 @@ def main(net: str, equal: str, output: str) -> None:
             )
             assert int(state.step) == STEPS
             results["float64 loss"] = np.array(history[0]["loss"])
-        results |= {f"{dtype} {name}": x for name, x in arrays_of(parallel.unreplicate(state)).items()}
+        results |= {
+            f"{dtype} {name}": x for name, x in arrays_of(parallel.unreplicate(state)).items()
+        }
     if parallel.is_first():
         write_arrays(Path(output), results)
 

@@ -1,10 +1,10 @@
 """One training on several layouts of processes and devices: how far apart they come out.
 
-    python experiments/layouts.py
-    python experiments/layouts.py --nets dropout --layouts 1x1 2x2 --no-full
+    python experiments/benchmarks/layouts.py
+    python experiments/benchmarks/layouts.py --nets dropout --layouts 1x1 2x2 --no-full
 
 A layout is PROCESSESxDEVICES, the devices those of each process; the first one given is what the
-others are compared with. Each runs as real processes, under `jaxconv.launch`. For each net:
+others are compared with. Each runs as real processes, under `jaxconv.parallel.launch`. For each net:
 
 - in float32 a step from equal states, on a batch that does not divide among the devices;
 - in float64 twenty free steps of `fit`, shuffled, with dropout where the net has it;
@@ -25,13 +25,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from child import run_launched, variables
-from keras_nets import NOTEBOOKS
 
+from experiments.benchmarks.keras_nets import NOTEBOOKS
+from experiments.benchmarks.subprocess_runner import RESULTS, run_launched, variables
 from jaxconv.measure.environment import environment
 from jaxconv.runs.files import read_arrays, write_json
 
-HERE = Path(__file__).parent
 LAYOUTS = ("1x1", "1x2", "1x4", "2x1", "2x2", "4x1")
 
 
@@ -78,7 +77,7 @@ def main(
         if not (processes.isdecimal() and devices.isdecimal() and int(processes) * int(devices)):
             raise ValueError(f"A layout is PROCESSESxDEVICES, such as 2x2, not {layout!r}.")
     now = datetime.datetime.now(datetime.UTC)
-    output = output or HERE / "results" / f"layouts-{now:%Y%m%dT%H%M%S}.json"
+    output = output or RESULTS / f"layouts-{now:%Y%m%dT%H%M%S}.json"
     if output.exists():
         raise FileExistsError(f"{output} is there already: name another --output.")
     output.parent.mkdir(parents=True, exist_ok=True)

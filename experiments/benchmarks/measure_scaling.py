@@ -1,6 +1,6 @@
 """Data-parallel steps and all-reduces, timed on the processes that this one is a part of.
 
-`python experiments/scaling.py` starts it under `jaxconv.launch`, for each case and round; the first
+`python experiments/benchmarks/scaling.py` starts it under `jaxconv.parallel.launch`, for each case and round; the first
 process writes the figures to a file, as other lines than its own come to its output.
 
 Every call is waited for before the next one: on a CPU two programs with collectives in flight may
@@ -21,14 +21,14 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from keras_nets import SHAPE
-from our_nets import our_net
 
 import jaxconv
+from experiments.benchmarks.keras_nets import SHAPE
+from experiments.benchmarks.recipes import our_net
 from jaxconv import parallel
 from jaxconv.measure.compilation_cache import persistent_cache
-from jaxconv.models.ops import Form
 from jaxconv.measure.environment import environment
+from jaxconv.models.ops import Form
 from jaxconv.runs.files import write_json
 
 REPEATS = 8

@@ -1,6 +1,6 @@
 """All figures of one train step, in a process that has measured nothing yet; one line of JSON.
 
-`python experiments/bench_step.py` starts it, once for each case and round.
+`python experiments/benchmarks/bench_step.py` starts it, once for each case and round.
 """
 
 import functools
@@ -11,19 +11,19 @@ from typing import Any
 
 import jax
 import numpy as np
-from keras_nets import SHAPE
-from our_nets import our_net
 
 import jaxconv
-from jaxconv.inspection.arithmetic import train_step_flops
-from jaxconv.measure.compilation_cache import persistent_cache
-from jaxconv.models.ops import Form, choose_form
-from jaxconv.measure.environment import environment, peak_memory
-from jaxconv.training.replicas import train_epoch_replicas
+from experiments.benchmarks.keras_nets import SHAPE
+from experiments.benchmarks.recipes import our_net
 from jaxconv.data.stream import Stream, open_streamed
-from jaxconv.training.streamed import StreamedEpoch
+from jaxconv.inspection.arithmetic import train_step_flops
 from jaxconv.inspection.summary import layer_rows
+from jaxconv.measure.compilation_cache import persistent_cache
+from jaxconv.measure.environment import environment, peak_memory
 from jaxconv.measure.timing import CompileWatch, compile_stages, matmul_rate, steady_state
+from jaxconv.models.ops import Form, choose_form
+from jaxconv.training.replicas import train_epoch_replicas
+from jaxconv.training.streamed import StreamedEpoch
 
 
 def measure(

@@ -1,7 +1,7 @@
 """Where the time of a train step goes: the operations of the compiled epoch, by layer.
 
-    python experiments/profile_step.py lab6
-    python experiments/profile_step.py strided --operations
+    python experiments/benchmarks/profile_step.py lab6
+    python experiments/benchmarks/profile_step.py strided --operations
 
 The epoch of `train_epoch` runs some steps under `jax.profiler`; the events of the trace are joined
 to the operations of the compiled program. For each part of the step: how many operations it has,
@@ -28,10 +28,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.profiler import ProfileData
-from keras_nets import NOTEBOOKS, SHAPE
-from our_nets import our_net
 
 import jaxconv
+from experiments.benchmarks.keras_nets import NOTEBOOKS, SHAPE
+from experiments.benchmarks.recipes import our_net
 from jaxconv._checks import check_choice, check_positive
 from jaxconv.measure.timing import matmul_rate, steady_state
 

@@ -1,14 +1,14 @@
 """The notebooks' nets in jaxconv, for the scripts that compare and time them.
 
-For `python experiments/bench_step.py` and others.
+For `python experiments/benchmarks/bench_step.py` and others.
 """
 
 from typing import Any
 
 import optax
-from keras_nets import NOTEBOOKS
 
 import jaxconv
+from experiments.benchmarks.keras_nets import NOTEBOOKS
 from jaxconv.training.losses import Loss
 
 

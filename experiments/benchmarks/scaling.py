@@ -1,9 +1,9 @@
 """How far data parallelism goes: measured on 1, 2 and 4 processes, derived for 8 to 4,096 devices.
 
-    python experiments/scaling.py
-    python experiments/scaling.py --nets strided --processes 2 --rounds 1 --seconds 0.1
+    python experiments/benchmarks/scaling.py
+    python experiments/benchmarks/scaling.py --nets strided --processes 2 --rounds 1 --seconds 0.1
 
-Measured, in rounds over all cases, each one as fresh processes under `jaxconv.launch`, on CPU with
+Measured, in rounds over all cases, each one as fresh processes under `jaxconv.parallel.launch`, on CPU with
 one device a process:
 
 - one process' train step by its batch size: what a device of many has to do;
@@ -33,9 +33,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from child import HERE, reason, run_launched, variables
-from keras_nets import NOTEBOOKS
 
+from experiments.benchmarks.keras_nets import NOTEBOOKS
+from experiments.benchmarks.subprocess_runner import RESULTS, reason, run_launched, variables
 from jaxconv._checks import check_choice, check_positive
 from jaxconv.runs.files import write_json
 
@@ -441,7 +441,7 @@ def main(
     if not 0 < seconds < 3600:
         raise ValueError(f"seconds must be above 0 and below 3600, not {seconds}.")
     now = datetime.datetime.now(datetime.UTC)
-    output = output or HERE / "results" / f"scaling-{now:%Y%m%dT%H%M%S}.json"
+    output = output or RESULTS / f"scaling-{now:%Y%m%dT%H%M%S}.json"
     if output.suffix != ".json":
         raise ValueError(f"output must be a NAME.json, not {str(output)!r}.")
     if output.exists():

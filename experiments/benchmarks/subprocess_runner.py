@@ -1,6 +1,6 @@
 """What the benchmarks share: a script in a fresh process, and the JSON that it prints last.
 
-For `python experiments/bench_step.py` and `python experiments/bench_peers.py`.
+For `python experiments/benchmarks/bench_step.py` and `python experiments/benchmarks/bench_peers.py`.
 """
 
 import contextlib
@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+RESULTS = HERE.parent / "results"
 TIMEOUT = 3600.0
 MATTERS = re.compile(
     "(XLA|JAX|LIBTPU|OMP|MKL|TF_ENABLE|TF_NUM|TF_XLA|KERAS|TORCH|TORCHINDUCTOR|CUDA)_.*"
@@ -31,7 +33,7 @@ def run_child(
       The JSON object in its last line, or `{"error": why there is none}`.
     """
     # The package as it lies here, not as it may be installed.
-    path = [str(HERE), str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     own = {"PYTHONPATH": os.pathsep.join(path), "JAX_TRACEBACK_FILTERING": "off"}
     command = [sys.executable, str(HERE / script), *arguments]
     try:
@@ -68,8 +70,8 @@ def run_launched(
     Raises:
       subprocess.TimeoutExpired: if they are not done in time. They are told to end then.
     """
-    path = [str(HERE), str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-    command = [sys.executable, "-m", "jaxconv.launch", "--processes", str(processes)]
+    path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    command = [sys.executable, "-m", "jaxconv.parallel.launch", "--processes", str(processes)]
     command += ["--devices-per-process", str(devices), str(HERE / script), *arguments]
     with subprocess.Popen(
         command,

@@ -23,17 +23,17 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import lesson
 import numpy as np
-from gradients import NETS, activation_curves, collapse, deep_gradients, factor
-from grids import INK
 
 import jaxconv
+from experiments.lessons import lesson
+from experiments.lessons.gradients import NETS, activation_curves, collapse, deep_gradients, factor
+from experiments.lessons.grids import INK
 from jaxconv import Dataset, load_dataset
-from jaxconv.inspection.arithmetic import conv_params
 from jaxconv._checks import check_positive
-from jaxconv.runs.cli import cli
+from jaxconv.inspection.arithmetic import conv_params
 from jaxconv.models.ops import conv
+from jaxconv.runs.cli import cli
 
 USUAL_RATE, USUAL_BATCH = 1e-3, 128  # dense's
 STRIDE, CONVOLUTIONS = 2, ("conv1", "conv2", "conv3")  # strided's
@@ -68,7 +68,7 @@ class Config(lesson.Config):
 
 
 def main(config: Config) -> dict[str, Any]:
-    import compare
+    from experiments import compare
 
     check_positive("width", config.width)
     if not 2 <= config.depth <= 50:

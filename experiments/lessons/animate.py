@@ -19,11 +19,11 @@ import textwrap
 from pathlib import Path
 from typing import Any, Literal
 
-import lesson
 import numpy as np
-from grids import INK, draw_grid
-from sliding import Slide, Window, slide
 
+from experiments.lessons import lesson
+from experiments.lessons.grids import INK, draw_grid
+from experiments.lessons.sliding import Slide, Window, slide
 from jaxconv.runs.cli import cli
 
 FIVE = {

@@ -20,15 +20,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import lesson
 import numpy as np
 import numpy.typing as npt
-from grids import INK, draw_grid
 
-from jaxconv.inspection.arithmetic import conv_params, dense_params
+from experiments.lessons import lesson
+from experiments.lessons.grids import INK, draw_grid
 from jaxconv._checks import check_choice
-from jaxconv.runs.cli import cli
+from jaxconv.inspection.arithmetic import conv_params, dense_params
 from jaxconv.models.ops import conv
+from jaxconv.runs.cli import cli
 
 INPUT, KERNEL = np.arange(1, 10), np.full(3, 0.5)  # 004's first example
 X, H = np.array([6, 2]), np.array([1, 2, 5, 4])  # its second

@@ -15,12 +15,11 @@ accuracy of 99.1%", and in a comment that this saves "about 60%" of the error. O
 import dataclasses
 from typing import Any
 
-import lesson
-
 import jaxconv
-from jaxconv.runs.cli import cli
-from jaxconv.measure.statistics import RelativeReduction, summarize
+from experiments.lessons import lesson
 from jaxconv.inspection.summary import layer_rows
+from jaxconv.measure.statistics import RelativeReduction, summarize
+from jaxconv.runs.cli import cli
 
 NETS = {"first": "dense", "second": "lab6"}
 NOTEBOOK = {"dense": 0.978, "lab6": 0.991}  # test accuracy
@@ -37,7 +36,7 @@ class Config(lesson.Config):
 
 
 def main(config: Config) -> dict[str, Any]:
-    import compare
+    from experiments import compare
 
     with lesson.lesson_folder("dense_vs_conv", config) as folder:
         result: dict[str, Any] = {}
@@ -64,7 +63,9 @@ def main(config: Config) -> dict[str, Any]:
         result |= {f"{net}_error": summarize(values).mean for net, values in by_seed.items()}
         title = f"test error of {comparison['pairs']} seeds"
         if "error_saved_share" in comparison:
-            saved = RelativeReduction(*(comparison[f"error_saved_{name}"] for name in RelativeReduction._fields))
+            saved = RelativeReduction(
+                *(comparison[f"error_saved_{name}"] for name in RelativeReduction._fields)
+            )
             title += f"\n{saved.share:.1%} saved{compare.interval(saved, '.1%')}"
 
         def draw(figure: Any) -> None:

@@ -18,15 +18,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import lesson
 import numpy as np
-from grids import GROUND, INK, draw_tiles
 
 import jaxconv
+from experiments.lessons import lesson
+from experiments.lessons.grids import GROUND, INK, draw_tiles
 from jaxconv.inspection.arithmetic import ReceptiveField, receptive_field
-from jaxconv.runs.cli import cli
 from jaxconv.inspection.feature_maps import feature_maps
 from jaxconv.inspection.summary import layer_rows
+from jaxconv.runs.cli import cli
 
 WINDOWS = {"conv1": (3, 1), "pool1": (2, 2), "conv2": (3, 1), "pool2": (2, 2), "conv3": (3, 1)}
 CONVS = ("conv1", "conv2", "conv3")

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxconv.training.losses import sparse_categorical_crossentropy
 from jaxconv.models.layers import ACTIVATIONS
+from jaxconv.training.losses import sparse_categorical_crossentropy
 
 Kernels = list[jax.Array]
 GLOROT = jax.nn.initializers.glorot_uniform()

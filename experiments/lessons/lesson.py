@@ -6,16 +6,13 @@ Run a lesson itself, such as `python experiments/lessons/padding.py`.
 import contextlib
 import dataclasses
 import importlib.util
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxconv.measure.environment import environment
 from jaxconv.runs import files as run_files
 from jaxconv.runs import folder as run_folder
-from jaxconv.measure.environment import environment
-
-sys.path.append(str(Path(__file__).parents[1]))  # lessons run the experiments, one folder up
 
 
 @dataclasses.dataclass(frozen=True)

@@ -28,9 +28,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import lesson
 import numpy as np
 
+from experiments.lessons import lesson
 from jaxconv import categorical_crossentropy, one_hot_labels, sparse_categorical_crossentropy
 from jaxconv._checks import check_positive
 from jaxconv.runs.cli import cli

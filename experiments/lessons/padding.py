@@ -16,13 +16,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import lesson
 import numpy as np
-from grids import draw_grid
 
+from experiments.lessons import lesson
+from experiments.lessons.grids import draw_grid
 from jaxconv.inspection.arithmetic import conv_params, dense_params, output_size
-from jaxconv.runs.cli import cli
 from jaxconv.models.ops import conv
+from jaxconv.runs.cli import cli
 
 FILTERS, KERNEL, STRIDE, IMAGE = (16, 32, 64), 3, 2, 28  # strided's
 PADDINGS = ("valid", "same")
@@ -37,7 +37,7 @@ class Config(lesson.Config):
 
 
 def main(config: Config) -> dict[str, Any]:
-    import compare
+    from experiments import compare
 
     with lesson.lesson_folder("padding", config) as folder:
         result: dict[str, Any] = {}

@@ -20,13 +20,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import lesson
 import numpy as np
-from grids import INK, draw_grid
 
+from experiments.lessons import lesson
+from experiments.lessons.grids import INK, draw_grid
 from jaxconv import load_dataset
-from jaxconv.runs.cli import cli
 from jaxconv.models.ops import avg_pool, max_pool
+from jaxconv.runs.cli import cli
 
 POOLS: dict[str, Callable[..., jax.Array]] = {"max": max_pool, "avg": avg_pool}
 EXAMPLES: dict[str, Any] = {  # 001's: input, strides, padding

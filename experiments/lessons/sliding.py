@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from jaxconv.inspection.arithmetic import output_size, explicit_padding
 from jaxconv._checks import check_choice, check_positive
+from jaxconv.inspection.arithmetic import explicit_padding, output_size
 from jaxconv.models.ops import avg_pool, conv, max_pool
 
 LEGIBLE = {"input_size": 12, "kernel": 5, "channels": 3, "filters": 4}  # the most of each
@@ -57,7 +57,7 @@ class Slide(NamedTuple):
 
 
 def slide(window: Window, seed: int = 0) -> Slide:
-    """Slides a window over random integers: the outputs are those of `jaxconv.layers`.
+    """Slides a window over random integers: the outputs are those of `jaxconv.models.conv`.
 
     Args:
       window: the settings.

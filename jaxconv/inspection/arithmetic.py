@@ -203,8 +203,8 @@ def train_step_flops(layers: Sequence[int], batch_size: int = 1) -> int:
       batch_size: samples a step.
 
     Example:
-      >>> import jaxconv.tabulate
-      >>> rows = jaxconv.tabulate.layer_rows(jaxconv.create_model("lab6"), (28, 28, 1))
+      >>> import jaxconv
+      >>> rows = jaxconv.inspection.layer_rows(jaxconv.create_model("lab6"), (28, 28, 1))
       >>> train_step_flops([row.macs for row in rows])
       18210816
     """

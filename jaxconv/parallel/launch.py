@@ -1,6 +1,6 @@
 """Starts several processes of one script on this host, as one training: for trial and test.
 
-    python -m jaxconv.launch --processes 2 --devices-per-process 2 experiments/lab6.py --epochs 1
+    python -m jaxconv.parallel.launch --processes 2 --devices-per-process 2 experiments/lab6.py --epochs 1
 
 Each line of their output begins with the number of its process. Ctrl-C and SIGTERM go to all of
 them. When one fails, the others, which JAX then ends within some 15 seconds, have 30; what is left
@@ -171,7 +171,7 @@ def _ending(returncode: int) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m jaxconv.launch",
+        prog="python -m jaxconv.parallel.launch",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

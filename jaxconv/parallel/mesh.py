@@ -79,7 +79,7 @@ def default_devices() -> int | None:
     """How many devices of each process a run uses if it is not told: of several processes all.
 
     Started by itself it is one, so that a figure does not depend on what else is in the machine;
-    one of several, or under `jaxconv.launch`, it is all that it has (None).
+    one of several, or under `jaxconv.parallel.launch`, it is all that it has (None).
 
     Example:
       >>> default_devices()

@@ -128,7 +128,7 @@ def initialize(
         if given != (None, None, None) or (tasks or 1) > 1:
             raise ValueError(
                 "JAX was used before the processes were told of each other: call "
-                "jaxconv.distributed.initialize first of all, with num_processes=1 if this one is "
+                "jaxconv.parallel.initialize first of all, with num_processes=1 if this one is "
                 "to work alone."
             ) from error
 

@@ -1,6 +1,6 @@
 """The most memory that an epoch of streaming takes; `test_stream` compares it for two sizes.
 
-python tests/stream_memory.py FOLDER
+python tests/data/stream_memory.py FOLDER
 """
 
 import sys
@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 import jaxconv
-from jaxconv.measure.environment import peak_memory
 from jaxconv.data.stream import open_streamed
+from jaxconv.measure.environment import peak_memory
 
 
 class Small(nn.Module):

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxconv import data as data_module
+from jaxconv.data import load_dataset
 from jaxconv.data.arrays import Dataset
 from jaxconv.training.keys import epoch_permutation
-from jaxconv.data import load_dataset
 
 IMAGE = np.zeros((6, 4, 5, 1), np.uint8)
 LABEL = np.array([0, 1, 2, 0, 1, 2])

@@ -7,14 +7,13 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from command_line_runs import run_cli
-from made_sets import enlarge, prepare
-from oracles import bits
 
 import jaxconv
-from jaxconv.data import stream
-from jaxconv.data import tfds
+from jaxconv.data import stream, tfds
 from jaxconv.data.stream import Stream, open_streamed
+from tests.support.command_line_runs import run_cli
+from tests.support.made_sets import enlarge, prepare
+from tests.support.oracles import bits
 
 # TFDS and what it imports warn in ways that are not ours to mend.
 pytestmark = pytest.mark.filterwarnings("ignore")

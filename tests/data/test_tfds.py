@@ -5,16 +5,16 @@ import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from pathlib import Path
 
 import numpy as np
 import pytest
-from made_sets import build
 
 import jaxconv
 from jaxconv.data import tfds
+from tests.support import EXPERIMENTS
+from tests.support.made_sets import build
 
-PREPARE = Path(__file__).parents[1] / "experiments" / "prepare_tfds.py"
+PREPARE = EXPERIMENTS / "prepare_tfds.py"
 
 # TFDS and what it imports warn in ways that are not ours to mend.
 pytestmark = pytest.mark.filterwarnings("ignore")

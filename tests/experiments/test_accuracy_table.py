@@ -1,7 +1,8 @@
 import json
 
-import accuracy_table
 import pytest
+
+from experiments import accuracy_table
 
 pytestmark = pytest.mark.usefixtures("few_digits")
 

@@ -2,9 +2,9 @@ import importlib
 import json
 import sys
 
-import compare
 import pytest
 
+from experiments import compare
 from jaxconv.measure.statistics import paired_t_test
 
 
@@ -82,7 +82,7 @@ def test_two_configurations_run_on_the_same_seeds(tmp_path, capsys, monkeypatch)
     def interrupted(config):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(importlib.import_module("dense"), "main", interrupted)
+    monkeypatch.setattr(importlib.import_module("experiments.dense"), "main", interrupted)
     with pytest.raises(KeyboardInterrupt):
         compare.main("dense", "dense", "2", str(folder), overwrite=True)
     assert {path.name for path in folder.rglob("*.*")} == {"config.json"}

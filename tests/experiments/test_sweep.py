@@ -2,10 +2,10 @@ import importlib
 import json
 import math
 
-import learning_rate_sweep as sweep
 import pytest
 
 import jaxconv
+from experiments import sweep as sweep
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def test_the_grid_is_trained_and_what_diverges_harms_no_other(tmp_path, capsys):
     }
     assert result["diverged"] == [0, 2, 0]
     assert (result["test_accuracy_mean"][1], result["test_accuracy_low"][1]) == (None, None)
-    dense = importlib.import_module("dense")
+    dense = importlib.import_module("experiments.dense")
     for i, rate in enumerate(rates):
         if rate > 1:
             continue

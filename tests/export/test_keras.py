@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
-from keras_layout import MODEL, SMALL, write_weights
-from keras_nets import NOTEBOOKS, SHAPE, keras_model
 
 import jaxconv
+from experiments.benchmarks.keras_nets import NOTEBOOKS, SHAPE, keras_model
 from jaxconv.export.keras import check_save, load_weights, save_weights
+from tests.support.keras_layout import MODEL, SMALL, write_weights
 
 
 def state_of(model: nn.Module, params) -> jaxconv.TrainState:

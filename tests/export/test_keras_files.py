@@ -5,10 +5,10 @@ import zipfile
 import h5py
 import numpy as np
 import pytest
-from keras_layout import MODEL, write_weights
-from keras_nets import SHAPE
 
+from experiments.benchmarks.keras_nets import SHAPE
 from jaxconv.export.keras import load_weights
+from tests.support.keras_layout import MODEL, write_weights
 
 
 @pytest.fixture

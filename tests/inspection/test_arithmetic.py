@@ -15,11 +15,11 @@ import jaxconv
 from jaxconv.inspection.arithmetic import (
     conv_params,
     dense_params,
+    explicit_padding,
     macs,
     output_size,
     receptive_field,
     train_step_flops,
-    explicit_padding,
 )
 from jaxconv.inspection.summary import layer_rows
 

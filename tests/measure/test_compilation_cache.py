@@ -88,7 +88,7 @@ def test_a_folder_that_jax_was_told_of_is_taken():
     command = [
         sys.executable,
         "-c",
-        "from jaxconv.compilation_cache import cache_folder as f; print(f())",
+        "from jaxconv.measure.compilation_cache import cache_folder as f; print(f())",
     ]
     environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": "/some/where"}
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)

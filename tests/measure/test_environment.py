@@ -12,7 +12,9 @@ from jaxconv.measure import environment as machine
 
 
 def test_the_age_of_the_process_counts_from_its_start():
-    script = "import time; time.sleep(0.3); from jaxconv.machine import process_seconds as t"
+    script = (
+        "import time; time.sleep(0.3); from jaxconv.measure.environment import process_seconds as t"
+    )
     command = [sys.executable, "-c", f"{script}; print(t())"]
     began = time.perf_counter()
     run = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -33,7 +35,7 @@ def test_the_environment_is_named(monkeypatch):
 
 def test_peak_memory_holds_the_largest_array_that_was():
     script = (
-        "import numpy as np; from jaxconv.machine import peak_memory as p; a = p(); "
+        "import numpy as np; from jaxconv.measure.environment import peak_memory as p; a = p(); "
         "x = np.ones(2**25); del x; b = p(); "
         "print(a['peak_rss_bytes'], b['peak_rss_bytes'], b['peak_device_bytes'])"
     )

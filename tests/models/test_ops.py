@@ -1,12 +1,12 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import oracles
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxconv.models.ops import avg_pool, conv, conv_max_pool, max_pool
+from tests.support import oracles
 
 FORMS = ("patches", "xla")
 

@@ -18,7 +18,10 @@ def test_what_stands_apart_is_a_computation_of_its_own_and_is_not_inlined():
         function = lambda x: border(lambda x: x * 2)(x) + 1  # noqa: E731
         return jax.jit(function).lower(jnp.ones(8)).compile().as_text()
 
-    assert [" call(" in program(border) for border in (patches.no_fusion, lambda f: f)] == [True, False]
+    assert [" call(" in program(border) for border in (patches.no_fusion, lambda f: f)] == [
+        True,
+        False,
+    ]
 
 
 def test_without_the_experimental_call_results_stay_and_the_loss_is_said(monkeypatch):

@@ -1,6 +1,6 @@
 """Training on four devices of one process; `test_distributed` runs it in a fresh one.
 
-JAX_NUM_CPU_DEVICES=4 python tests/distributed_check.py
+JAX_NUM_CPU_DEVICES=4 python tests/parallel/mesh_check.py
 """
 
 import functools

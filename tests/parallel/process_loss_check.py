@@ -1,6 +1,6 @@
 """Two processes train, one is killed or stopped: how long until the other has ended by itself.
 
-python tests/lose_process.py
+python tests/parallel/process_loss_check.py
 
 It goes through SIGKILL and SIGSTOP of each of the two, and prints the seconds.
 """
@@ -13,7 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
-HERE = Path(__file__).parent
+from tests.support import SMALL_RUN
+
 CASES = [(number, rank) for number in (signal.SIGKILL, signal.SIGSTOP) for rank in (1, 0)]
 
 
@@ -22,11 +23,11 @@ def own_environment(**more: str) -> dict[str, str]:
 
 
 def launched(
-    layout: str, net: str, folder: Path, *options: str, script: Path = HERE / "small_run.py"
+    layout: str, net: str, folder: Path, *options: str, script: Path = SMALL_RUN
 ) -> subprocess.Popen[str]:
     """An experiment on PROCESSESxDEVICES, by default on a few hundred digits."""
     processes, devices = layout.split("x")
-    command = [sys.executable, "-m", "jaxconv.launch", "--processes", processes]
+    command = [sys.executable, "-m", "jaxconv.parallel.launch", "--processes", processes]
     command += ["--devices-per-process", devices, str(script), *filter(None, [net]), *options]
     return subprocess.Popen(
         [*command, "--output-dir", str(folder)],

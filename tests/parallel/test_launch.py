@@ -45,7 +45,7 @@ def test_each_line_has_the_number_of_its_process(run):
 def test_lines_come_as_they_are_written(tmp_path):
     path = tmp_path / "script.py"
     path.write_text(RANK + "print('here'); time.sleep(60)")
-    command = [sys.executable, "-m", "jaxconv.launch", "--processes", "1", str(path)]
+    command = [sys.executable, "-m", "jaxconv.parallel.launch", "--processes", "1", str(path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "[0] here\n"
         process.terminate()
@@ -90,7 +90,7 @@ def test_ctrl_c_ends_all(tmp_path, number, expected):
             """
         )
     )
-    command = [sys.executable, "-m", "jaxconv.launch", "--processes", "2", str(path)]
+    command = [sys.executable, "-m", "jaxconv.parallel.launch", "--processes", "2", str(path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert sorted(process.stdout.readline() for _ in range(2)) == ["[0] ready\n", "[1] ready\n"]
         process.send_signal(number)
@@ -137,7 +137,7 @@ def test_a_reader_that_goes_away_stops_nobody(tmp_path):
     path.write_text(
         RANK + f"for i in range(100): print(i)\ntime.sleep(0.3); open({str(mark)!r}, 'w')"
     )
-    command = [sys.executable, "-m", "jaxconv.launch", "--processes", "1", str(path)]
+    command = [sys.executable, "-m", "jaxconv.parallel.launch", "--processes", "1", str(path)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
     process.stdout.close()
     process.wait()

@@ -9,17 +9,18 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from command_line_runs import run_cli
-from lose_process import launched, lose, own_environment, pid_of, wait_for
-from made_sets import prepare
 
 import jaxconv
 from jaxconv import parallel
 from jaxconv.parallel.launch import variables
+from tests.parallel.process_loss_check import launched, lose, own_environment, pid_of, wait_for
+from tests.support import EXPERIMENTS, SMALL_RUN
+from tests.support.command_line_runs import run_cli
+from tests.support.made_sets import prepare
 
 HERE = Path(__file__).parent
 PORT = 20_000 + os.getpid() % 10_000
-ASK = "from jaxconv import distributed; parallel.initialize(); import jax; "
+ASK = "from jaxconv import parallel; parallel.initialize(); import jax; "
 ASK += "print(jax.process_index(), jax.process_count(), parallel.all_max(jax.process_index()))"
 
 
@@ -101,7 +102,7 @@ def test_a_variable_that_is_no_number_is_refused(monkeypatch):
 
 
 def test_what_is_missing_is_told():
-    code = "from jaxconv import distributed; parallel.initialize(num_processes=2)"
+    code = "from jaxconv import parallel; parallel.initialize(num_processes=2)"
     done = subprocess.run(
         [sys.executable, "-c", code], env=own_environment(), capture_output=True, text=True
     )
@@ -186,7 +187,7 @@ def test_options_that_make_no_sense_are_refused(monkeypatch, capsys, tmp_path, o
 @pytest.mark.slow
 def test_four_devices_of_one_process_train_as_one():
     done = subprocess.run(
-        [sys.executable, str(HERE / "distributed_check.py")],
+        [sys.executable, str(HERE / "mesh_check.py")],
         env=own_environment(JAX_NUM_CPU_DEVICES="4"),
         capture_output=True,
         text=True,
@@ -319,7 +320,7 @@ def test_processes_stream_their_own_rows_and_resume_as_another_number(tmp_path, 
     options += ["--epochs", "20", "--save-every", "5"]
     results = {}
     for name, layout, more in (("a", "1x1", []), ("b", "4x1", ["--stream"])):
-        script = {"script": HERE.parent / "experiments" / "dense.py"}
+        script = {"script": EXPERIMENTS / "dense.py"}
         process = launched(layout, "", tmp_path / name, *options, *more, **script)
         results[name], _ = finished(process, tmp_path / name)
     assert results["b"]["processes"] == 4
@@ -335,7 +336,7 @@ def test_processes_stream_their_own_rows_and_resume_as_another_number(tmp_path, 
 
 @pytest.mark.slow
 def test_processes_that_were_told_otherwise_are_refused(tmp_path):
-    command = [sys.executable, str(HERE / "small_run.py"), "dense", "--processes", "2"]
+    command = [sys.executable, str(SMALL_RUN), "dense", "--processes", "2"]
     command += ["--coordinator", f"localhost:{PORT + 3}", "--output-dir", str(tmp_path / "run")]
     children = [
         subprocess.Popen(

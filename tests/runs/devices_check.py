@@ -1,7 +1,7 @@
 """Saves a state that is divided among devices, or restores it on those that there are.
 
-    JAX_NUM_CPU_DEVICES=4 python tests/devices_check.py save FOLDER
-    JAX_NUM_CPU_DEVICES=2 python tests/devices_check.py resume FOLDER
+    JAX_NUM_CPU_DEVICES=4 python tests/runs/devices_check.py save FOLDER
+    JAX_NUM_CPU_DEVICES=2 python tests/runs/devices_check.py resume FOLDER
 
 Both print the arrays' fingerprint; the second goes on to the end of the training, and prints the
 labels that it saw, in their order, and the final loss. `test_checkpoint` compares them.
@@ -14,10 +14,10 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
-from oracles import bits
 
 import jaxconv
 from jaxconv.runs.checkpoint import Checkpoints
+from tests.support.oracles import bits
 
 
 def main(what: str, folder: str) -> None:

@@ -1,6 +1,6 @@
 """Kills runs with SIGKILL at random moments, saves included, and resumes each until it ends.
 
-    python tests/kill_runs.py --kills 50
+    python tests/runs/kill_runs.py --kills 50
 
 Each must end in the bits of a run that nothing disturbed: parameters, optimizer state, history and
 the metrics of `result.json`.
@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from jaxconv.runs.files import read_arrays
+from tests.support import SMALL_RUN
 
-SCRIPT = Path(__file__).with_name("small_run.py")
 OPTIONS = ["--epochs", "60", "--batch-size", "32", "--save-every", "10", "--quiet"]
 METRICS = tuple(
     f"{kind}_{name}" for kind in ("train", "val", "test") for name in ("loss", "accuracy")
@@ -49,7 +49,7 @@ def outcome(folder: Path) -> dict[str, Any]:
 
 
 def start(net: str, folder: Path, *more: str, **how: Any) -> subprocess.Popen[str]:
-    command = [sys.executable, str(SCRIPT), net, *OPTIONS, "--output-dir", str(folder), *more]
+    command = [sys.executable, str(SMALL_RUN), net, *OPTIONS, "--output-dir", str(folder), *more]
     how = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, **how}
     # Where this runs in the background, SIGINT is ignored, and children would inherit that.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)

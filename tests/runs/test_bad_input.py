@@ -12,15 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from command_line_runs import run_cli
 
 import jaxconv
 from jaxconv import data
-from jaxconv.runs import checkpoint
-from jaxconv.runs import experiment
-from jaxconv.models import ops as layers
-from jaxconv.training import replicas
 from jaxconv.data.arrays import Dataset
+from jaxconv.models import ops as layers
+from jaxconv.runs import checkpoint, experiment
+from tests.support import EXPERIMENTS
+from tests.support.command_line_runs import run_cli
 
 HUGE = "1" + "0" * 30
 SHAPE = (28, 28, 1)
@@ -212,7 +211,7 @@ def test_images_too_small_end_with_the_layer(net, size, layer, monkeypatch, caps
 )
 def test_scripts_refuse_unknown_names(script, arguments, message, tmp_path):
     """Each in a process of its own, from an empty folder."""
-    path = Path(__file__).parents[1] / "experiments" / f"{script}.py"
+    path = EXPERIMENTS / f"{script}.py"
     run = subprocess.run(
         [sys.executable, str(path), *arguments], capture_output=True, text=True, cwd=tmp_path
     )

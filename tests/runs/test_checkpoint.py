@@ -15,15 +15,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from oracles import bits
 
 import jaxconv
 from jaxconv import create_train_state, make_train_step
 from jaxconv.runs import checkpoint
-from jaxconv.runs.checkpoint import Checkpoints
 from jaxconv.runs._checksums import write_sums
+from jaxconv.runs.checkpoint import Checkpoints
 from jaxconv.training.fit import fit
 from jaxconv.training.state import ResumePoint
+from tests.support.oracles import bits
 
 MODEL, TX = jaxconv.create_model("dense", hidden=(16,)), jaxconv.adam()
 STEP = make_train_step(MODEL, TX)

@@ -7,14 +7,12 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
-from command_line_runs import run_cli
 
 from jaxconv.runs import experiment
-
-EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+from tests.support import EXPERIMENTS
+from tests.support.command_line_runs import run_cli
 
 
 @pytest.mark.usefixtures("few_digits")
@@ -56,7 +54,7 @@ def test_on_a_bare_machine_the_defaults_run_and_what_is_left_out_is_said(
     monkeypatch.setattr(
         experiment.importlib.util, "find_spec", lambda name: None if name == "matplotlib" else name
     )
-    dense = importlib.import_module("dense")
+    dense = importlib.import_module("experiments.dense")
     monkeypatch.setattr(dense.Config, "__init__", _with_one_epoch(dense.Config.__init__))
     code, text = run_cli(monkeypatch, capsys, "dense")
     assert code == 0

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import tyro
 
-from jaxconv.runs.config import OPERATIONAL, Config, check, command, training_settings, seeds_of
+from jaxconv.runs.config import OPERATIONAL, Config, check, command, seeds_of, training_settings
 from jaxconv.runs.resume import fingerprints
+from tests.support import ROOT
 
 CONFIG = Config(epochs=3, batch_size=64, learning_rate=1e-3)
 OTHERS = {
@@ -75,8 +76,8 @@ def test_deterministic_needs_its_flag_before_jax_starts(monkeypatch):
     ],
 )
 def test_the_command_gives_the_settings_again(settings, monkeypatch):
-    monkeypatch.chdir(Path(__file__).parents[1])
-    strided = importlib.import_module("strided")
+    monkeypatch.chdir(ROOT)
+    strided = importlib.import_module("experiments.strided")
     config = strided.Config(**settings)
     python, script, *words = shlex.split(command(config, "strided"))
     assert (python, script) == ("python", "experiments/strided.py")

@@ -1,17 +1,15 @@
 import importlib
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
-from keras_nets import keras_batch, keras_model
 
 import jaxconv
+from experiments.benchmarks.keras_nets import keras_batch, keras_model
 from jaxconv.measure import compilation_cache
-from jaxconv.runs import experiment
 from jaxconv.measure.compilation_cache import no_persistent_cache
+from jaxconv.runs import experiment
 
-EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 NETS = {  # the settings and the parameter counts that the notebooks print
     "lab6": (5, 64, 104_202),
     "intro": (5, 64, 93_322),
@@ -26,7 +24,7 @@ NETS = {  # the settings and the parameter counts that the notebooks print
     "net", [pytest.param(x, marks=[pytest.mark.slow] * (x in ("dropout", "intro"))) for x in NETS]
 )
 def test_every_experiment_runs_and_writes_its_folder(net, tmp_path, capsys):
-    module = importlib.import_module(net)
+    module = importlib.import_module(f"experiments.{net}")
     default = module.Config()
     assert (default.epochs, default.batch_size) == NETS[net][:2]
     assert default.learning_rate == 1e-3
@@ -76,7 +74,7 @@ def test_every_net_is_trained_as_its_notebook_does(monkeypatch):
     seen = {}
     monkeypatch.setattr(experiment, "run", lambda config, **given: seen.update(given))
     for net in NETS:
-        module = importlib.import_module(net)
+        module = importlib.import_module(f"experiments.{net}")
         module.main(module.Config())
         adam = net in ("strided", "dropout")
         assert seen["tx"] is (jaxconv.adam if adam else jaxconv.rmsprop)
@@ -89,14 +87,14 @@ def test_every_net_is_trained_as_its_notebook_does(monkeypatch):
 
 
 def test_a_padding_that_cannot_matter_is_refused():
-    dense = importlib.import_module("dense")
+    dense = importlib.import_module("experiments.dense")
     with pytest.raises(ValueError, match="no convolution that padding='same' could change"):
         dense.main(dense.Config(padding="same"))
 
 
 @pytest.mark.usefixtures("few_digits")
 def test_the_same_seed_gives_the_same_result(tmp_path):
-    dense = importlib.import_module("dense")
+    dense = importlib.import_module("experiments.dense")
 
     def loss(folder: str, **settings) -> float:
         config = dense.Config(epochs=1, quiet=True, output_dir=str(tmp_path / folder), **settings)
@@ -108,7 +106,7 @@ def test_the_same_seed_gives_the_same_result(tmp_path):
 
 @pytest.mark.usefixtures("few_digits")
 def test_a_second_run_takes_its_programs_from_the_cache(tmp_path, capsys, monkeypatch):
-    dense = importlib.import_module("dense")
+    dense = importlib.import_module("experiments.dense")
     monkeypatch.setattr(compilation_cache, "cache_folder", lambda: str(tmp_path / "cache"))
 
     def run(folder: str, **settings) -> tuple[dict, str]:
@@ -141,7 +139,7 @@ def test_a_second_run_takes_its_programs_from_the_cache(tmp_path, capsys, monkey
 
 @pytest.mark.usefixtures("few_digits")
 def test_half_a_program_in_the_cache_is_replaced(tmp_path, monkeypatch):
-    dense, cache = importlib.import_module("dense"), tmp_path / "cache"
+    dense, cache = importlib.import_module("experiments.dense"), tmp_path / "cache"
     monkeypatch.setattr(compilation_cache, "cache_folder", lambda: str(cache))
 
     def run(folder: str) -> dict:
@@ -162,7 +160,7 @@ def test_half_a_program_in_the_cache_is_replaced(tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("few_digits")
 def test_a_cache_that_the_environment_forbids_is_not_used(tmp_path, capsys, monkeypatch):
-    dense = importlib.import_module("dense")
+    dense = importlib.import_module("experiments.dense")
     monkeypatch.setattr(compilation_cache, "cache_folder", lambda: str(tmp_path / "cache"))
     with no_persistent_cache():  # as JAX_ENABLE_COMPILATION_CACHE=false
         config = dense.Config(epochs=1, output_dir=str(tmp_path / "x"), quiet=True)
@@ -174,7 +172,7 @@ def test_a_cache_that_the_environment_forbids_is_not_used(tmp_path, capsys, monk
 
 @pytest.mark.usefixtures("few_digits")
 def test_a_cache_that_cannot_be_is_said_and_the_run_goes_on(tmp_path, capsys, monkeypatch):
-    dense = importlib.import_module("dense")
+    dense = importlib.import_module("experiments.dense")
     monkeypatch.setattr(compilation_cache, "cache_folder", lambda: "/dev/null/cache")
     config = dense.Config(epochs=1, output_dir=str(tmp_path / "x"), quiet=True)
     assert dense.main(config)["compilation_cache"] == "off"
@@ -183,7 +181,7 @@ def test_a_cache_that_cannot_be_is_said_and_the_run_goes_on(tmp_path, capsys, mo
 
 @pytest.mark.usefixtures("few_digits")
 def test_weights_go_out_to_keras_and_come_back(tmp_path, digits, capsys):
-    dense = importlib.import_module("dense")
+    dense = importlib.import_module("experiments.dense")
     weights = str(tmp_path / "new" / "dense.weights.h5")
 
     def run(folder: str, **settings) -> dict:
@@ -214,7 +212,7 @@ def test_weights_go_out_to_keras_and_come_back(tmp_path, digits, capsys):
 
 @pytest.mark.usefixtures("few_digits")
 def test_trained_weights_are_kept_where_they_cannot_go_out(tmp_path, monkeypatch, capsys):
-    dense, taken = importlib.import_module("dense"), tmp_path / "w.weights.h5"
+    dense, taken = importlib.import_module("experiments.dense"), tmp_path / "w.weights.h5"
     monkeypatch.setattr(experiment, "plot_run", lambda *_, **__: taken.write_text("mine"))
     config = dense.Config(epochs=1, output_dir=str(tmp_path / "x"), export_keras=str(taken))
     with pytest.raises(OSError, match=r"is there already.*The trained weights are in .*/x/trained"):
@@ -229,7 +227,7 @@ def test_trained_weights_are_kept_where_they_cannot_go_out(tmp_path, monkeypatch
 def test_weights_of_another_net_stop_the_run_before_it_begins(tmp_path):
     theirs = keras_model("dense")
     theirs.save(tmp_path / "dense.keras")
-    lab6 = importlib.import_module("lab6")
+    lab6 = importlib.import_module("experiments.lab6")
     config = lab6.Config(init_from=str(tmp_path / "dense.keras"), output_dir=str(tmp_path / "x"))
     with pytest.raises(ValueError, match=r"'conv1' \(conv2d in the file\): has no kernel"):
         lab6.main(config)
@@ -238,7 +236,7 @@ def test_weights_of_another_net_stop_the_run_before_it_begins(tmp_path):
 
 @pytest.mark.slow
 def test_one_epoch_of_lab6_learns_the_real_mnist(tmp_path):
-    lab6 = importlib.import_module("lab6")
+    lab6 = importlib.import_module("experiments.lab6")
     result = lab6.main(lab6.Config(epochs=1, quiet=True, output_dir=str(tmp_path)))
     assert result["steps"] == 938
     assert result["test_accuracy"] > 0.975
@@ -250,7 +248,7 @@ def test_colour_images_and_other_classes_train_like_any(monkeypatch, tmp_path, c
     label = rng.integers(0, 7, 64)
     colour = jaxconv.Dataset.from_arrays(image, label, image, label, num_classes=7, name="colour")
     monkeypatch.setattr(experiment, "load_dataset", lambda *_, **__: colour)
-    lab6 = importlib.import_module("lab6")
+    lab6 = importlib.import_module("experiments.lab6")
     result = lab6.main(lab6.Config(epochs=1, output_dir=str(tmp_path)))
     assert result["dataset"] == "colour"
     assert "logits (Dense)     (None, 7)" in capsys.readouterr().out

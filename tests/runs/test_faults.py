@@ -7,14 +7,15 @@ import time
 from subprocess import PIPE
 
 import pytest
-from kill_runs import finish, main, outcome, start
+
+from tests.runs.kill_runs import finish, main, outcome, start
 
 LIMIT = "300000"  # bytes a file: the first kernel of `dense` has five times as many
 
 
 @pytest.mark.slow
 def test_runs_killed_at_any_moment_resume_to_the_bit(tmp_path):
-    """CI's share: `python tests/kill_runs.py` kills fifty."""
+    """CI's share: `python tests/runs/kill_runs.py` kills fifty."""
     where = main("dropout", 10, seed=1, parent=tmp_path)
     assert sum(where.values()) >= 10
     assert where.keys() == {"in a save", "between saves"}

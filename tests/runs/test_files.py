@@ -27,7 +27,7 @@ def test_a_line_that_does_not_fit_leaves_the_file_as_it_was(tmp_path):
     """In a process of its own, whose files may have 30 bytes."""
     code = (
         "import resource, sys; from pathlib import Path\n"
-        "from jaxconv.run_files import append_row\n"
+        "from jaxconv.runs.files import append_row\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (30, 30))\n"
         "for n in range(3):\n"
         "    try: append_row(Path(sys.argv[1]), {'number': n})\n"

@@ -7,12 +7,12 @@ import signal
 import jax
 import numpy as np
 import pytest
-from kill_runs import outcome
 
 import jaxconv
 from jaxconv.runs import experiment
 from jaxconv.runs import files as run_files
 from jaxconv.runs.signals import Terminated
+from tests.runs.kill_runs import outcome
 
 pytestmark = pytest.mark.usefixtures("few_digits")
 PICTURES = ("curves.png", "diagnostics.npz", "report.html")
@@ -21,7 +21,7 @@ NETS = ["dense", *(pytest.param(net, marks=pytest.mark.slow) for net in OTHERS)]
 
 
 def run(net, folder, **settings):
-    module = importlib.import_module(net)
+    module = importlib.import_module(f"experiments.{net}")
     settings = {"epochs": 3, "batch_size": 64, "quiet": True, **settings}
     if folder is not None:
         settings["output_dir"] = str(folder)
@@ -314,7 +314,7 @@ def test_weights_are_exported_by_a_resumed_run_and_missed_in_a_finished_one(inte
 @pytest.mark.slow
 def test_settings_are_compared_as_json_has_them(interrupted, tmp_path, monkeypatch):
     """A tuple comes back as a list."""
-    dense = importlib.import_module("dense")
+    dense = importlib.import_module("experiments.dense")
 
     @dataclasses.dataclass(frozen=True)
     class Config(dense.Config):

@@ -92,7 +92,7 @@ def test_every_end_has_its_exit_code(error, code, capsys):
 def test_signals_end_the_process_with_theirs():
     code = (
         "import os\n"
-        "from jaxconv.command_line import exit_codes; from jaxconv.interrupts import Terminated\n"
+        "from jaxconv.runs.cli import exit_codes; from jaxconv.runs.signals import Terminated\n"
         "for interrupt in (KeyboardInterrupt, Terminated):\n"
         "    if os.fork() == 0:\n"
         "        with exit_codes(): raise interrupt\n"

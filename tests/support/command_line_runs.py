@@ -8,7 +8,7 @@ from jaxconv.runs import experiment
 
 def run_cli(monkeypatch, capsys, net: str, *arguments: str) -> tuple[int, str]:
     """The exit code, and all that was printed."""
-    module = importlib.import_module(net)
+    module = importlib.import_module(f"experiments.{net}")
     monkeypatch.setattr(sys, "argv", [f"{net}.py", *arguments])
     code: object = 0
     try:

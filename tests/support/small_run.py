@@ -1,6 +1,6 @@
 """An experiment on a few hundred digits, as a process of its own: for tests that end it early.
 
-    python tests/small_run.py dropout --epochs 3 --save-every 2
+    python tests/support/small_run.py dropout --epochs 3 --save-every 2
 
 FILE_SIZE_LIMIT in the environment is the most bytes that a file may have, as on a full disk.
 """
@@ -9,7 +9,6 @@ import importlib
 import os
 import resource
 import sys
-from pathlib import Path
 
 from jaxconv import Dataset, load_dataset
 from jaxconv.runs import experiment
@@ -23,8 +22,7 @@ def digits(*_: object, **__: object) -> Dataset:
 
 
 if __name__ == "__main__":
-    sys.path.append(str(Path(__file__).parents[1] / "experiments"))
-    net = importlib.import_module(sys.argv.pop(1))
+    net = importlib.import_module(f"experiments.{sys.argv.pop(1)}")
     experiment.load_dataset = digits
     if limit := int(os.environ.get("FILE_SIZE_LIMIT", "0")):
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from oracles import bits
 
 import jaxconv
 from jaxconv import (
@@ -19,6 +18,7 @@ from jaxconv import (
     make_train_step,
     train_epoch,
 )
+from tests.support.oracles import bits
 
 MODEL = create_model("dense", hidden=(16,))
 TX = jaxconv.adam()

@@ -4,14 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from oracles import bits
 
 import jaxconv
 from jaxconv import create_model, create_train_state, make_eval_step, make_train_step
-from jaxconv.training.evaluate import evaluate
-from jaxconv.training.epoch import compiled_epoch
-from jaxconv.training.fit import fit
 from jaxconv.measure.timing import CompileWatch
+from jaxconv.training.epoch import compiled_epoch
+from jaxconv.training.evaluate import evaluate
+from jaxconv.training.fit import fit
+from tests.support.oracles import bits
 
 MODEL = create_model("dense", hidden=(16,))
 TX = jaxconv.adam()

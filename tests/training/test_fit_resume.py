@@ -9,15 +9,15 @@ import optax
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from keras_nets import NOTEBOOKS
-from oracles import bits
-from our_nets import our_net
 
 import jaxconv
+from experiments.benchmarks.keras_nets import NOTEBOOKS
+from experiments.benchmarks.recipes import our_net
 from jaxconv import create_train_state, make_eval_step, make_train_step
 from jaxconv.training.epoch import _stops
 from jaxconv.training.fit import fit
 from jaxconv.training.replicas import fit_seeds
+from tests.support.oracles import bits
 
 SHAPE = (28, 28, 1)
 MODEL, TX = jaxconv.create_model("dense", hidden=(16,)), jaxconv.adam()

@@ -8,19 +8,19 @@ import json
 import jax
 import jax.numpy as jnp
 import keras
-import keras_parity
 import numpy as np
 import optax
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from keras_nets import NOTEBOOKS, SHAPE, keras_batch, keras_model
-from keras_parity import compare, our_parts, precision
 from scipy import stats
 
 import jaxconv
-from jaxconv.models.ops import avg_pool, conv, max_pool
+from experiments.benchmarks import keras_parity
+from experiments.benchmarks.keras_nets import NOTEBOOKS, SHAPE, keras_batch, keras_model
+from experiments.benchmarks.keras_parity import compare, our_parts, precision
 from jaxconv.inspection.summary import layer_rows
+from jaxconv.models.ops import avg_pool, conv, max_pool
 
 # Both sides take long to compile.
 OTHERS = ("dropout", "lab6", "intro", "strided")

@@ -1,10 +1,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import oracles
 import pytest
 
 from jaxconv import categorical_crossentropy, one_hot_labels, sparse_categorical_crossentropy
+from tests.support import oracles
 
 LOGITS = np.random.default_rng(0).normal(scale=5, size=(64, 10)).astype(np.float32)
 LABELS = np.random.default_rng(1).integers(0, 10, size=64)

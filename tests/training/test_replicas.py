@@ -6,13 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
-from keras_nets import NOTEBOOKS
-from oracles import bits
-from our_nets import our_net
 
 import jaxconv
+from experiments.benchmarks.keras_nets import NOTEBOOKS
+from experiments.benchmarks.recipes import our_net
 from jaxconv import create_train_state, epoch_permutation, evaluate, fit, train_epoch
-from jaxconv.training import replicas
 from jaxconv.training.replicas import (
     _compiled_permutations,
     choose_strategy,
@@ -21,6 +19,7 @@ from jaxconv.training.replicas import (
     groups,
     train_epoch_replicas,
 )
+from tests.support.oracles import bits
 
 SHAPE = (28, 28, 1)
 KEYS = [jax.random.key(seed) for seed in (3, 7, 11)]

@@ -4,13 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import oracles
 import pytest
 from flax import linen as nn
 from jax import lax
 
 import jaxconv
 from jaxconv import create_model, create_train_state, make_eval_step, make_train_step
+from tests.support import oracles
 
 SHAPE = (28, 28, 1)
 TX = jaxconv.rmsprop()

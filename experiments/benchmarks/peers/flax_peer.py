@@ -1,6 +1,6 @@
 """Stock Flax, as its MNIST example: `nn.Conv`, `nn.max_pool`, one jitted step a call.
 
-`python experiments/bench_peers.py` starts it.
+`python experiments/benchmarks/bench_peers.py` starts it.
 """
 
 import functools
@@ -12,8 +12,9 @@ import numpy as np
 import optax
 from flax import linen as nn
 from flax.training.train_state import TrainState
-from keras_nets import NOTEBOOKS, Notebook
-from work import Digits, main
+
+from experiments.benchmarks.keras_nets import NOTEBOOKS, Notebook
+from experiments.benchmarks.peers.peer_main import Digits, main
 
 KINDS = {
     "lab6": {"filters": (32, 64, 128), "pools": 2},

@@ -1,11 +1,11 @@
-"""jaxconv, as the experiments use it. `python experiments/bench_peers.py` starts it."""
+"""jaxconv, as the experiments use it. `python experiments/benchmarks/bench_peers.py` starts it."""
 
 import jax
-from keras_nets import Notebook
-from our_nets import our_net
-from work import Digits, main
 
 import jaxconv
+from experiments.benchmarks.keras_nets import Notebook
+from experiments.benchmarks.peers.peer_main import Digits, main
+from experiments.benchmarks.recipes import our_net
 from jaxconv.measure.compilation_cache import persistent_cache
 from jaxconv.measure.timing import CompileWatch
 

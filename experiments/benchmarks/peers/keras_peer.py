@@ -1,12 +1,13 @@
-"""Keras, on the backend that KERAS_BACKEND names. `python experiments/bench_peers.py` starts it."""
+"""Keras, on the backend that KERAS_BACKEND names. `python experiments/benchmarks/bench_peers.py` starts it."""
 
 import os
 import time
 
 import keras
 import numpy as np
-from keras_nets import NOTEBOOKS, Notebook, keras_model
-from work import Digits, main
+
+from experiments.benchmarks.keras_nets import NOTEBOOKS, Notebook, keras_model
+from experiments.benchmarks.peers.peer_main import Digits, main
 
 BACKEND = os.environ["KERAS_BACKEND"]
 EVAL_BATCH_SIZE = 200  # as jaxconv's

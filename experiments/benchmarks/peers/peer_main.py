@@ -1,6 +1,6 @@
 """What a peer's process is asked for and gives back: some warm steps, or the notebook's whole job.
 
-`python experiments/bench_peers.py` starts it. It imports NumPy alone, so that a peer's start and
+`python experiments/benchmarks/bench_peers.py` starts it. It imports NumPy alone, so that a peer's start and
 memory are its own.
 """
 
@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from keras_nets import NOTEBOOKS, Notebook
+
+from experiments.benchmarks.keras_nets import NOTEBOOKS, Notebook
 
 
 class Digits(NamedTuple):
@@ -90,7 +91,7 @@ def _version(package: str) -> str:
 
 
 def _peak_rss() -> int:
-    """As `jaxconv.machine.peak_memory`, which would bring JAX into every peer's process."""
+    """As `jaxconv.measure.peak_memory`, which would bring JAX into every peer's process."""
     status = Path("/proc/self/status")
     if status.exists():
         return 1024 * int(status.read_text().partition("VmHWM:")[2].split()[0])

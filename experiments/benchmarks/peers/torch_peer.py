@@ -1,13 +1,14 @@
-"""PyTorch, eager or compiled, channels last. `python experiments/bench_peers.py` starts it."""
+"""PyTorch, eager or compiled, channels last. `python experiments/benchmarks/bench_peers.py` starts it."""
 
 import os
 import time
 
 import torch  # pyright: ignore[reportMissingImports]
-from keras_nets import NOTEBOOKS, Notebook
 from torch import nn  # pyright: ignore[reportMissingImports]
 from torch.nn import functional  # pyright: ignore[reportMissingImports]
-from work import Digits, main
+
+from experiments.benchmarks.keras_nets import NOTEBOOKS, Notebook
+from experiments.benchmarks.peers.peer_main import Digits, main
 
 LAYERS = {
     "lab6": "conv 1 32, relu, pool, conv 32 64, relu, pool, conv 64 128, relu, flatten, "

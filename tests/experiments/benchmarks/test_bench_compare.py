@@ -3,8 +3,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import bench_compare
 import pytest
+
+from experiments.benchmarks import bench_compare
 
 SCRIPT = Path(bench_compare.__file__)
 

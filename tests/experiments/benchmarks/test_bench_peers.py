@@ -5,16 +5,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-import bench_peers
-import flax_peer
 import jax
-import jaxconv_peer
 import numpy as np
 import pytest
-from keras_nets import NOTEBOOKS
-from work import Digits
 
 import jaxconv
+from experiments.benchmarks import bench_peers
+from experiments.benchmarks.keras_nets import NOTEBOOKS
+from experiments.benchmarks.peers import flax_peer, jaxconv_peer
+from experiments.benchmarks.peers.peer_main import Digits
 
 PARAMS = {"lab6": 104_202, "intro": 93_322, "strided": 40_394, "dropout": 34_826, "dense": 407_050}
 

@@ -1,7 +1,8 @@
 import json
 
-import bench_saves
 import pytest
+
+from experiments.benchmarks import bench_saves
 
 
 def test_every_kind_is_timed_in_every_round_and_kept(tmp_path, capsys):

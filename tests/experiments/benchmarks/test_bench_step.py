@@ -5,10 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import bench_step
 import jax
-import measure_step
 import pytest
+
+from experiments.benchmarks import bench_step, measure_step
+from tests.support import EXPERIMENTS
 
 SCRIPT = Path(bench_step.__file__)
 
@@ -179,7 +180,7 @@ def test_what_was_measured_before_ctrl_c_is_kept_and_shown(
         ({"batch_sizes": [60_001]}, "batch_sizes must be at most 60000, all of MNIST, not 60001"),
         ({"replicas": [8, 0]}, "seeds must be a positive integer, not 0"),
         ({"output": Path("x.png")}, "output must be a NAME.json, not 'x.png'"),
-        ({"output": SCRIPT.with_name("results") / "accuracy.json"}, "is there already"),
+        ({"output": EXPERIMENTS / "results" / "accuracy.json"}, "is there already"),
     ],
 )
 def test_bad_input_measures_nothing(options, message, processes):

@@ -1,8 +1,9 @@
 import json
 
-import layouts
 import numpy as np
 import pytest
+
+from experiments.benchmarks import layouts
 
 
 def test_the_largest_difference_of_each_kind_is_taken():

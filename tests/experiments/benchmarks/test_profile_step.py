@@ -1,5 +1,6 @@
 import pytest
-from profile_step import Operation, main, operations, part_of, report
+
+from experiments.benchmarks.profile_step import Operation, main, operations, part_of, report
 
 PROGRAM = """
 %body (x: f32[64,288]) -> f32[64,10] {

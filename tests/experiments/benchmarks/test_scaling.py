@@ -4,10 +4,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import measure_scaling
 import pytest
-import scaling
-from scaling import Load, Network, Point
+
+from experiments.benchmarks import measure_scaling, scaling
+from experiments.benchmarks.scaling import Load, Network, Point
+from tests.support import EXPERIMENTS
 
 SCRIPT = Path(scaling.__file__)
 TABLE = {1: 0.5, 2: 1.0, 4: 2.0, 8: 4.0}
@@ -178,7 +179,7 @@ def test_gpus_add_up_fewer_bytes_in_fewer_rings():
         ({"rounds": 0}, "rounds must be a positive integer, not 0"),
         ({"seconds": 0}, "seconds must be above 0 and below 3600, not 0"),
         ({"output": Path("x.png")}, "output must be a NAME.json, not 'x.png'"),
-        ({"output": SCRIPT.with_name("results") / "accuracy.json"}, "is there already"),
+        ({"output": EXPERIMENTS / "results" / "accuracy.json"}, "is there already"),
     ],
 )
 def test_bad_input_measures_nothing(options, message, monkeypatch):

@@ -1,18 +1,19 @@
 import os
 
-import child
 import pytest
+
+from experiments.benchmarks import subprocess_runner
 
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     """Runs a child whose source is given."""
-    monkeypatch.setattr(child, "HERE", tmp_path / "experiments")
+    monkeypatch.setattr(subprocess_runner, "HERE", tmp_path / "experiments")
     (tmp_path / "experiments").mkdir()
 
     def run(source: str, *arguments: str, **options) -> dict:
         (tmp_path / "experiments" / "script.py").write_text(source)
-        return child.run_child("script.py", arguments, {"OURS": "yes"}, **options)
+        return subprocess_runner.run_child("script.py", arguments, {"OURS": "yes"}, **options)
 
     return run
 
@@ -57,7 +58,7 @@ def test_the_variables_that_matter_are_told(monkeypatch):
     untold = ("SECRET", "TF_CLI_CONFIG_FILE", "JAX_COMPILATION_CACHE_DIR", "KERAS_HOME")
     for name in untold:
         monkeypatch.setenv(name, "/a/path")
-    told = child.variables()
+    told = subprocess_runner.variables()
     assert told["XLA_FLAGS"] == "--x"
     assert not set(untold) & told.keys()
     assert {name: os.environ[name] for name in told} == told

@@ -1,12 +1,12 @@
 import itertools
 import json
 
-import activations
-import gradients
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
+from experiments.lessons import activations, gradients
 
 SIGMOID = lambda z: 1 / (1 + np.exp(-z))  # noqa: E731
 FUNCTIONS = {"sigmoid": SIGMOID, "tanh": np.tanh, "relu": lambda z: np.maximum(z, 0)}

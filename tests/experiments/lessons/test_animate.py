@@ -3,15 +3,14 @@ import itertools
 import json
 import sys
 
-import animate
 import hypothesis
 import numpy as np
 import pytest
-import sliding
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from PIL import Image
 
+from experiments.lessons import animate, sliding
 from jaxconv.runs.cli import cli
 
 TINY = {"input_size": 3, "kernel": 2}

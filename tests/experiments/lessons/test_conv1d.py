@@ -1,12 +1,12 @@
 import json
 
-import conv1d
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from experiments.lessons import conv1d
 from jaxconv.models.ops import conv
 
 numbers = st.lists(st.integers(-9, 9), min_size=1, max_size=7)

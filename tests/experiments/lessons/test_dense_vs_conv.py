@@ -1,8 +1,9 @@
 import json
 
-import dense_vs_conv
 import numpy as np
 import pytest
+
+from experiments.lessons import dense_vs_conv
 
 
 def test_costs_are_those_of_the_formulas():

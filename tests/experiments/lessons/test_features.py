@@ -1,6 +1,5 @@
 import json
 
-import features
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +7,7 @@ import pytest
 from PIL import Image
 
 import jaxconv
+from experiments.lessons import features
 from jaxconv.inspection.summary import layer_rows
 
 
@@ -28,10 +28,10 @@ def test_a_patch_is_what_its_filter_answered_to(net, digits):
             if name.startswith("conv"):
                 params = state.params[name]
                 x = jnp.maximum(
-                    jaxconv.layers.conv(x, params["kernel"], form="xla") + params["bias"], 0
+                    jaxconv.models.conv(x, params["kernel"], form="xla") + params["bias"], 0
                 )
             else:
-                x = jaxconv.layers.max_pool(x, form="xla")
+                x = jaxconv.models.max_pool(x, form="xla")
             if name == layer:
                 break
         return np.asarray(x[0])
@@ -55,7 +55,7 @@ def test_the_windows_are_those_of_the_net():
     assert list(features.WINDOWS) == list(rows)[: len(features.WINDOWS)]
     size = 28
     for name, (kernel, stride) in features.WINDOWS.items():
-        size = jaxconv.arithmetic.output_size(size, kernel, stride)
+        size = jaxconv.inspection.output_size(size, kernel, stride)
         assert rows[name].output_shape[0] == size
 
 

@@ -4,10 +4,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import lesson
 import numpy as np
 import pytest
-from grids import draw_grid, draw_tiles
+
+from experiments.lessons import lesson
+from experiments.lessons.grids import draw_grid, draw_tiles
 
 LESSONS = Path(lesson.__file__).parent
 SCRIPTS = [path for path in sorted(LESSONS.glob("*.py")) if "\n    cli(" in path.read_text()]

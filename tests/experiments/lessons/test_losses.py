@@ -2,9 +2,10 @@ import json
 import math
 
 import jax.numpy as jnp
-import losses
 import numpy as np
 import pytest
+
+from experiments.lessons import losses
 
 NAMES = tuple(losses.CONTENDERS)
 

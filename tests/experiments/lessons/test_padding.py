@@ -1,11 +1,11 @@
 import json
 
 import numpy as np
-import padding
 import pytest
 from PIL import Image
 
 import jaxconv
+from experiments.lessons import padding
 from jaxconv.inspection.summary import layer_rows
 
 

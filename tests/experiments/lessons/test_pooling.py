@@ -1,9 +1,9 @@
 import json
 
-import lesson
 import numpy as np
-import pooling
 import pytest
+
+from experiments.lessons import lesson, pooling
 
 
 @pytest.fixture

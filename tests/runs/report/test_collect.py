@@ -6,9 +6,9 @@ from flax import linen as nn
 
 import jaxconv
 from jaxconv.data.arrays import Split
-from jaxconv.runs.report.collect import MISTAKES, collect_diagnostics, save_diagnostics
 from jaxconv.inspection.feature_maps import feature_maps
 from jaxconv.runs.files import read_arrays
+from jaxconv.runs.report.collect import MISTAKES, collect_diagnostics, save_diagnostics
 
 
 def trained(model: nn.Module, data: jaxconv.Dataset) -> jaxconv.TrainState:

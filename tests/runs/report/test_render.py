@@ -11,17 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import report as script
 
+from experiments import report as script
 from jaxconv.runs import experiment
-from jaxconv.runs.report.render import write_report
 from jaxconv.runs.files import read_arrays, write_arrays
-
-ROOT = Path(__file__).parents[1]
+from jaxconv.runs.report.render import write_report
+from tests.support import ROOT
 
 
 def run(net: str, folder: Path, digits, **settings) -> dict:
-    module = importlib.import_module(net)
+    module = importlib.import_module(f"experiments.{net}")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(experiment, "load_dataset", lambda *_, **__: digits)
         return module.main(module.Config(output_dir=str(folder), quiet=True, **settings))
@@ -270,7 +269,11 @@ def test_a_real_browser_shows_it(finished, tmp_path):
         pytest.skip("no Chromium: apt-get install chromium")
     for name in ("one", "three"):
         path, picture = finished / name / "report.html", tmp_path / f"{name}.png"
-        command = [sys.executable, str(ROOT / "tests" / "browser_check.py"), chromium]
+        command = [
+            sys.executable,
+            str(ROOT / "tests" / "runs" / "report" / "browser_check.py"),
+            chromium,
+        ]
         done = subprocess.run([*command, str(path), str(picture)], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         seen = json.loads(done.stdout)

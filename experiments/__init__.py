@@ -1,0 +1,1 @@
+"""What a person starts: the notebooks' experiments, tools, lessons and benchmarks."""

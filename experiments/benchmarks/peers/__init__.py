@@ -1,0 +1,1 @@
+"""One net of the notebooks in each library, as a process of its own."""

@@ -1,0 +1,1 @@
+"""The notebooks' lessons, measured and drawn."""
