@@ -1,7 +1,8 @@
 """MNIST-class convnets as pure functions: Keras' notebooks in JAX and Flax.
 
-The rooms, each a module of its own, from the lowest floor up: `measure`, `models` and `parallel`,
-`data`, `training`, `inspection`, `export`, `runs`. A room imports only from the floors below.
+The package consists of rooms, each a module with one subject. From the lowest floor up they are
+`measure`, `models` and `parallel`, `data`, `training`, `inspection`, `export`, `runs`. A room
+imports only from the floors below it.
 """
 
 from jaxconv import data as data

@@ -1,14 +1,20 @@
+"""The package as a whole: its imports, doors and public names, its wheel, and its safety."""
+
 import ast
 import re
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 import jaxconv
-from tests.support import ROOT
+from tests.support import EXPERIMENTS, ROOT
 
+PACKAGE = ROOT / "jaxconv"
+ROOMS = sorted(door.parent.name for door in PACKAGE.glob("*/__init__.py"))
 IMPORTS = """
 import sys
 import flax, jax, jaxtyping, numpy, optax
@@ -16,61 +22,87 @@ def loaded():
     return {name.partition(".")[0] for name in sys.modules}
 before = loaded()
 import jaxconv
-print(*sorted(loaded() - before))
+print(*sorted(loaded() - before - sys.stdlib_module_names))
 """
 
 
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(), str(path))
+
+
+def imported_rooms(module: ast.Module) -> Iterator[str]:
+    for node in ast.walk(module):
+        if isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        yield from (name.split(".")[1] for name in names if name.startswith("jaxconv."))
+
+
 def test_the_import_loads_the_core_alone():
+    """No tyro, matplotlib, Orbax, grain, h5py, SciPy or TFDS, nor anything else."""
     run = subprocess.run(
         [sys.executable, "-c", IMPORTS], capture_output=True, text=True, check=True, cwd=ROOT
     )
-    # wadler_lindig is jaxtyping's own, loaded with its first shape.
+    # wadler_lindig belongs to jaxtyping, which loads it with its first shape.
     assert set(run.stdout.split()) <= {"jaxconv", "wadler_lindig"}
 
 
-def test_the_public_names_are_those_of_the_readme():
-    public = {name for name in dir(jaxconv) if not name.startswith("_")}
-    modules = {path.stem for path in (ROOT / "jaxconv").glob("*.py")}
-    readme = (ROOT / "README.md").read_text()
-    missing = [name for name in public - modules - {"jaxtyping"} if f"`{name}`" not in readme]
-    assert missing == []
+def test_the_readme_and_the_pages_name_every_public_name():
+    public = {name for name in dir(jaxconv) if not name.startswith("_")} - {"jaxtyping"}
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    text = "\n".join(page.read_text() for page in pages)
+    assert [name for name in sorted(public - {*ROOMS}) if f"`{name}`" not in text] == []
 
 
-def test_every_experiment_says_how_it_is_run():
-    for path in (ROOT / "experiments").glob("*.py"):
-        source = path.read_text()
-        assert source.startswith('"""'), f"{path} has no docstring"
-        assert "python experiments/" in source, f"{path} does not give its command"
+@pytest.mark.parametrize("room", ["", *ROOMS])
+def test_a_door_exports_its_names_explicitly(room):
+    door = parsed(PACKAGE / room / "__init__.py")
+    uses = {node.id for node in ast.walk(door) if isinstance(node, ast.Name)}
+    for node in door.body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            for alias in node.names:  # `x as x`, unless the door's own functions use x
+                own = (alias.asname or alias.name) in uses
+                assert alias.asname == alias.name or own, ast.unparse(node)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_door_names_the_rooms_that_its_room_imports(room):
+    text = ast.get_docstring(parsed(PACKAGE / room / "__init__.py")) or ""
+    (sentence,) = re.findall(r"The room may import [^.]*\.", text)
+    allowed = {*ROOMS} if "every other room" in sentence else set(re.findall(r"`(\w+)`", sentence))
+    for path in (PACKAGE / room).rglob("*.py"):
+        assert {*imported_rooms(parsed(path))} <= allowed | {room, "_checks"}, path
+
+
+def test_every_experiment_gives_its_command():
+    for path in EXPERIMENTS.rglob("*.py"):
+        assert (docstring := ast.get_docstring(parsed(path))), f"{path} has no docstring"
+        if path.parent == EXPERIMENTS and path.name != "__init__.py":
+            assert "python experiments/" in docstring, f"{path} does not give its command"
 
 
 @pytest.mark.slow
-def test_the_wheel_carries_the_data_the_licences_and_the_types(tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "--quiet",
-        "--no-deps",
-        "-w",
-        str(tmp_path),
-        ".",
-    ]
-    subprocess.run(command, check=True, cwd=ROOT, capture_output=True)
+def test_the_wheel_contains_the_code_the_data_the_licences_and_the_types(tmp_path):
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", str(tmp_path)]
+    subprocess.run([*command, "."], check=True, cwd=ROOT, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
-        names = archive.namelist()
+        names = {*archive.namelist()}
         bundled = archive.read("jaxconv/_data/mnist.npz")
-    assert bundled == (ROOT / "jaxconv" / "_data" / "mnist.npz").read_bytes()
-    assert {"jaxconv/py.typed", "jaxconv/_data/README.md", "jaxconv/train.py"} <= {*names}
+    assert bundled == (PACKAGE / "_data" / "mnist.npz").read_bytes()
+    assert {"jaxconv/py.typed", "jaxconv/_data/README.md"} <= names
+    assert {path.relative_to(ROOT).as_posix() for path in PACKAGE.rglob("*.py")} <= names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert not any(name.startswith(("tests/", "experiments/")) for name in names)
 
 
-def test_nothing_that_executes_what_a_file_holds_is_used():
-    """No pickle in any form, not in NumPy's files either, and no eval."""
-    for path in [*(ROOT / "jaxconv").glob("*.py"), *(ROOT / "experiments").rglob("*.py")]:
-        for node in ast.walk(ast.parse(path.read_text())):
+def test_no_code_executes_the_contents_of_a_file():
+    """There is no pickle in any form, not even in NumPy's files, and no eval."""
+    for path in [*PACKAGE.rglob("*.py"), *EXPERIMENTS.rglob("*.py")]:
+        for node in ast.walk(parsed(path)):
             names = [alias.name for alias in getattr(node, "names", []) if hasattr(alias, "name")]
             names.append(getattr(node, "module", None) or "")
             banned = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}

@@ -1,26 +1,20 @@
 """Clocks, facts about the machine, and statistics.
 
-The room imports no other room. It stands beside `_checks` on the lowest floor.
+The room may import `_checks` alone.
 """
 
-from jaxconv.measure.compilation_cache import cache_allowed as cache_allowed
-from jaxconv.measure.compilation_cache import cache_folder as cache_folder
-from jaxconv.measure.compilation_cache import cache_unless as cache_unless
-from jaxconv.measure.compilation_cache import delete_damaged as delete_damaged
-from jaxconv.measure.compilation_cache import no_persistent_cache as no_persistent_cache
+from jaxconv.measure.compilation_cache import cache_if_possible as cache_if_possible
 from jaxconv.measure.compilation_cache import persistent_cache as persistent_cache
 from jaxconv.measure.environment import environment as environment
 from jaxconv.measure.environment import host as host
 from jaxconv.measure.environment import peak_memory as peak_memory
 from jaxconv.measure.environment import process_seconds as process_seconds
-from jaxconv.measure.statistics import PairedTTest as PairedTTest
 from jaxconv.measure.statistics import RelativeReduction as RelativeReduction
 from jaxconv.measure.statistics import Summary as Summary
 from jaxconv.measure.statistics import paired_t_test as paired_t_test
 from jaxconv.measure.statistics import relative_reduction as relative_reduction
 from jaxconv.measure.statistics import summarize as summarize
 from jaxconv.measure.timing import CompileWatch as CompileWatch
-from jaxconv.measure.timing import Steady as Steady
 from jaxconv.measure.timing import Stopwatch as Stopwatch
 from jaxconv.measure.timing import compile_stages as compile_stages
 from jaxconv.measure.timing import matmul_rate as matmul_rate

@@ -1,4 +1,4 @@
-"""JAX's persistent compilation cache, in a folder of the user's own that fits this machine."""
+"""JAX's persistent compilation cache, in a private folder of the user that fits this machine."""
 
 import contextlib
 import hashlib
@@ -18,11 +18,11 @@ _FOLDER, _ENABLED = "jax_compilation_cache_dir", "jax_enable_compilation_cache"
 
 
 def cache_folder() -> str:
-    """Where compiled programs are kept: `$JAX_COMPILATION_CACHE_DIR`, or in the user's cache.
+    """The folder of compiled programs: `$JAX_COMPILATION_CACHE_DIR`, or one in the user's cache.
 
-    In the user's cache (`$XDG_CACHE_HOME`, `~/.cache`) it is one folder for each jaxlib and each
-    kind of CPU: a compiled program has the instructions of the CPU that it was compiled on, JAX'
-    key knows nothing of them, and a home folder may be shared by machines that differ.
+    The user's cache (`$XDG_CACHE_HOME`, `~/.cache`) has one folder for each jaxlib and each kind
+    of CPU: a compiled program contains the instructions of the CPU that compiled it, JAX's key
+    ignores them, and different machines may share a home folder.
 
     Raises:
       OSError: if the user has no home folder.
@@ -33,11 +33,11 @@ def cache_folder() -> str:
 
     Source: https://docs.jax.dev/en/latest/persistent_compilation_cache.html
     """
-    told = getattr(jax.config, _FOLDER)
-    if told:
-        return told
+    configured = getattr(jax.config, _FOLDER)
+    if configured:
+        return configured
     home = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if not home.is_absolute():  # unset, or to be ignored by the XDG specification
+    if not home.is_absolute():  # unset, or one that the XDG specification ignores
         try:
             home = Path.home() / ".cache"
         except RuntimeError as error:
@@ -49,22 +49,22 @@ def cache_folder() -> str:
 
 @contextlib.contextmanager
 def persistent_cache(folder: str | None = None) -> Iterator[str]:
-    """Keeps what JAX compiles inside the `with` block, however quickly, and takes it from there.
+    """Stores every program that JAX compiles inside the `with` block, and reads it next time.
 
-    A program that was compiled before, by any process, is read instead. What is read is the very
+    JAX reads a program that any process compiled before instead of compiling it. It is the very
     same program: not a bit of a result changes. `JAX_ENABLE_COMPILATION_CACHE=false` prevails.
-    If JAX warns of a program that it cannot read, what is damaged in the folder is deleted at the
-    end, with a warning that names it.
+    If JAX warns of a program that it cannot read, the end of the block deletes all damaged
+    programs in the folder and warns with their names.
 
     Args:
-      folder: where to; `cache_folder()` if None, which is made for the user alone: who can write
-        there can run code in the user's processes.
+      folder: the folder of the programs. None takes `cache_folder()` and creates it for the user
+        alone: anyone who can write there can run code in the user's processes.
 
     Yields:
       The folder.
 
     Raises:
-      OSError: if the folder cannot be made or written, or the user's own can be by others.
+      OSError: if the folder cannot be created or written, or others can write to the user's own.
 
     Example:
       >>> import tempfile
@@ -94,7 +94,7 @@ def persistent_cache(folder: str | None = None) -> Iterator[str]:
 
 
 def no_persistent_cache() -> contextlib.AbstractContextManager[None]:
-    """Compiles everything anew inside the `with` block, whatever the environment says.
+    """Compiles every program anew inside the `with` block, whatever the environment asks for.
 
     Example:
       >>> with no_persistent_cache():
@@ -116,21 +116,24 @@ def cache_allowed() -> bool:
 
 
 @contextlib.contextmanager
-def cache_unless(unwanted: bool) -> Iterator[str | None]:
-    """The persistent cache, or none where it is unwanted, forbidden or cannot be, which is said.
+def cache_if_possible(wanted: bool = True) -> Iterator[str | None]:
+    """Enables JAX's persistent cache if it can; prints the reason if not.
+
+    Args:
+      wanted: False compiles every program anew, without a message.
 
     Yields:
-      The folder, or None.
+      The folder, or None without a cache.
 
     Example:
-      >>> with cache_unless(True) as folder:
+      >>> with cache_if_possible(wanted=False) as folder:
       ...     print(folder)
       None
     """
     with contextlib.ExitStack() as stack:
-        if not unwanted and not cache_allowed():
-            print("Compilation cache: off, JAX_ENABLE_COMPILATION_CACHE says so")
-        elif not unwanted:
+        if wanted and not cache_allowed():
+            print("Compilation cache: off, because JAX_ENABLE_COMPILATION_CACHE is false")
+        elif wanted:
             try:
                 folder = stack.enter_context(persistent_cache())
             except OSError as error:
@@ -143,10 +146,16 @@ def cache_unless(unwanted: bool) -> Iterator[str | None]:
 
 
 def delete_damaged(folder: str) -> list[str]:
-    """Deletes the programs in a cache that cannot be read, and returns their names.
+    """Deletes the unreadable programs in a cache.
 
-    A process that is killed or finds no room while it writes leaves half a program. JAX warns of it
-    and compiles anew, but does not replace it.
+    A process that dies or runs out of disk space while it writes leaves half a program. JAX warns
+    of it and compiles anew, but does not replace it.
+
+    Args:
+      folder: the folder of the cache.
+
+    Returns:
+      The names of the deleted files.
 
     Example:
       >>> import tempfile
@@ -167,7 +176,7 @@ def delete_damaged(folder: str) -> list[str]:
 
 
 def _check_readable(program: bytes) -> None:
-    """Raises zlib.error for what is damaged; JAX compresses by zstandard where it is installed."""
+    """Raises zlib.error for a damaged program; JAX compresses by zstandard if it is installed."""
     if not program.startswith(b"\x28\xb5\x2f\xfd"):
         zlib.decompress(program)
         return
@@ -187,14 +196,14 @@ def _make_private(folder: Path) -> None:
         status = made.stat()
         if hasattr(os, "getuid") and (status.st_uid != os.getuid() or status.st_mode & 0o022):
             raise PermissionError(
-                f"Others than you can write to {made}, and so run code in your processes: delete "
-                "it, or make it yours alone (chmod 700)."
+                f"Other users can write to {made}, and so run code in your processes: delete it, "
+                "or make it yours alone (chmod 700)."
             )
 
 
 @contextlib.contextmanager
 def _warned(text: str) -> Iterator[list[str]]:
-    """Lets warnings pass, and yields those that were given with this text in them."""
+    """Yields a list that collects the warnings with this text; all warnings still pass."""
     seen, show = [], warnings.showwarning
 
     def note(message: Any, *rest: Any, **more: Any) -> None:
@@ -219,11 +228,11 @@ def _settings(settings: dict[str, Any]) -> Iterator[None]:
 def _update(settings: dict[str, Any]) -> None:
     for name, value in settings.items():
         jax.config.update(name, value)
-    compilation_cache.reset_cache()  # JAX looks at its settings once a process otherwise
+    compilation_cache.reset_cache()  # otherwise JAX reads its settings only once
 
 
 def _cpu() -> str:
-    """What tells the instruction sets of two CPUs apart."""
+    """A text that differs if the instruction sets of two CPUs differ."""
     cpuinfo = Path("/proc/cpuinfo")
     if not cpuinfo.exists():
         return platform.processor()

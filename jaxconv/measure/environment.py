@@ -1,4 +1,4 @@
-"""What a measurement ran on: host, devices, versions, and the memory it took."""
+"""Facts about a measurement: its host, devices, versions, memory and age."""
 
 import importlib.metadata
 import os
@@ -10,9 +10,9 @@ import jax
 
 
 def peak_memory() -> dict[str, int | None]:
-    """The most bytes so far: of this process (resident), and on its first device.
+    """The peak of this process' resident memory, and of its first device's memory, in bytes.
 
-    The device's is None where the backend does not count, as on CPU.
+    The device's peak is None if the backend does not count it, as on CPU.
 
     Example:
       >>> peak_memory()["peak_rss_bytes"] > 2**20
@@ -31,7 +31,7 @@ def peak_memory() -> dict[str, int | None]:
 
 
 def process_seconds() -> float | None:
-    """Wall seconds since this process was started; None where the system has no `/proc`.
+    """Wall seconds since this process started, or None if the system has no `/proc`.
 
     Example:
       >>> process_seconds() is None or process_seconds() > 0
@@ -45,7 +45,7 @@ def process_seconds() -> float | None:
 
 
 def host() -> dict[str, str | int]:
-    """The host: its CPU, the cores that this process may use, system and Python.
+    """The host: its CPU, the number of cores that this process may use, system and Python.
 
     Example:
       >>> sorted(host())
@@ -63,7 +63,7 @@ def host() -> dict[str, str | int]:
 
 
 def environment() -> dict[str, str | int]:
-    """Backend, device, host, XLA's flags and versions, as they stand in every result.
+    """Backend, device, host, XLA's flags and versions, as every result contains them.
 
     Example:
       >>> sorted(environment())[:5]

@@ -1,4 +1,4 @@
-"""What several seeds say together: mean, deviation, confidence; and two settings seed by seed."""
+"""Statistics over seeds: mean, deviation, confidence interval; two settings compared in pairs."""
 
 import math
 import statistics
@@ -9,12 +9,12 @@ CONFIDENCE = 0.95
 
 
 class Summary(NamedTuple):
-    """Figures of a sample. What needs two values is None where there is one."""
+    """Statistics of a sample. `std`, `low` and `high` are None for a sample of one value."""
 
     n: int
     mean: float
     std: float | None
-    """Of the sample, with n - 1."""
+    """The sample's standard deviation, with n - 1."""
     min: float
     max: float
     low: float | None
@@ -26,41 +26,44 @@ class Summary(NamedTuple):
 
 
 class PairedTTest(NamedTuple):
-    """Differences of two samples, pair by pair."""
+    """The differences of two samples, pair by pair."""
 
     difference: Summary
     """Second minus first."""
     p: float | None
-    """Two-sided p-value of the paired t-test; None of one pair, or of differences all alike."""
+    """Two-sided p-value of the paired t-test; None for one pair or equal differences."""
 
 
 class RelativeReduction(NamedTuple):
-    """By what share a quantity is smaller on average, from 0, not at all, to 1, gone."""
+    """The share by which a quantity is smaller on average: 0 is no change, 1 is all of it."""
 
     share: float
     low: float | None
-    """Its 95% confidence interval, by the jackknife and Student's t; None of one pair."""
+    """The share's 95% confidence interval, by the jackknife and Student's t; None for one pair."""
     high: float | None
 
 
 def summarize(values: Sequence[float]) -> Summary:
-    """The figures of a sample.
+    """Mean, deviation, extremes and confidence interval of a sample.
 
     Args:
-      values: at least one, all finite.
+      values: at least one value, all finite.
+
+    Returns:
+      The statistics, in the units of the values.
 
     Raises:
-      ValueError: if there is none, or one is not finite.
+      ValueError: if there is no value, or one is not finite.
 
     Example:
-      >>> figures = summarize([0.990, 0.992, 0.991])
-      >>> print(figures)
+      >>> summary = summarize([0.990, 0.992, 0.991])
+      >>> print(summary)
       0.9910 ± 0.0010
-      >>> f"{figures.low:.4f} to {figures.high:.4f}"
+      >>> f"{summary.low:.4f} to {summary.high:.4f}"
       '0.9885 to 0.9935'
     """
     if not values or not all(map(math.isfinite, values)):
-        raise ValueError(f"A spread needs finite values, at least one, not {list(values)}.")
+        raise ValueError(f"A summary needs finite values, at least one, not {list(values)}.")
     n, mean = len(values), statistics.fmean(values)
     extremes = min(values), max(values)
     if n == 1:
@@ -73,11 +76,14 @@ def summarize(values: Sequence[float]) -> Summary:
 
 
 def paired_t_test(first: Sequence[float], second: Sequence[float]) -> PairedTTest:
-    """Compares two settings on the same seeds: what the seed alone changes cancels.
+    """Compares two settings on the same seeds, so that the effect of the seeds cancels.
 
     Args:
-      first: a value for each seed.
-      second: of the same seeds in the same order.
+      first: one value for each seed.
+      second: one value for each of the same seeds, in the same order.
+
+    Returns:
+      The differences, second minus first, and their p-value.
 
     Raises:
       ValueError: if they differ in length, are empty, or a value is not finite.
@@ -104,15 +110,18 @@ def paired_t_test(first: Sequence[float], second: Sequence[float]) -> PairedTTes
 
 
 def relative_reduction(first: Sequence[float], second: Sequence[float]) -> RelativeReduction | None:
-    """How much of the first's mean is gone in the second's: `1 - mean(second) / mean(first)`.
+    """The share of the first's mean that the second saves: `1 - mean(second) / mean(first)`.
 
     Args:
-      first: a value for each seed, none negative, such as an error.
-      second: of the same seeds in the same order.
+      first: one value for each seed, none negative, such as an error.
+      second: one value for each of the same seeds, in the same order.
 
     Returns:
-      The share, or None where nothing can be reduced: a mean of the first is 0, also without one
-      of its seeds.
+      The share and its interval, or None if there is nothing to reduce: the mean of the first is
+      0, or becomes 0 without one of its seeds.
+
+    Raises:
+      ValueError: if they differ in length.
 
     Example:
       >>> print(f"{relative_reduction([0.10, 0.01], [0.05, 0.02]).share:.3f}")

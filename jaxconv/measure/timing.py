@@ -1,15 +1,15 @@
-"""What a measurement needs to be trusted: warm-up, waiting, medians, compile time kept apart.
+"""Clocks for measurements that one can trust: steps in the steady state, compile time apart.
 
-How a steady state is measured, and why:
+How `steady_state` measures, and why:
 
-* JAX returns before the device is done, so that every sample ends in `block_until_ready`. Where a
-  step is short, a sample is a block of steps: waiting after each would add the host's round trip.
-* The first calls are slower than the rest (memory is mapped, threads start, clocks rise), so that
-  some go by unmeasured.
-* Other work on the machine makes a sample slower, never faster, by any amount: medians, not means,
-  with p95 to show the tail.
-* A process keeps its luck (memory layout, neighbours), so that samples of one process say little
-  about the next: the scripts take the median over several processes, and their range.
+* JAX returns before the device is done, so that every sample ends in `block_until_ready`. If a
+  step is short, a sample is a block of steps: a wait after each would add the host's round trip.
+* The first calls are slower than the rest (the system maps memory, threads start, clocks rise), so
+  that some calls pass unmeasured.
+* Other work on the machine makes a sample slower, never faster, by any amount. So the scripts
+  report medians, not means, with p95 to show the tail.
+* A process keeps its luck (memory layout, neighbours), so that the samples of one process predict
+  little about the next: the scripts take the median over several processes, and their range.
 """
 
 import itertools
@@ -31,7 +31,7 @@ class CompileWatch:
     Attributes:
       seconds: wall time of tracing, lowering and compiling; overlaps count once.
       compilations: how many programs the backend compiled or took from the persistent cache.
-      cached: how many of them came from the persistent cache.
+      cached: how many of these came from the persistent cache.
 
     Example:
       >>> with CompileWatch() as first:
@@ -50,7 +50,7 @@ class CompileWatch:
     @property
     def seconds(self) -> float:
         total, end = 0.0, float("-inf")
-        for begin, stop in sorted(self._spans):  # traces nest, so that a plain sum counts twice
+        for begin, stop in sorted(self._spans):  # traces nest: a plain sum would count twice
             total += max(0.0, stop - max(begin, end))
             end = max(end, stop)
         return total
@@ -74,13 +74,13 @@ class CompileWatch:
 
 
 class Stopwatch:
-    """Wall seconds of a `with` block, without what JAX compiled in it.
+    """Wall seconds of a `with` block, with JAX's compilation apart.
 
     The block must fetch its results: JAX returns before the device is done.
 
     Attributes:
-      seconds: of everything but compilation.
-      compile_seconds: of tracing, lowering and compiling.
+      seconds: wall seconds of everything but compilation.
+      compile_seconds: wall seconds of tracing, lowering and compiling.
 
     Example:
       >>> with Stopwatch() as watch:
@@ -106,12 +106,12 @@ class Stopwatch:
 
 
 class Steady(NamedTuple):
-    """Seconds of one step, sampled in the steady state of one process."""
+    """Seconds per step, sampled in the steady state of one process."""
 
     samples: tuple[float, ...]
-    """Each the mean over the steps of one block."""
+    """Seconds per step, each the mean over the steps of one block."""
     steps: int
-    """Steps a block."""
+    """The number of steps in a block."""
 
     @property
     def median(self) -> float:
@@ -132,14 +132,17 @@ def steady_state(
     max_steps: int | None = None,
     warm_up_seconds: float = 1.0,
 ) -> Steady:
-    """Times steps that have been compiled, after a warm-up (the module says how and why).
+    """Times compiled steps after a warm-up (the module's docstring explains how and why).
 
     Args:
-      run: takes a number of steps and returns arrays that are ready when all are done.
-      seconds: how long to take samples; at least 10 are.
-      block_seconds: the least that a sample lasts; 1 step is enough where it lasts longer.
-      max_steps: the most that `run` can take in one call.
-      warm_up_seconds: how long to run unmeasured, at least three times.
+      run: takes a number of steps, and returns arrays that are ready when all steps are done.
+      seconds: how long to take samples; it takes at least 10.
+      block_seconds: the least duration of a sample; one step is enough if it lasts longer.
+      max_steps: the most steps that `run` can do in one call.
+      warm_up_seconds: how long to run unmeasured; it does so at least three times.
+
+    Returns:
+      The seconds per step of every sample.
 
     Example:
       >>> double = jax.jit(lambda x: 2 * x)
@@ -164,7 +167,11 @@ def steady_state(
 
 
 def compile_stages(function: Any, *arguments: Any) -> tuple[jax.stages.Compiled, dict[str, float]]:
-    """Compiles a jitted function for some arguments, and times what that is made of.
+    """Compiles a jitted function for some arguments, and times each stage.
+
+    Args:
+      function: a function under `jax.jit`.
+      *arguments: its arguments, or their `jax.ShapeDtypeStruct`.
 
     Returns:
       The executable, and the seconds to `trace` (Python to jaxpr), `lower` (jaxpr to StableHLO) and
@@ -187,15 +194,18 @@ def compile_stages(function: Any, *arguments: Any) -> tuple[jax.stages.Compiled,
 
 
 def matmul_rate(dtype: DTypeLike, size: int, *, seconds: float = 1.0) -> float:
-    """FLOP/s of XLA's own product of two square matrices: what this device can do at best.
+    """FLOP/s of XLA's own product of two square matrices: the best that this device can do.
 
-    At JAX' default precision, like the layers' products: on some GPUs and TPUs float32 is then
-    multiplied in fewer bits.
+    It multiplies at JAX's default precision, as the layers do: some GPUs and TPUs then multiply
+    float32 in fewer bits.
 
     Args:
-      dtype: of both matrices and the product.
-      size: their rows and columns.
+      dtype: the dtype of both matrices and of the product.
+      size: the number of their rows and of their columns.
       seconds: how long to measure.
+
+    Returns:
+      Floating-point operations per second.
 
     Example:
       >>> matmul_rate("float32", 64, seconds=0.01) > 0

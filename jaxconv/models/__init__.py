@@ -1,8 +1,10 @@
 """The nets: a Linen module with the notebooks' settings, its layers, and their operations.
 
-The room imports no other room but `_checks`.
+The room may import `_checks` alone.
 """
 
+from jaxconv.models._arguments import Padding as Padding
+from jaxconv.models._arguments import Pair as Pair
 from jaxconv.models.convnet import ARCHITECTURES as ARCHITECTURES
 from jaxconv.models.convnet import ConvNet as ConvNet
 from jaxconv.models.convnet import create_model as create_model
@@ -14,7 +16,6 @@ from jaxconv.models.layers import Flatten as Flatten
 from jaxconv.models.layers import Pool as Pool
 from jaxconv.models.layers import activate as activate
 from jaxconv.models.ops import Form as Form
-from jaxconv.models.ops import Padding as Padding
 from jaxconv.models.ops import avg_pool as avg_pool
 from jaxconv.models.ops import choose_form as choose_form
 from jaxconv.models.ops import conv as conv

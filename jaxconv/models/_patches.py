@@ -2,11 +2,11 @@
 
 XLA's CPU compiler has no fast gradient of a convolution or of a pooling window, least of all inside
 a loop, but its matrix product is good. So a convolution joins the slices of its input, one for each
-cell of the window, and multiplies them by its kernel as one matrix; autodiff makes products of its
-gradients as well. What is left is moving data, which XLA does well once it is kept from fusing too
-much (`no_fusion`). What was tried, and what it gave: `experiments/results/cpu_speed.md`.
+cell of the window, and multiplies them by its kernel as one matrix; autodiff makes its gradients
+products as well. The rest is moving data, which XLA does well unless it fuses too much
+(`no_fusion`). `experiments/results/cpu_speed.md` lists all attempts and their times.
 
-Images are padded and arguments checked by then: that is what `layers` does.
+The functions expect padded images and checked arguments: `ops` pads and checks.
 """
 
 import functools
@@ -22,19 +22,21 @@ from jaxtyping import Array, Float, Shaped
 
 Two = tuple[int, int]
 
-PARTS, MIN_PART = 4, 16  # of a batch, and images a part; measured, see cpu_speed.md
+PARTS, MIN_PART = 4, 16  # parts of a batch, images in a part; measured, see cpu_speed.md
 
 
 def no_fusion(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compiles a function as a computation of its own, which XLA's fusions do not cross.
 
-    XLA's CPU compiler fuses what is elementwise into every consumer: of nine slices of a pooled
-    image, each would compute the pooling anew. Transforms (grad, jvp, vmap, shardings) pass. On
-    other backends it is the function itself.
+    XLA's CPU compiler fuses elementwise operations into every consumer: each of nine slices of a
+    pooled image would compute the pooling anew. Transforms (grad, jvp, vmap, shardings) pass.
 
     Args:
-      function: of arrays, pure. JAX compiles anew for each function object that it meets outside
-        of `jit`, so that what may be called there has a `jit` around it.
+      function: a pure function of arrays. Call the result under `jit`: outside, JAX recompiles
+        for every new function object.
+
+    Returns:
+      The function with that border around it; on other backends the function itself.
 
     Example:
       >>> no_fusion(lambda x: 2 * x)(jnp.ones(2))
@@ -46,8 +48,8 @@ def no_fusion(function: Callable[..., Any]) -> Callable[..., Any]:
         from jax.experimental.scheduling_groups import xla_metadata_call
     except ImportError:
         warnings.warn(
-            "This JAX has no jax.experimental.scheduling_groups any more: results stay the same, "
-            "but convolution and pooling are slower on the CPU.",
+            "This JAX has no jax.experimental.scheduling_groups: results stay the same, but "
+            "convolution and pooling are slower on the CPU.",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -58,16 +60,19 @@ def no_fusion(function: Callable[..., Any]) -> Callable[..., Any]:
 def split_batch(
     function: Callable[[Array], Array], image: Float[Array, "batch height width channels"]
 ) -> Float[Array, "batch ..."]:
-    """Applies a function of images to the quarters of a batch, if they are 16 images or more.
+    """Applies a function of images to the quarters of a batch, if each has at least 16 images.
 
-    XLA's CPU runtime starts whatever depends on nothing unfinished: one part's operations run while
+    XLA's CPU runtime starts every operation whose inputs are ready: one part's operations run while
     another's wait for a thread, and each part's arrays are closer to fitting a core's cache. A part
     takes every fourth image, so that a batch divided among devices stays where it is (if a part can
     be divided among them). On other backends the batch stays whole.
 
     Args:
-      function: of a batch, one result for each image and independent of the others.
+      function: a function of a batch, with one result per image that ignores the other images.
       image: the batch.
+
+    Returns:
+      The results, in the order of the images.
 
     Example:
       >>> split_batch(lambda x: x.sum(axis=(1, 2, 3)), jnp.ones((64, 2, 2, 1))).shape
@@ -77,8 +82,8 @@ def split_batch(
     whole = not isinstance(batch, int) or batch % PARTS or batch < PARTS * MIN_PART
     if whole or jax.default_backend() != "cpu":
         return function(image)
-    fours = image.reshape(batch // PARTS, PARTS, *image.shape[1:])
-    results = jnp.stack([function(fours[:, part]) for part in range(PARTS)], axis=1)
+    parts = image.reshape(batch // PARTS, PARTS, *image.shape[1:])
+    results = jnp.stack([function(parts[:, i]) for i in range(PARTS)], axis=1)
     return results.reshape(batch, *results.shape[2:])
 
 
@@ -97,8 +102,8 @@ def conv(
     *window, channels, filters = kernel.shape
     patches = _patches(image, tuple(window), strides, outputs)
     shape, inner = (image.shape[0], *outputs), math.prod(window) * channels
-    # Two axes, or XLA transposes a copy of the gradient for the kernel's. Joined one after the
-    # other, as explicit shardings want it.
+    # Keep the patch matrix 2-D (else XLA copies for the kernel gradient); two reshapes, since
+    # explicit sharding cannot merge all axes at once.
     if channels == 1:
         rows = patches.reshape(inner, *shape).reshape(inner, math.prod(shape)).T
     else:
@@ -108,12 +113,12 @@ def conv(
 
 @functools.partial(jax.jit, static_argnums=(1, 2, 3))
 def _patches(image: Array, window: Two, strides: Two, outputs: Two) -> Array:
-    """The windows: [batch, height, width, *window, channels]; of one channel, the window first."""
-    # Copies are long where a run of channels varies fastest or, with one channel, a run of pixels.
+    """The windows: [batch, height, width, *window, channels], or *window first for one channel."""
+    # Copies are long if channels vary fastest or, with one channel, if pixels do.
     image, axis = (image[..., 0], 0) if image.shape[-1] == 1 else (image, 3)
 
     def stack(image: Array) -> Array:
-        # Stacks of few in a stack become one kernel; one stack of all cells, a kernel for each.
+        # A stack of short stacks becomes one kernel; one stack of all cells, a kernel for each.
         cells = windows(image, window, strides, outputs)
         rows = [cells[i : i + window[1]] for i in range(0, len(cells), window[1])]
         return jnp.stack([jnp.stack(row, axis) for row in rows], axis)
@@ -125,9 +130,9 @@ def _patches(image: Array, window: Two, strides: Two, outputs: Two) -> Array:
 def max_pool(
     image: Float[Array, "batch height width channels"], window: Two, strides: Two
 ) -> Float[Array, "batch out_height out_width channels"]:
-    """The maximum of each window; its gradient, written by hand, goes to the first that has it.
+    """The maximum of each window; its hand-written gradient goes to the first maximum.
 
-    Autodiff of `maximum` would split a tie between the cells.
+    Autodiff of `maximum` would split a tie between the cells. Windows are in row-major order.
 
     Example:
       >>> jax.grad(lambda x: max_pool(x, (1, 2), (1, 2)).sum())(jnp.ones((1, 1, 2, 1))).ravel()
@@ -141,9 +146,9 @@ def _max_pool_forward(image: Array, window: Two, strides: Two):
     return best, (winner, image.shape)
 
 
-def _max_pool_backward(window: Two, strides: Two, residuals: Any, gradient: Array):
+def _max_pool_backward(window: Two, strides: Two, residuals: Any, grad: Array):
     winner, shape = residuals
-    return (_to_winner(winner, gradient, shape, window, strides),)
+    return (_to_winner(winner, grad, shape, window, strides),)
 
 
 max_pool.defvjp(_max_pool_forward, _max_pool_backward)
@@ -151,7 +156,7 @@ max_pool.defvjp(_max_pool_forward, _max_pool_backward)
 
 @functools.partial(jax.jit, static_argnums=(1, 2))
 def _winner(image: Array, window: Two, strides: Two) -> tuple[Array, Array]:
-    """The maximum of each window, and the first cell that has it."""
+    """The maximum of each window, and the index of the first cell that has it."""
 
     def compare(image: Array) -> tuple[Array, Array]:
         best, *others = all_windows(image, window, strides)
@@ -166,20 +171,20 @@ def _winner(image: Array, window: Two, strides: Two) -> tuple[Array, Array]:
 
 @functools.partial(jax.jit, static_argnums=(2, 3, 4))
 def _to_winner(
-    winner: Array, gradient: Array, shape: tuple[int, ...], window: Two, strides: Two
+    winner: Array, grad: Array, shape: tuple[int, ...], window: Two, strides: Two
 ) -> Array:
-    """The gradient of what was pooled: each window's, in the cell that won."""
+    """The gradient of the pooled image: each window's gradient, in the cell that won."""
 
     def place(cell: int, axis: int) -> tuple[int, int, int]:
-        """What to pad an axis of the windows with, so that they lie at a cell of the image's."""
-        step, length = strides[axis], gradient.shape[1 + axis]
+        """The padding of one axis that puts each window's value at this cell of its window."""
+        step, length = strides[axis], grad.shape[1 + axis]
         return cell, shape[1 + axis] - cell - (length - 1) * step - 1, step - 1
 
-    def scatter(winner: Array, gradient: Array) -> Array:
-        zero = jnp.zeros((), gradient.dtype)
+    def scatter(winner: Array, grad: Array) -> Array:
+        zero = jnp.zeros((), grad.dtype)
         padded = [
             lax.pad(
-                jnp.where(winner == i * window[1] + j, gradient, 0),
+                jnp.where(winner == i * window[1] + j, grad, 0),
                 zero,
                 ((0, 0, 0), place(i, 0), place(j, 1), (0, 0, 0)),
             )
@@ -188,11 +193,16 @@ def _to_winner(
         ]
         return functools.reduce(jnp.add, padded)
 
-    return no_fusion(scatter)(winner, gradient)
+    return no_fusion(scatter)(winner, grad)
 
 
 def positions(shape: Sequence[int], window: Sequence[int], strides: Two) -> Two:
-    """How often a window fits into an image of this shape (with batch), down and across.
+    """The number of positions of a window in an image, down and across.
+
+    Args:
+      shape: the image's, with the batch: (batch, height, width, channels).
+      window: height and width; further numbers do not count.
+      strides: down and across.
 
     Example:
       >>> positions((64, 28, 28, 1), (3, 3), (2, 2))
@@ -219,7 +229,7 @@ def all_windows(
 def windows(
     image: Shaped[Array, "batch height width *channels"], window: Two, strides: Two, outputs: Two
 ) -> list[Shaped[Array, "batch out_height out_width *channels"]]:
-    """The slices of `all_windows`, of the first `outputs` positions down and across alone.
+    """The slices of `all_windows`, but only the first `outputs` positions down and across.
 
     Example:
       >>> [x.shape for x in windows(jnp.ones((1, 5, 5, 1)), (1, 2), (1, 1), (2, 3))]

@@ -10,36 +10,32 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jaxconv._checks import check_choice
+from jaxconv.models._arguments import Padding, Pair
 from jaxconv.models._patches import split_batch
 from jaxconv.models.layers import Activation, Conv, Dense, Flatten, Pool
-from jaxconv.models.ops import (
-    Form,
-    Padding,
-    Pair,
-    choose_form,
-)
+from jaxconv.models.ops import Form, choose_form
 
 
 class ConvNet(nn.Module):
-    """Convolutions, the first of them followed by pooling; flatten; dropout; dense layers; logits.
+    """Convolutions, the first ones with pooling; flatten; dropout; dense layers; logits.
 
     Every net of the notebooks is a setting of this module (see `create_model`). The input channels
-    follow the data. Softmax is not part of it: `predict` applies it, the losses contain it. To
-    capture what each layer gives, use `feature_maps`, or `form="xla"`: the patches form joins
+    follow the data. The module applies no softmax: `predict` applies it, the losses contain it. To
+    capture each layer's output, use `feature_maps`, or `form="xla"`: the patches form joins
     pooling to convolution, and runs the convolutions of large batches in four parts.
 
     Args:
       num_classes: the number of logits.
       filters: the filters of each convolution.
-      num_pools: how many of the convolutions, from the first, are followed by pooling.
+      num_pools: the number of convolutions, from the first, that a pooling layer follows.
       hidden: the units of each dense relu layer between the flattened features and the logits.
-      dropout_rate: the share of flattened features that dropout zeroes in training; no such layer
-        at 0.
-      kernel_size, strides, padding, activation: of every convolution, as in `Conv`.
-      pool, pool_size, pool_strides, pool_padding: of every pooling layer, as in `Pool`.
-      form: `"patches"`, `"xla"` or None for the backend's own (see `layers`).
-      dtype: what the layers compute in.
-      param_dtype: what the parameters are kept in.
+      dropout_rate: the share of flattened features that dropout zeroes in training; 0 leaves the
+        layer out.
+      kernel_size, strides, padding, activation: the same for every convolution, as in `Conv`.
+      pool, pool_size, pool_strides, pool_padding: the same for every pooling layer, as in `Pool`.
+      form: `"patches"`, `"xla"` or None for the backend's own (see `ops`).
+      dtype: the dtype of the computation.
+      param_dtype: the dtype of the parameters.
 
     Example:
       >>> import jax
@@ -104,7 +100,7 @@ class ConvNet(nn.Module):
             for i in range(1, self.num_pools + 1)
         ]
 
-        # Layer by layer where the parameters are made: that is what a summary looks at.
+        # Initialisation runs layer by layer, so that a summary sees each layer.
         patched = choose_form(self.form) == "patches" and not self.is_initializing()
 
         def convolve(x: Array) -> Array:
@@ -128,21 +124,24 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "dropout": {"filters": (32, 64), "num_pools": 2, "dropout_rate": 0.5},
     "dense": {"hidden": (512,)},
 }
-"""The notebooks' nets by name, as arguments of `ConvNet`."""
+"""The arguments of `ConvNet` for each of the notebooks' nets, by name."""
 
 
 def create_model(name: str, num_classes: int = 10, **settings: Any) -> ConvNet:
-    """A notebook's net by name.
+    """Creates a notebook's net by name.
 
     Args:
       name: `"strided"` (notebooks 000, 003), `"lab6"` (001), `"intro"` (002), `"dropout"` (004) or
         `"dense"` (001's baseline).
       num_classes: the number of classes.
-      **settings: any argument of `ConvNet`, to depart from the notebook.
+      **settings: arguments of `ConvNet` that replace the notebook's.
+
+    Returns:
+      The model; it has no parameters yet.
 
     Raises:
-      ValueError: for an unknown name or setting (the message has the nearest match), and for
-        float64 while JAX has 64 bits switched off.
+      ValueError: for an unknown name or setting (the message suggests the nearest one), and for
+        float64 unless JAX has 64 bits enabled.
 
     Example:
       >>> create_model("strided", padding="same").filters
@@ -163,5 +162,5 @@ def create_model(name: str, num_classes: int = 10, **settings: Any) -> ConvNet:
 
 
 def _hashable(value: Any) -> Any:
-    """Lists as tuples: a model is a static argument of compiled functions."""
+    """Turns lists into tuples: a model is a static argument of compiled functions."""
     return tuple(map(_hashable, value)) if isinstance(value, list | tuple) else value

@@ -12,20 +12,11 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Shaped
 
 from jaxconv._checks import check_choice, check_positive
-from jaxconv.models.ops import (
-    Form,
-    Padding,
-    Pair,
-    as_pair,
-    avg_pool,
-    check_image,
-    choose_form,
-    conv,
-    conv_max_pool,
-    max_pool,
-)
+from jaxconv.models._arguments import Padding, Pair, as_pair, check_image
+from jaxconv.models.ops import Form, avg_pool, choose_form, conv, conv_max_pool, max_pool
 
 Activation = str | Callable[[Array], Array] | None
+"""A name in `ACTIVATIONS`, a function, or None for the identity."""
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "elu": nn.elu,
@@ -40,13 +31,20 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 
 
 class Conv(nn.Module):
-    """Convolution, bias and activation, as Keras' ``Conv2D`` (glorot-uniform kernel, zero bias).
+    """Convolution, bias and activation, as Keras' `Conv2D` (glorot-uniform kernel, zero bias).
 
-    The arguments are those of ``conv``; the parameters are ``kernel`` (HWIO) and ``bias``. Called
-    with a ``Pool``, it pools as well; in the patches form bias and relu follow max-pooling then,
-    where there are fewer numbers. Neither reverses an order, so that the maximum stays the same
-    (where adding the bias rounds two cells to the same number, the larger one gets the gradient,
-    not the first). Summaries of a net that does so show one layer.
+    The parameters are `kernel` (HWIO) and `bias`. A call with a `Pool` pools as well. In the
+    patches form, bias and relu then follow max-pooling, where there are fewer numbers. Both keep
+    the order of numbers, so that the maximum stays the same (if adding the bias rounds two cells
+    to the same number, the larger one gets the gradient, not the first). A summary shows such a
+    call as one layer.
+
+    Args:
+      filters: the number of filters.
+      kernel_size, strides, padding, form: as in `conv`.
+      activation: a name in `ACTIVATIONS`, a function, or None.
+      dtype: the dtype of the computation.
+      param_dtype: the dtype of the parameters.
 
     Example:
       >>> import jax
@@ -90,9 +88,11 @@ class Conv(nn.Module):
 
 
 class Pool(nn.Module):
-    """Pooling as a layer, so that summaries show it. The arguments are those of ``max_pool``.
+    """Pooling as a layer, so that summaries show it.
 
-    ``kind`` is ``"max"`` or ``"avg"``.
+    Args:
+      kind: `"max"` or `"avg"`.
+      window, strides, padding, form: as in `max_pool`.
 
     Example:
       >>> Pool("avg").apply({}, jnp.ones((1, 5, 5, 3))).shape
@@ -107,7 +107,7 @@ class Pool(nn.Module):
 
     @property
     def is_tiling(self) -> bool:
-        """Whether it takes maxima of windows side by side, without padding, as patches."""
+        """Whether it takes maxima in the patches form, of adjacent windows without padding."""
         with _named(self):
             window = as_pair("window", self.window)
             strides = window if self.strides is None else as_pair("strides", self.strides)
@@ -127,7 +127,7 @@ class Pool(nn.Module):
 
 
 class Flatten(nn.Module):
-    """Joins all axes but the batch, row by row and channels last, as Keras' ``Flatten``.
+    """Joins all axes but the batch, row by row and channels last, as Keras' `Flatten`.
 
     Example:
       >>> Flatten().apply({}, jnp.ones((2, 3, 3, 64))).shape
@@ -139,7 +139,13 @@ class Flatten(nn.Module):
 
 
 class Dense(nn.Module):
-    """Dense layer, bias and activation, as Keras' ``Dense`` (glorot-uniform kernel, zero bias).
+    """Dense layer, bias and activation, as Keras' `Dense` (glorot-uniform kernel, zero bias).
+
+    Args:
+      units: the number of outputs.
+      activation: a name in `ACTIVATIONS`, a function, or None.
+      dtype: the dtype of the computation.
+      param_dtype: the dtype of the parameters.
 
     Example:
       >>> import jax
@@ -166,10 +172,14 @@ class Dense(nn.Module):
 
 
 def activate(activation: Activation, x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Applies an activation given by name, as a function, or as ``None`` for the identity.
+    """Applies an activation.
+
+    Args:
+      activation: a name in `ACTIVATIONS`, a function, or None for the identity.
+      x: the values, in any shape.
 
     Raises:
-      ValueError: if the name is not one of ``ACTIVATIONS``.
+      ValueError: if the name is not in `ACTIVATIONS`.
 
     Example:
       >>> activate("relu", jnp.array([-1.0, 2.0]))
@@ -184,7 +194,7 @@ def activate(activation: Activation, x: Float[Array, "..."]) -> Float[Array, "..
 
 @contextlib.contextmanager
 def _named(layer: nn.Module) -> Iterator[None]:
-    """Puts the layer's name in front of what is wrong with its input."""
+    """Puts the layer's name in front of the message of a ValueError."""
     try:
         yield
     except ValueError as error:
@@ -192,7 +202,7 @@ def _named(layer: nn.Module) -> Iterator[None]:
 
 
 def _check_inputs(layer: nn.Module, count: int, what: str) -> None:
-    """Refuses inputs that parameters given to `apply` are not for, in words that say what to do."""
+    """Refuses inputs of another size than the parameters that `apply` received."""
     if layer.has_variable("params", "kernel"):
         expected = jnp.shape(layer.get_variable("params", "kernel"))[-2]
         if expected != count:

@@ -2,31 +2,35 @@
 
 Every operation has two forms that agree in value and in reverse-mode gradient:
 
-* ``"patches"``: slices of the input, one for each cell of the window, and products of matrices. The
-  CPU's form (see ``patches``).
-* ``"xla"``: ``lax.conv_general_dilated`` and ``lax.reduce_window``. The form for GPU and TPU, and
+* `"patches"`: slices of the input, one for each cell of the window, and products of matrices. This
+  is the CPU's form (see `_patches`).
+* `"xla"`: `lax.conv_general_dilated` and `lax.reduce_window`. This is the form for GPU and TPU, and
   the one that also supports forward-mode differentiation of max-pooling.
 
-``form=None`` picks by ``jax.default_backend()``. Parameters never depend on the form.
+`form=None` picks by `jax.default_backend()`. Parameters never depend on the form.
 """
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.linen.dtypes import promote_dtype
 from jax import lax
 from jaxtyping import Array, Float
 
-from jaxconv._checks import check_choice, check_positive
+from jaxconv._checks import check_choice
 from jaxconv.models import _patches as patches
+from jaxconv.models._arguments import (
+    Padding,
+    Pads,
+    Pair,
+    as_pair,
+    check_fits,
+    conv_arguments,
+    pool_arguments,
+)
 
 Form = Literal["patches", "xla"]
-Pair = int | tuple[int, int]
-Pads = tuple[tuple[int, int], tuple[int, int]]
-Padding = str | int | tuple[int, int] | Pads
 
 
 def conv(
@@ -43,12 +47,12 @@ def conv(
       image: the batch of images.
       kernel: the filters, in Keras' order (HWIO).
       strides: one integer, or one for height and one for width.
-      padding: ``"valid"`` or ``"same"`` in any case; or zeros to add, in the forms that Keras'
-        ``ZeroPadding2D`` takes: ``1``, ``(1, 2)`` or ``((top, bottom), (left, right))``.
-      form: ``"patches"``, ``"xla"`` or ``None`` for the backend's own (see the module).
+      padding: `"valid"`, `"same"` (upper or lower case), or the zeros to add, in the forms that
+        Keras' `ZeroPadding2D` takes: `1`, `(1, 2)` or `((top, bottom), (left, right))`.
+      form: `"patches"`, `"xla"` or `None` for the backend's own (see the module).
 
     Returns:
-      The feature maps, one channel a filter.
+      The feature maps, one channel per filter.
 
     Raises:
       ValueError: if an argument is malformed, the channels differ, or the window does not fit.
@@ -64,7 +68,7 @@ def conv(
 
     Source: https://keras.io/api/layers/convolution_layers/convolution2d/
     """
-    image, kernel, steps, pads = _conv_arguments(image, kernel, strides, padding)
+    image, kernel, steps, pads = conv_arguments(image, kernel, strides, padding)
     if choose_form(form) == "xla":
         dimensions = ("NHWC", "HWIO", "NHWC")
         return lax.conv_general_dilated(image, kernel, steps, pads, dimension_numbers=dimensions)
@@ -86,10 +90,13 @@ def max_pool(
     Args:
       image: the batch of images or feature maps.
       window: one integer, or one for height and one for width.
-      strides: likewise; ``None`` is the window itself.
-      padding: as in ``conv``, but padded cells never win.
-      form: ``"patches"``, ``"xla"`` or ``None`` for the backend's own. The gradient of
-        ``"patches"`` is written by hand and has no forward mode.
+      strides: one integer, or one for height and one for width; `None` is the window itself.
+      padding: as in `conv`, but padded cells never win.
+      form: `"patches"`, `"xla"` or `None` for the backend's own. The gradient of
+        `"patches"` is written by hand and has no forward mode.
+
+    Returns:
+      The maxima, in the dtype of the image.
 
     Raises:
       ValueError: if an argument is malformed or the window does not fit.
@@ -102,7 +109,7 @@ def max_pool(
 
     Source: https://keras.io/api/layers/pooling_layers/max_pooling2d/
     """
-    size, steps, pads = _pool_arguments(image, window, strides, padding)
+    size, steps, pads = pool_arguments(image, window, strides, padding)
     if choose_form(form) == "patches":
         return patches.max_pool(_pad(image, pads, -jnp.inf), size, steps)
     return lax.reduce_window(
@@ -119,12 +126,12 @@ def conv_max_pool(
     padding: Padding = "valid",
     form: Form | None = None,
 ) -> Float[Array, "batch out_height out_width filters"]:
-    """``max_pool(conv(image, kernel), window)``, without the outputs that no window covers.
+    """`max_pool(conv(image, kernel), window)`, without the outputs that no window covers.
 
-    A 2×2 window on 11×11 feature maps uses 10×10 of them: ``"patches"`` computes no more.
+    A 2×2 window on 11×11 feature maps uses 10×10 of them: `"patches"` computes no more.
 
-    The arguments are those of ``conv``, and ``window`` is that of ``max_pool``: the windows tile
-    the feature maps. The errors are those of both.
+    The arguments are those of `conv`, with the `window` of `max_pool`: the windows tile the
+    feature maps. The errors are those of both.
 
     Example:
       >>> image = jnp.arange(25.0).reshape(1, 5, 5, 1)
@@ -134,10 +141,10 @@ def conv_max_pool(
     if choose_form(form) == "xla":
         maps = conv(image, kernel, strides=strides, padding=padding, form=form)
         return max_pool(maps, window, form=form)
-    image, kernel, steps, pads = _conv_arguments(image, kernel, strides, padding)
+    image, kernel, steps, pads = conv_arguments(image, kernel, strides, padding)
     image, size = _pad(image, pads, 0.0), as_pair("window", window)
     height, width = patches.positions(image.shape, kernel.shape, steps)
-    _check_fits("the pooling window", size, (height, width), "valid")
+    check_fits("the pooling window", size, (height, width), "valid")
     covered = height - height % size[0], width - width % size[1]
     return patches.max_pool(patches.conv(image, kernel, steps, covered), size, size)
 
@@ -150,9 +157,9 @@ def avg_pool(
     padding: Padding = "valid",
     form: Form | None = None,
 ) -> Float[Array, "batch out_height out_width channels"]:
-    """The mean of each window; padded cells are left out of the count, as in Keras.
+    """The mean of each window; padded cells do not count, as in Keras.
 
-    The arguments and errors are those of ``max_pool``.
+    The arguments and errors are those of `max_pool`.
 
     Example:
       >>> image = jnp.arange(4.0).reshape(1, 2, 2, 1)
@@ -162,11 +169,11 @@ def avg_pool(
 
     Source: https://keras.io/api/layers/pooling_layers/average_pooling2d/
     """
-    size, steps, pads = _pool_arguments(image, window, strides, padding)
-    real = [np.pad(np.ones(n, int), pad) for n, pad in zip(image.shape[1:3], pads, strict=True)]
+    size, steps, pads = pool_arguments(image, window, strides, padding)
+    unpadded = [np.pad(np.ones(n, int), pad) for n, pad in zip(image.shape[1:3], pads, strict=True)]
     down, across = (
         np.lib.stride_tricks.sliding_window_view(cells, n)[::step].sum(axis=-1)
-        for cells, n, step in zip(real, size, steps, strict=True)
+        for cells, n, step in zip(unpadded, size, steps, strict=True)
     )
     count = np.maximum(np.outer(down, across), 1)[:, :, None]
     if choose_form(form) == "patches":
@@ -182,7 +189,7 @@ def choose_form(form: Form | None) -> Form:
     """The form itself, or the backend's own for None.
 
     Raises:
-      ValueError: if it is neither ``"patches"`` nor ``"xla"``.
+      ValueError: if it is neither `"patches"` nor `"xla"` nor None.
 
     Example:
       >>> choose_form("xla")
@@ -190,104 +197,6 @@ def choose_form(form: Form | None) -> Form:
     """
     check_choice("form", form, ("patches", "xla", None))
     return form or ("patches" if jax.default_backend() == "cpu" else "xla")
-
-
-def check_image(image: Array) -> None:
-    """Refuses what is no batch of floating-point images.
-
-    Raises:
-      ValueError: with the shape or dtype that was given.
-
-    Example:
-      >>> check_image(jnp.ones((28, 28, 1)))
-      Traceback (most recent call last):
-      ValueError: Images are [batch, height, width, channels], not (28, 28, 1).
-    """
-    if image.ndim != 4:
-        raise ValueError(f"Images are [batch, height, width, channels], not {image.shape}.")
-    if not jnp.issubdtype(image.dtype, jnp.floating):
-        raise ValueError(f"Images are floating-point here, not {image.dtype}: scale them first.")
-
-
-def as_pair(name: str, value: Any) -> tuple[int, int]:
-    """One integer as a pair, or a pair as it is, once checked to be positive.
-
-    Example:
-      >>> as_pair("strides", 2), as_pair("strides", (1, 2))
-      ((2, 2), (1, 2))
-    """
-    pair = tuple(value) if isinstance(value, Sequence) else (value, value)
-    if len(pair) != 2:
-        raise ValueError(f"{name} is one integer or two (height, width), not {value!r}.")
-    for number in pair:
-        check_positive(name, number)
-    return int(pair[0]), int(pair[1])
-
-
-def _conv_arguments(image: Array, kernel: Array, strides: Pair, padding: Padding):
-    check_image(image)
-    if image.shape[-1] != kernel.shape[-2]:
-        raise ValueError(
-            f"The image has {image.shape[-1]} channels and the kernel of shape {kernel.shape} "
-            f"expects {kernel.shape[-2]}: create the parameters with the input_shape of the data."
-        )
-    steps = as_pair("strides", strides)
-    pads = _pads(padding, image.shape, kernel.shape[:2], steps)
-    return *promote_dtype(image, kernel), steps, pads
-
-
-def _pool_arguments(image: Array, window: Pair, strides: Pair | None, padding: Padding):
-    check_image(image)
-    size = as_pair("window", window)
-    steps = size if strides is None else as_pair("strides", strides)
-    pads = _pads(padding, image.shape, size, steps)
-    if any(max(pad) >= n for pad, n in zip(pads, size, strict=True)):
-        raise ValueError(f"padding {padding!r} fills a whole window of {size[0]}×{size[1]}.")
-    return size, steps, pads
-
-
-def _pads(
-    padding: Padding, shape: tuple[int, ...], window: tuple[int, ...], strides: tuple[int, int]
-) -> Pads:
-    """Cells to add, ``((top, bottom), (left, right))``, once the window is known to fit."""
-    if isinstance(padding, str) and padding.lower() in ("valid", "same"):
-        pads = lax.padtype_to_pads(shape[1:3], window, strides, padding.upper())
-    else:
-        pads = _two_sides(padding)
-    _check_fits("a window", window, shape[1:3], padding, pads)
-    height, width = (n + sum(pad) for n, pad in zip(shape[1:3], pads, strict=True))
-    if height * width >= 2**31:
-        raise ValueError(f"padding {padding!r} makes images of {height}×{width}: take less.")
-    (top, bottom), (left, right) = pads
-    return (int(top), int(bottom)), (int(left), int(right))
-
-
-def _check_fits(
-    what: str,
-    window: Sequence[int],
-    shape: Sequence[int],
-    padding: Padding,
-    pads: Sequence[Sequence[int]] = ((0, 0), (0, 0)),
-) -> None:
-    for n, size, pad in zip(shape, window, pads, strict=True):
-        if n + sum(pad) < size:
-            raise ValueError(
-                f"{what} of {window[0]}×{window[1]} does not fit into {shape[0]}×{shape[1]} "
-                f"with padding {padding!r}: use larger images, fewer layers or padding 'same'."
-            )
-
-
-def _two_sides(padding: Any) -> list[tuple[int, ...]]:
-    sides = padding if isinstance(padding, Sequence) else (padding, padding)
-    pairs = [tuple(side) if isinstance(side, Sequence) else (side, side) for side in sides]
-    numbers = [n for pair in pairs for n in pair]
-    whole = all(isinstance(n, int | np.integer) and n >= 0 for n in numbers)
-    if isinstance(padding, str) or [len(pair) for pair in pairs] != [2, 2] or not whole:
-        raise ValueError(
-            "padding is 'valid', 'same', an integer, (height, width) or "
-            f"((top, bottom), (left, right)), not {padding!r}."
-        )
-    return pairs
 
 
 def _pad(image: Array, pads: Pads, value: float) -> Array:

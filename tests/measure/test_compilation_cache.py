@@ -13,6 +13,7 @@ import pytest
 from jaxconv.measure import compilation_cache
 from jaxconv.measure.compilation_cache import (
     cache_folder,
+    cache_if_possible,
     delete_damaged,
     no_persistent_cache,
     persistent_cache,
@@ -27,13 +28,14 @@ SETTINGS = (
 )
 
 
-def compiled(folder: Path) -> tuple[float, CompileWatch]:
+def value_and_watch(folder: Path) -> tuple[float, CompileWatch]:
+    """Runs a program that the cache in the folder may have."""
     x = jnp.ones(3)
     with persistent_cache(str(folder)), CompileWatch() as watch:
         return float(jax.jit(lambda x: (5 * x).sum())(x)), watch
 
 
-def test_the_folder_is_the_users_and_fits_the_machine(monkeypatch, tmp_path):
+def test_the_folder_lies_in_the_users_cache_and_fits_the_machine(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     folder = Path(cache_folder())
     assert folder.parent == tmp_path / "jaxconv"
@@ -48,7 +50,7 @@ def test_the_folder_is_the_users_and_fits_the_machine(monkeypatch, tmp_path):
     assert cache_folder().startswith("/home/somebody/.cache/jaxconv/jaxlib-")
 
 
-def test_a_user_without_a_home_is_told(monkeypatch):
+def test_a_user_without_a_home_must_set_the_cache_home(monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
 
     def home():
@@ -59,7 +61,7 @@ def test_a_user_without_a_home_is_told(monkeypatch):
         cache_folder()
 
 
-def test_the_users_folder_is_made_and_kept_private(tmp_path, monkeypatch):
+def test_the_users_folder_is_private(tmp_path, monkeypatch):
     folder = tmp_path / "jaxconv" / "jaxlib"
     monkeypatch.setattr(compilation_cache, "cache_folder", lambda: str(folder))
     mask = os.umask(0o002)
@@ -70,12 +72,12 @@ def test_the_users_folder_is_made_and_kept_private(tmp_path, monkeypatch):
         os.umask(mask)
     assert [path.stat().st_mode & 0o777 for path in (folder, folder.parent)] == [0o700, 0o700]
     folder.parent.chmod(0o770)
-    message = r"Others .* write to .*/jaxconv, .*chmod 700"
+    message = r"Other users can write to .*/jaxconv, .*chmod 700"
     with pytest.raises(PermissionError, match=message), persistent_cache():
         pass
 
 
-def test_the_cpu_is_known_by_its_instructions(monkeypatch, tmp_path):
+def test_the_model_and_its_instructions_identify_the_cpu(monkeypatch, tmp_path):
     text = "processor : 0\nmodel name : A\nflags : sse avx\n\nprocessor : 1\nflags : other\n"
     (tmp_path / "cpuinfo").write_text(text)
     monkeypatch.setattr(compilation_cache, "Path", lambda _: tmp_path / "cpuinfo")
@@ -84,7 +86,7 @@ def test_the_cpu_is_known_by_its_instructions(monkeypatch, tmp_path):
     assert isinstance(compilation_cache._cpu(), str)
 
 
-def test_a_folder_that_jax_was_told_of_is_taken():
+def test_the_environment_may_name_the_folder():
     command = [
         sys.executable,
         "-c",
@@ -95,38 +97,39 @@ def test_a_folder_that_jax_was_told_of_is_taken():
     assert run.stdout == "/some/where\n"
 
 
-def test_programs_are_kept_and_found_however_quickly_they_compile(tmp_path):
+def test_even_programs_that_compile_quickly_are_stored_and_found(tmp_path):
     before = [getattr(jax.config, name) for name in SETTINGS]
-    value, watch = compiled(tmp_path / "new" / "cache")
+    folder = tmp_path / "new" / "cache"
+    value, watch = value_and_watch(folder)
     assert (value, watch.cached, watch.compilations) == (15.0, 0, 1)
-    value, watch = compiled(tmp_path / "new" / "cache")
+    value, watch = value_and_watch(folder)
     assert (value, watch.cached, watch.compilations) == (15.0, 1, 1)
     assert [getattr(jax.config, name) for name in SETTINGS] == before
-    x, files = jnp.ones(3), len(list((tmp_path / "new" / "cache").iterdir()))
+    x, files = jnp.ones(3), set(folder.iterdir())
     jax.jit(lambda x: 6 * x)(x)
-    assert len(list((tmp_path / "new" / "cache").iterdir())) == files
+    assert set(folder.iterdir()) == files
 
 
 @pytest.mark.parametrize("kind", ["half", "nothing", "a flipped byte"])
 def test_a_damaged_program_is_compiled_anew_and_replaced(kind, tmp_path):
-    compiled(tmp_path)
+    value_and_watch(tmp_path)
     (entry,) = tmp_path.glob("*-cache")
     whole = entry.read_bytes()
     flipped = whole[:100] + bytes([whole[100] ^ 1]) + whole[101:]
     entry.write_bytes({"half": whole[: len(whole) // 2], "nothing": b""}.get(kind, flipped))
     with pytest.warns(UserWarning, match="-cache|persistent compilation cache") as warned:
-        value, watch = compiled(tmp_path)
+        value, watch = value_and_watch(tmp_path)
     assert (value, watch.cached) == (15.0, 0)
     first, second = (str(warning.message) for warning in warned)
     assert "Error reading persistent compilation cache" in first
     assert second == f"Deleted {entry.name} from {tmp_path}: it was damaged."
-    assert compiled(tmp_path)[1].cached == 0
-    assert compiled(tmp_path)[1].cached == 1
+    assert value_and_watch(tmp_path)[1].cached == 0
+    assert value_and_watch(tmp_path)[1].cached == 1
     assert delete_damaged(str(tmp_path)) == []
 
 
-def test_what_cannot_be_looked_at_is_left_alone(tmp_path):
-    (tmp_path / "x-cache").mkdir()  # cannot be read as a file
+def test_an_entry_that_is_no_file_stays(tmp_path):
+    (tmp_path / "x-cache").mkdir()
     assert delete_damaged(str(tmp_path)) == []
 
 
@@ -136,7 +139,7 @@ def test_other_warnings_pass(tmp_path):
     assert len(warned) == 1
 
 
-def test_programs_of_zstandard_are_checked_where_it_is_installed(tmp_path):
+def test_a_program_compressed_by_zstandard_needs_it_for_the_check(tmp_path):
     (tmp_path / "x-cache").write_bytes(b"\x28\xb5\x2f\xfdnothing that could be read")
     damaged = delete_damaged(str(tmp_path))
     assert damaged == (["x-cache"] if importlib.util.find_spec("zstandard") else [])
@@ -151,8 +154,20 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
         pass
 
 
-def test_it_can_be_turned_off(tmp_path):
+def test_no_persistent_cache_stores_nothing(tmp_path):
     with persistent_cache(str(tmp_path)), no_persistent_cache():
         jax.jit(lambda x: 7 * x)(jnp.ones(3))
     assert list(tmp_path.iterdir()) == []
     assert jax.config.jax_enable_compilation_cache
+
+
+def test_a_cache_that_is_forbidden_or_impossible_names_the_reason(monkeypatch, capsys):
+    with no_persistent_cache(), cache_if_possible() as folder:
+        assert folder is None
+    reason = "because JAX_ENABLE_COMPILATION_CACHE is false"
+    assert capsys.readouterr().out == f"Compilation cache: off, {reason}\n"
+    monkeypatch.setattr(compilation_cache, "cache_folder", lambda: "/dev/null/cache")
+    with cache_if_possible() as folder:
+        assert folder is None
+        assert not jax.config.jax_enable_compilation_cache
+    assert "Compilation cache: off, [Errno" in capsys.readouterr().out

@@ -1,3 +1,4 @@
+import importlib
 import platform
 import subprocess
 import sys
@@ -8,10 +9,12 @@ import jax
 import numpy as np
 import pytest
 
-from jaxconv.measure import environment as machine
+from jaxconv.measure.environment import environment, peak_memory
+
+MODULE = importlib.import_module("jaxconv.measure.environment")
 
 
-def test_the_age_of_the_process_counts_from_its_start():
+def test_the_age_of_a_process_counts_from_its_start():
     script = (
         "import time; time.sleep(0.3); from jaxconv.measure.environment import process_seconds as t"
     )
@@ -21,9 +24,9 @@ def test_the_age_of_the_process_counts_from_its_start():
     assert 0.3 <= float(run.stdout) <= time.perf_counter() - began
 
 
-def test_the_environment_is_named(monkeypatch):
+def test_the_environment_has_versions_devices_and_flags(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--xla_some_flag=1")
-    facts = machine.environment()
+    facts = environment()
     assert facts["jax_version"] == jax.__version__
     assert facts["backend"] == jax.default_backend()
     assert facts["device_count"] == jax.device_count()
@@ -33,25 +36,24 @@ def test_the_environment_is_named(monkeypatch):
     assert facts["cpu_count"] >= 1
 
 
-def test_peak_memory_holds_the_largest_array_that_was():
+def test_the_peak_memory_includes_an_array_that_is_gone():
     script = (
         "import numpy as np; from jaxconv.measure.environment import peak_memory as p; a = p(); "
         "x = np.ones(2**25); del x; b = p(); "
         "print(a['peak_rss_bytes'], b['peak_rss_bytes'], b['peak_device_bytes'])"
     )
-    # A parent that is larger than its child: Linux would count it in ru_maxrss.
-    mine = np.ones(2**27)
+    # The parent is larger than its child: Linux would count it in the child's ru_maxrss.
+    parents = np.ones(2**27)
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     before, after, device = run.stdout.split()
     assert 2**28 * 0.9 <= int(after) - int(before) <= 2**28 * 1.1
-    assert int(before) < mine.nbytes
+    assert int(before) < parents.nbytes
     if jax.default_backend() == "cpu":
         assert device == "None"
 
 
 @pytest.mark.skipif(platform.system() != "Linux", reason="compares with /proc")
-def test_without_proc_the_peak_is_the_system_s_own(monkeypatch):
-    whole = machine.peak_memory()["peak_rss_bytes"]
-    monkeypatch.setattr(machine, "Path", lambda _: Path("/nowhere"))
-    rss = machine.peak_memory()["peak_rss_bytes"]
-    assert rss >= 0.9 * whole
+def test_without_proc_the_system_reports_the_peak(monkeypatch):
+    from_proc = peak_memory()["peak_rss_bytes"]
+    monkeypatch.setattr(MODULE, "Path", lambda _: Path("/nowhere"))
+    assert peak_memory()["peak_rss_bytes"] >= 0.9 * from_proc

@@ -12,24 +12,24 @@ values = st.lists(st.floats(-100, 100, width=32), min_size=2, max_size=20)
 
 
 @hypothesis.given(values)
-def test_the_interval_is_scipys(sample):
-    figures = summarize(sample)
-    assert (figures.n, figures.min, figures.max) == (len(sample), min(sample), max(sample))
+def test_the_summary_equals_scipys(sample):
+    summary = summarize(sample)
+    assert (summary.n, summary.min, summary.max) == (len(sample), min(sample), max(sample))
     if len(set(sample)) == 1:
-        assert (figures.std, figures.low, figures.high) == (0, figures.mean, figures.mean)
+        assert (summary.std, summary.low, summary.high) == (0, summary.mean, summary.mean)
         return
     expected = stats.t.interval(
         0.95, len(sample) - 1, loc=stats.tmean(sample), scale=stats.sem(sample)
     )
-    assert (figures.low, figures.high) == pytest.approx(expected, rel=1e-9, abs=1e-9)
-    assert figures.std == pytest.approx(stats.tstd(sample), rel=1e-9)
+    assert (summary.low, summary.high) == pytest.approx(expected, rel=1e-9, abs=1e-9)
+    assert summary.std == pytest.approx(stats.tstd(sample), rel=1e-9)
 
 
 eighths = st.integers(-800, 800).map(lambda n: n / 8)
 
 
 @hypothesis.given(st.lists(st.tuples(eighths, eighths), min_size=2, max_size=20))
-def test_the_paired_test_is_scipys(pairs):
+def test_the_paired_t_test_equals_scipys(pairs):
     first, second = map(list, zip(*pairs, strict=True))
     hypothesis.assume(len({b - a for a, b in pairs}) > 1)
     found = paired_t_test(first, second)
@@ -39,42 +39,41 @@ def test_the_paired_test_is_scipys(pairs):
     assert (found.difference.low, found.difference.high) == pytest.approx(interval, rel=1e-6)
 
 
-def test_what_one_value_cannot_say_is_none():
+def test_one_value_has_no_deviation_and_no_p_value():
     assert summarize([0.5]) == (1, 0.5, None, 0.5, 0.5, None, None)
     assert str(summarize([0.5])) == "0.5000"
     assert paired_t_test([0.5], [0.75]).p is None
     assert paired_t_test([0.5, 0.25], [0.75, 0.5]).p is None  # the differences do not vary
-    assert paired_t_test([0.9917, 0.9924], [0.9918, 0.9925]).p is None  # but by rounding
+    assert paired_t_test([0.9917, 0.9924], [0.9918, 0.9925]).p is None  # but for rounding
 
 
 @pytest.mark.parametrize("sample", [[], [1.0, math.nan], [math.inf]])
-def test_nothing_and_what_is_not_finite_have_no_spread(sample):
+def test_samples_without_values_or_not_finite_are_refused(sample):
     with pytest.raises(ValueError, match="needs finite values, at least one, not"):
         summarize(sample)
 
 
-def test_pairs_need_two_of_each():
+def test_pairs_need_as_many_values_on_both_sides():
     with pytest.raises(ValueError, match="not 2 and 1"):
         paired_t_test([1.0, 2.0], [1.0])
 
 
-def test_a_reduction_is_that_of_the_means():
+def test_the_reduction_compares_the_means():
     found = relative_reduction([0.10, 0.01], [0.05, 0.02])
     assert found.share == pytest.approx(1 - 0.07 / 0.11)
     assert relative_reduction([0.5], [0.25]) == (0.5, None, None)
     half = relative_reduction([0.5, 0.25, 1.0], [0.25, 0.125, 0.5])
     assert half == pytest.approx((0.5, 0.5, 0.5))
-    assert relative_reduction([0.0, 0.5], [0.5, 0.5]) is None  # without the second nothing is left
+    assert relative_reduction([0.0, 0.5], [0.5, 0.5]) is None  # 0 without the second
     assert relative_reduction([0.0], [0.5]) is None
 
 
-def test_the_jackknife_covers_what_it_should():
-    """Of 95% intervals around a known share, about that many hold it."""
+def test_the_jackknife_intervals_cover_a_known_share_95_times_in_100():
     rng = np.random.default_rng(0)
-    held = 0
+    covered = 0
     for _ in range(400):
         first = rng.normal(0.02, 0.002, 10)
         second = 0.5 * first + rng.normal(0, 0.001, 10)
         found = relative_reduction(first.tolist(), second.tolist())
-        held += found.low <= 0.5 <= found.high
-    assert 0.91 < held / 400 < 0.98
+        covered += found.low <= 0.5 <= found.high
+    assert 0.91 < covered / 400 < 0.98

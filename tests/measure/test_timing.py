@@ -10,7 +10,7 @@ from jaxconv.measure.compilation_cache import persistent_cache
 from jaxconv.measure.timing import CompileWatch
 
 
-def test_compilations_are_counted_inside_the_block_alone():
+def test_only_compilations_inside_the_block_count():
     double = jax.jit(lambda x: 2 * x)
     x, y = jnp.ones(3), jnp.ones(4)
     with CompileWatch() as watch:
@@ -39,7 +39,7 @@ def test_a_stopwatch_keeps_compilation_apart(monkeypatch):
 
 
 class Clock:
-    """Time passes only as a run says."""
+    """A clock that moves only when a run moves it."""
 
     def __init__(self, monkeypatch):
         self.now = 0.0
@@ -84,7 +84,7 @@ def test_every_sample_waits_for_the_device(monkeypatch):
     assert len(waited) == 13
 
 
-def test_the_95th_percentile_is_numpys():
+def test_the_95th_percentile_equals_numpys():
     samples = tuple(np.random.default_rng(0).exponential(size=57).tolist())
     steady = timing.Steady(samples, 1)
     assert steady.p95 == pytest.approx(np.percentile(samples, 95), rel=1e-12)
@@ -107,13 +107,13 @@ def test_the_matmul_rate_is_two_flops_a_multiply_add(monkeypatch):
     assert timing.matmul_rate("bfloat16", 10) == 2 * 10**3 / 0.5
 
 
-def test_what_comes_from_the_persistent_cache_is_counted(tmp_path):
-    def compiled() -> CompileWatch:
+def test_programs_from_the_persistent_cache_are_counted(tmp_path):
+    def watch_compilation() -> CompileWatch:
         x = jnp.ones(7)
         with persistent_cache(str(tmp_path)), CompileWatch() as watch:
             jax.jit(lambda x: 3 * x + 1)(x)
         return watch
 
-    cold, cached = compiled(), compiled()
+    cold, warm = watch_compilation(), watch_compilation()
     assert (cold.compilations, cold.cached) == (1, 0)
-    assert (cached.compilations, cached.cached) == (1, 1)
+    assert (warm.compilations, warm.cached) == (1, 1)

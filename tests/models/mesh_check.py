@@ -12,7 +12,7 @@ from jax.sharding import PartitionSpec as P
 import jaxconv
 
 
-def same(found, expected):
+def assert_close(found, expected):
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), found, expected
     )
@@ -26,31 +26,32 @@ def main():
     step = jaxconv.make_train_step(model, tx)
 
     @jax.jit
-    def gradient(params, image):
+    def grad_fn(params, image):
         return jax.grad(lambda params: (model.apply({"params": params}, image) ** 2).sum())(params)
 
     # XLA divides the step by itself, and moves no image and no feature map between devices.
     mesh = jax.make_mesh((4,), ("batch",), axis_types=(AxisType.Auto,))
-    everywhere, divided = (NamedSharding(mesh, P(*axes)) for axes in ((), ("batch",)))
-    arguments = jax.device_put(state, everywhere), jax.device_put(batch, divided)
+    replicated, divided = (NamedSharding(mesh, P(*axes)) for axes in ((), ("batch",)))
+    arguments = jax.device_put(state, replicated), jax.device_put(batch, divided)
     compiled = jax.jit(step).lower(*arguments).compile()
     assert not re.findall(r" (all-gather|all-to-all|collective-permute)\(", compiled.as_text())
-    same(compiled(*arguments)[0].params, jax.jit(step)(state, batch)[0].params)
+    assert_close(compiled(*arguments)[0].params, jax.jit(step)(state, batch)[0].params)
 
-    expected = gradient(state.params, image)
-    mapped = jax.shard_map(gradient, mesh=mesh, in_specs=(P(), P("batch")), out_specs=P())
-    same(jax.jit(mapped)(state.params, image), expected)
+    expected = grad_fn(state.params, image)
+    mapped = jax.shard_map(grad_fn, mesh=mesh, in_specs=(P(), P("batch")), out_specs=P())
+    assert_close(jax.jit(mapped)(state.params, image), expected)
 
     explicit = jax.make_mesh((4,), ("batch",), axis_types=(AxisType.Explicit,))
     with jax.set_mesh(explicit):
         params = jax.device_put(state.params, NamedSharding(explicit, P()))
-        same(gradient(params, jax.device_put(image, NamedSharding(explicit, P("batch")))), expected)
+        divided_image = jax.device_put(image, NamedSharding(explicit, P("batch")))
+        assert_close(grad_fn(params, divided_image), expected)
 
     (size,) = export.symbolic_shape("size")
     logits = jax.jit(lambda image: model.apply({"params": state.params}, image))
     exported = export.export(logits)(jax.ShapeDtypeStruct((size, 9, 9, 1), jnp.float32))
-    same(exported.call(image), logits(image))
-    print("all the same")
+    assert_close(exported.call(image), logits(image))
+    print("all equal")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ FORMS = ("patches", "xla")
 
 @st.composite
 def cases(draw):
-    """Sizes odd and even, windows larger and smaller than the stride and than the image."""
+    """Odd and even sizes; windows larger and smaller than the stride and the image."""
     size = draw(st.tuples(st.integers(1, 9), st.integers(1, 9)))
     window = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
     strides = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
@@ -29,22 +29,24 @@ def cases(draw):
     return size, window, strides, padding, pads, channels, filters, np.random.default_rng(seed)
 
 
-def check(form, function, image, oracle, cotangent, tolerance=2e-5):
-    def value_and_gradients(cotangent, *arrays):
+def check(form, function, arrays, expected, cotangent, tolerance=2e-5):
+    """Compares value and gradients, plain and mapped over the batch, with the oracle's."""
+
+    def value_and_grads(cotangent, *arrays):
         value, pull = jax.vjp(lambda *xs: function(*xs, form=form), *arrays)
         return value, *pull(cotangent)
 
     @jax.jit
     def plain_and_mapped(cotangent, image, *rest):
-        value, d_image, *d_rest = jax.vmap(
-            lambda g, x: value_and_gradients(g[None], x[None], *rest)
-        )(cotangent, image)
+        value, d_image, *d_rest = jax.vmap(lambda g, x: value_and_grads(g[None], x[None], *rest))(
+            cotangent, image
+        )
         mapped = value[:, 0], d_image[:, 0], *(d.sum(axis=0) for d in d_rest)
-        return value_and_gradients(cotangent, image, *rest), mapped
+        return value_and_grads(cotangent, image, *rest), mapped
 
-    for found in plain_and_mapped(cotangent, *image):
-        for ours, expected in zip(found, oracle, strict=True):
-            np.testing.assert_allclose(ours, expected, rtol=tolerance, atol=tolerance)
+    for found in plain_and_mapped(cotangent, *arrays):
+        for ours, theirs in zip(found, expected, strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -55,12 +57,12 @@ def test_conv_and_its_gradients_match_numpy(form, case):
     kernel = rng.normal(size=(*window, channels, filters)).astype(np.float32)
     shape = oracles.conv(image, kernel, strides, pads).shape
     cotangent = rng.normal(size=shape).astype(np.float32)
-    oracle = oracles.conv(image, kernel, strides, pads, cotangent)
+    expected = oracles.conv(image, kernel, strides, pads, cotangent)
 
     def function(image, kernel, form):
         return conv(image, kernel, strides=strides, padding=padding, form=form)
 
-    check(form, function, (jnp.asarray(image), jnp.asarray(kernel)), oracle, cotangent)
+    check(form, function, (jnp.asarray(image), jnp.asarray(kernel)), expected, cotangent)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -68,7 +70,7 @@ def test_conv_and_its_gradients_match_numpy(form, case):
 @given(case=cases())
 def test_pooling_and_its_gradient_match_numpy(name, form, case):
     size, window, strides, padding, pads, channels, _, rng = case
-    if not isinstance(padding, str):  # no window may see padding alone
+    if not isinstance(padding, str):  # no window may cover padding alone
         pads = tuple(tuple(min(p, w - 1) for p in pad) for pad, w in zip(pads, window, strict=True))
         window = tuple(min(w, n + sum(p)) for w, n, p in zip(window, size, pads, strict=True))
         pads = tuple(tuple(min(p, w - 1) for p in pad) for pad, w in zip(pads, window, strict=True))
@@ -99,16 +101,16 @@ def test_a_pooled_convolution_and_its_gradients_match_numpy(case, pool):
     cotangent = rng.normal(size=shape).astype(np.float32)
     none = ((0, 0), (0, 0))
     pooled, d_maps = oracles.max_pool(maps, pool, pool, none, cotangent)
-    _, *gradients = oracles.conv(image, kernel, strides, pads, d_maps)
+    _, *grads = oracles.conv(image, kernel, strides, pads, d_maps)
 
     def function(image, kernel, form):
         return conv_max_pool(image, kernel, pool, strides=strides, padding=padding, form=form)
 
-    oracle = pooled, *gradients
-    check("patches", function, (jnp.asarray(image), jnp.asarray(kernel)), oracle, cotangent)
+    expected = pooled, *grads
+    check("patches", function, (jnp.asarray(image), jnp.asarray(kernel)), expected, cotangent)
 
 
-def test_the_xla_form_of_a_pooled_convolution_is_one_after_the_other():
+def test_the_xla_form_of_a_pooled_convolution_pools_the_convolution():
     image = jax.random.normal(jax.random.key(0), (2, 8, 9, 2))
     kernel = jax.random.normal(jax.random.key(1), (3, 3, 2, 4))
     found = conv_max_pool(image, kernel, (2, 3), strides=(1, 2), padding="same", form="xla")
@@ -116,7 +118,7 @@ def test_the_xla_form_of_a_pooled_convolution_is_one_after_the_other():
     np.testing.assert_array_equal(found, max_pool(maps, (2, 3), form="xla"))
 
 
-def test_what_no_window_covers_is_not_computed():
+def test_a_pooled_convolution_computes_only_what_its_windows_cover():
     image, kernel = jnp.ones((1, 13, 13, 2)), jnp.ones((3, 3, 2, 4))
     traced = [
         str(jax.make_jaxpr(function)(image, kernel))
@@ -137,28 +139,28 @@ def test_what_no_window_covers_is_not_computed():
         ([[1, 2, 3], [4, 5, 6], [7, 8, 9]], 1, "same", [[5, 6, 6], [8, 9, 9], [8, 9, 9]]),
     ],
 )
-def test_max_pool_gives_what_notebook_001_prints(form, image, strides, padding, expected):
+def test_max_pool_returns_the_numbers_of_notebook_001(form, image, strides, padding, expected):
     image = jnp.asarray(image, jnp.float32)[None, :, :, None]
     found = max_pool(image, 2, strides=strides, padding=padding, form=form)
     np.testing.assert_array_equal(found[0, :, :, 0], expected)
 
 
-def test_conv_gives_the_shape_that_notebook_001_prints():
+def test_conv_returns_the_shape_of_notebook_001():
     image, kernel = jnp.ones((4, 10, 10, 128)), jnp.ones((3, 3, 128, 32))
     assert conv(image, kernel).shape == (4, 8, 8, 32)
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_the_first_of_equal_maxima_takes_the_whole_gradient(form):
-    gradient = jax.grad(lambda x: max_pool(x, 2, form=form).sum())(jnp.ones((1, 2, 2, 1)))
-    np.testing.assert_array_equal(gradient[0, :, :, 0], [[1, 0], [0, 0]])
+    grad = jax.grad(lambda x: max_pool(x, 2, form=form).sum())(jnp.ones((1, 2, 2, 1)))
+    np.testing.assert_array_equal(grad[0, :, :, 0], [[1, 0], [0, 0]])
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_window_of_more_than_256_cells_still_finds_its_winner(form):
     image = jnp.zeros((1, 2, 140, 1)).at[0, 1, 135, 0].set(1.0)  # cell 275
-    gradient = jax.jit(jax.grad(lambda x: max_pool(x, (2, 140), form=form).sum()))(image)
-    np.testing.assert_array_equal(gradient, image)
+    grad = jax.jit(jax.grad(lambda x: max_pool(x, (2, 140), form=form).sum()))(image)
+    np.testing.assert_array_equal(grad, image)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -178,7 +180,7 @@ def test_convolutions_have_forward_mode_and_second_derivatives(form):
     _, slope = jax.jvp(value, (kernel,), (kernel,))
     np.testing.assert_allclose(slope, (jax.grad(value)(kernel) * kernel).sum(), rtol=1e-4)
     _, curve = jax.jvp(jax.grad(value), (kernel,), (kernel,))
-    # Of degree 6 in the kernel: Euler's theorem.
+    # The value is homogeneous of degree 6 in the kernel: Euler's theorem.
     np.testing.assert_allclose(curve, 5 * jax.grad(value)(kernel), rtol=1e-3, atol=1e-3)
 
 
@@ -228,7 +230,7 @@ IMAGE, KERNEL = jnp.ones((1, 4, 5, 1)), jnp.ones((3, 3, 1, 2))
     ],
 )
 @pytest.mark.usefixtures("untyped")
-def test_bad_arguments_are_refused_with_what_was_given(call, message):
+def test_bad_arguments_are_refused_and_quoted(call, message):
     with pytest.raises(ValueError, match=message):
         call()
 

@@ -1,0 +1,163 @@
+"""Checks of the operations' arguments: images, windows, strides and padding."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from flax.linen.dtypes import promote_dtype
+from jax import lax
+from jaxtyping import Array, Shaped
+
+from jaxconv._checks import check_positive
+
+Pair = int | tuple[int, int]
+"""One number for both height and width, or one for each."""
+Pads = tuple[tuple[int, int], tuple[int, int]]
+"""Cells to add: `((top, bottom), (left, right))`."""
+Padding = str | int | tuple[int, int] | Pads
+"""`"valid"`, `"same"` in any case, or zeros to add, as Keras' `ZeroPadding2D` takes them."""
+
+
+def check_image(image: Shaped[Array, "..."]) -> None:
+    """Refuses all but batches of floating-point images.
+
+    Raises:
+      ValueError: with the shape or the dtype of the array.
+
+    Example:
+      >>> check_image(jnp.ones((28, 28, 1)))
+      Traceback (most recent call last):
+      ValueError: Images are [batch, height, width, channels], not (28, 28, 1).
+    """
+    if image.ndim != 4:
+        raise ValueError(f"Images are [batch, height, width, channels], not {image.shape}.")
+    if not jnp.issubdtype(image.dtype, jnp.floating):
+        raise ValueError(f"Images are floating-point here, not {image.dtype}: scale them first.")
+
+
+def as_pair(name: str, value: Any) -> tuple[int, int]:
+    """One integer as a pair, or a pair as it is; all numbers must be positive.
+
+    Args:
+      name: the argument's name, for the message.
+      value: an integer, or a sequence of two.
+
+    Raises:
+      ValueError: with the name and the value.
+
+    Example:
+      >>> as_pair("strides", 2), as_pair("strides", (1, 2))
+      ((2, 2), (1, 2))
+    """
+    pair = tuple(value) if isinstance(value, Sequence) else (value, value)
+    if len(pair) != 2:
+        raise ValueError(f"{name} is one integer or two (height, width), not {value!r}.")
+    for number in pair:
+        check_positive(name, number)
+    return int(pair[0]), int(pair[1])
+
+
+def conv_arguments(
+    image: Array, kernel: Array, strides: Pair, padding: Padding
+) -> tuple[Array, Array, tuple[int, int], Pads]:
+    """Image and kernel of one dtype, strides and pads, all checked.
+
+    Raises:
+      ValueError: if an argument is malformed, the channels differ, or the window does not fit.
+
+    Example:
+      >>> conv_arguments(jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 2)), 2, "same")[2:]
+      ((2, 2), ((0, 1), (0, 1)))
+    """
+    check_image(image)
+    if image.shape[-1] != kernel.shape[-2]:
+        raise ValueError(
+            f"The image has {image.shape[-1]} channels and the kernel of shape {kernel.shape} "
+            f"expects {kernel.shape[-2]}: create the parameters with the input_shape of the data."
+        )
+    steps = as_pair("strides", strides)
+    pads = _pads(padding, image.shape, kernel.shape[:2], steps)
+    image, kernel = promote_dtype(image, kernel)
+    return image, kernel, steps, pads
+
+
+def pool_arguments(
+    image: Array, window: Pair, strides: Pair | None, padding: Padding
+) -> tuple[tuple[int, int], tuple[int, int], Pads]:
+    """Window, strides and pads of a pooling, all checked.
+
+    Raises:
+      ValueError: if an argument is malformed, or the window does not fit.
+
+    Example:
+      >>> pool_arguments(jnp.ones((1, 4, 4, 1)), (2, 3), None, "valid")
+      ((2, 3), (2, 3), ((0, 0), (0, 0)))
+    """
+    check_image(image)
+    size = as_pair("window", window)
+    steps = size if strides is None else as_pair("strides", strides)
+    pads = _pads(padding, image.shape, size, steps)
+    if any(max(pad) >= n for pad, n in zip(pads, size, strict=True)):
+        raise ValueError(f"padding {padding!r} fills a whole window of {size[0]}×{size[1]}.")
+    return size, steps, pads
+
+
+def check_fits(
+    what: str,
+    window: Sequence[int],
+    shape: Sequence[int],
+    padding: Padding,
+    pads: Sequence[Sequence[int]] = ((0, 0), (0, 0)),
+) -> None:
+    """Refuses a window that is larger than the padded image.
+
+    Args:
+      what: the window's name, for the message.
+      window: its height and width.
+      shape: the height and width of the image.
+      padding: the padding as the caller gave it, for the message.
+      pads: the cells that it adds.
+
+    Raises:
+      ValueError: with the sizes and the padding.
+
+    Example:
+      >>> check_fits("a window", (3, 3), (1, 1), "valid", ((1, 1), (1, 1)))
+    """
+    for n, size, pad in zip(shape, window, pads, strict=True):
+        if n + sum(pad) < size:
+            raise ValueError(
+                f"{what} of {window[0]}×{window[1]} does not fit into {shape[0]}×{shape[1]} "
+                f"with padding {padding!r}: use larger images, fewer layers or padding 'same'."
+            )
+
+
+def _pads(
+    padding: Padding, shape: tuple[int, ...], window: tuple[int, ...], strides: tuple[int, int]
+) -> Pads:
+    """The cells to add, after a check that the window fits."""
+    if isinstance(padding, str) and padding.lower() in ("valid", "same"):
+        pads = lax.padtype_to_pads(shape[1:3], window, strides, padding.upper())
+    else:
+        pads = _two_sides(padding)
+    check_fits("a window", window, shape[1:3], padding, pads)
+    height, width = (n + sum(pad) for n, pad in zip(shape[1:3], pads, strict=True))
+    if height * width >= 2**31:
+        raise ValueError(f"padding {padding!r} makes images of {height}×{width}: take less.")
+    (top, bottom), (left, right) = pads
+    return (int(top), int(bottom)), (int(left), int(right))
+
+
+def _two_sides(padding: Any) -> list[tuple[int, ...]]:
+    """Explicit padding, in any of its forms, as [(top, bottom), (left, right)]."""
+    sides = padding if isinstance(padding, Sequence) else (padding, padding)
+    pairs = [tuple(side) if isinstance(side, Sequence) else (side, side) for side in sides]
+    numbers = [n for pair in pairs for n in pair]
+    natural = all(isinstance(n, int | np.integer) and n >= 0 for n in numbers)
+    if isinstance(padding, str) or [len(pair) for pair in pairs] != [2, 2] or not natural:
+        raise ValueError(
+            "padding is 'valid', 'same', an integer, (height, width) or "
+            f"((top, bottom), (left, right)), not {padding!r}."
+        )
+    return pairs
