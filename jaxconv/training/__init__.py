@@ -1,12 +1,15 @@
-"""How a net learns: the state, one pure step, and its drivers.
+"""The door of `training`: how a net learns. The state, one pure step, and its drivers.
 
-The room may import `data`, `models`, `parallel`, `measure` and `_checks`.
+The path of a training is `state`, `step`, `epoch`, `fit`, `evaluate`; read them in this order.
+`replicas` trains many seeds at once. The room may import `data`, `models`, `parallel`, `measure`
+and `_checks`.
 """
 
-from jaxconv.training.epoch import run_epochs as run_epochs
+from jaxconv.training._groups import choose_strategy as choose_strategy
+from jaxconv.training._groups import groups as groups
+from jaxconv.training._stacked import stack_states as stack_states
+from jaxconv.training._stacked import train_epoch_replicas as train_epoch_replicas
 from jaxconv.training.epoch import train_epoch as train_epoch
-from jaxconv.training.evaluate import Row as Row
-from jaxconv.training.evaluate import eval_epoch as eval_epoch
 from jaxconv.training.evaluate import evaluate as evaluate
 from jaxconv.training.evaluate import predict as predict
 from jaxconv.training.fit import fit as fit
@@ -14,21 +17,19 @@ from jaxconv.training.keys import dropout_key as dropout_key
 from jaxconv.training.keys import epoch_permutation as epoch_permutation
 from jaxconv.training.keys import init_key as init_key
 from jaxconv.training.keys import order_key as order_key
+from jaxconv.training.losses import Loss as Loss
 from jaxconv.training.losses import categorical_crossentropy as categorical_crossentropy
 from jaxconv.training.losses import one_hot_labels as one_hot_labels
 from jaxconv.training.losses import (
     sparse_categorical_crossentropy as sparse_categorical_crossentropy,
 )
 from jaxconv.training.metrics import Metric as Metric
+from jaxconv.training.metrics import Row as Row
 from jaxconv.training.metrics import accuracy as accuracy
 from jaxconv.training.optimizers import adam as adam
 from jaxconv.training.optimizers import rmsprop as rmsprop
-from jaxconv.training.replicas import choose_strategy as choose_strategy
 from jaxconv.training.replicas import evaluate_seeds as evaluate_seeds
 from jaxconv.training.replicas import fit_seeds as fit_seeds
-from jaxconv.training.replicas import groups as groups
-from jaxconv.training.replicas import stack_states as stack_states
-from jaxconv.training.replicas import train_epoch_replicas as train_epoch_replicas
 from jaxconv.training.state import ResumePoint as ResumePoint
 from jaxconv.training.state import TrainState as TrainState
 from jaxconv.training.state import as_float as as_float
@@ -36,7 +37,6 @@ from jaxconv.training.state import check_params as check_params
 from jaxconv.training.state import create_train_state as create_train_state
 from jaxconv.training.state import model_dtype as model_dtype
 from jaxconv.training.state import train_argument as train_argument
-from jaxconv.training.step import eval_logits as eval_logits
 from jaxconv.training.step import make_eval_step as make_eval_step
 from jaxconv.training.step import make_train_step as make_train_step
 from jaxconv.training.streamed import StreamedEpoch as StreamedEpoch

@@ -1,4 +1,4 @@
-"""An epoch as one compiled program, and the loop over epochs that every driver shares."""
+"""An epoch as one compiled program, and the loop over epochs that `fit` and `fit_seeds` share."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -14,10 +14,15 @@ from jaxconv._checks import check_positive
 from jaxconv.data.arrays import Batch
 from jaxconv.data.stream import Stream
 from jaxconv.training import metrics
-from jaxconv.training.evaluate import Row
 from jaxconv.training.keys import epoch_permutation
+from jaxconv.training.metrics import Row
 from jaxconv.training.state import ResumePoint, TrainState
 from jaxconv.training.step import TrainStep
+
+EpochFn = Callable[..., tuple[TrainState, dict[str, Any]]]
+"""`(state, data, permutation, start, stop) -> (state, sums)`, such as a partial `train_epoch`."""
+OrderFn = Callable[[Array, int], Array | np.ndarray]
+"""`(rng, epoch) -> permutation`, from the root key in a state."""
 
 
 def train_epoch(
@@ -30,33 +35,36 @@ def train_epoch(
     train_step: TrainStep,
     batch_size: int,
 ) -> tuple[TrainState, dict[str, Shaped[Array, " steps"]]]:
-    """Steps `start` to `stop` of an epoch as one loop over data on the device; pure.
+    """Takes steps `start` to `stop` of an epoch, in one loop over data on the device; pure.
 
     The bounds are traced, so that one compiled program serves chunks of any length, resumption in
     mid-epoch and, under `vmap`, replicas. The last, partial batch is a step at its own size.
 
     Args:
       state: the state before step `start`.
-      data: all samples: a batch of the whole split, `Split.batch()`.
-      permutation: their order in this epoch, e.g. `epoch_permutation`.
+      data: all samples as one batch, such as `Split.batch()`.
+      permutation: their order in this epoch, such as `epoch_permutation`.
       start: the first step to take.
       stop: the step to stop before, at most `ceil(samples / batch_size)`.
       train_step: `(state, batch) -> (state, sums)`.
-      batch_size: samples a step.
+      batch_size: samples per step.
 
     Returns:
-      The state before step `stop`, and the step's sums with one row for each step of the epoch,
-      zero where no step was taken: chunks merge by addition.
+      The state before step `stop`, and the sums, one value for each step of the epoch. Steps not
+      taken have zeros, so that the sums of chunks merge by addition.
+
+    Raises:
+      ValueError: if `batch_size` is not positive.
 
     Example:
-      >>> import jaxconv
+      >>> import functools, jaxconv
       >>> model, tx = jaxconv.create_model("dense"), jaxconv.rmsprop()
       >>> state = jaxconv.create_train_state(model, tx, jax.random.key(0), (28, 28, 1))
       >>> data = jax.tree.map(lambda x: x[:100], jaxconv.load_dataset("mnist").train.batch())
       >>> train_step = jaxconv.make_train_step(model, tx)
-      >>> run = functools.partial(jaxconv.train_epoch, train_step=train_step, batch_size=32)
-      >>> order = jaxconv.epoch_permutation(state.rng, 0, 100)
-      >>> state, sums = jax.jit(run)(state, data, order, 0, 4)
+      >>> epoch_fn = functools.partial(jaxconv.train_epoch, train_step=train_step, batch_size=32)
+      >>> permutation = jaxconv.epoch_permutation(state.rng, 0, 100)
+      >>> state, sums = jax.jit(epoch_fn)(state, data, permutation, 0, 4)
       >>> int(state.step), sums["count"].tolist()
       (4, [32, 32, 32, 4])
     """
@@ -64,31 +72,38 @@ def train_epoch(
     full, rest = divmod(permutation.shape[0], batch_size)
     start, stop = jnp.asarray(start, jnp.int32), jnp.asarray(stop, jnp.int32)
 
-    def take(step: int | Array, size: int) -> Batch:
+    def batch_at(step: int | Array, size: int) -> Batch:
         rows = lax.dynamic_slice_in_dim(permutation, step * batch_size, size)
         return jax.tree.map(lambda x: jnp.asarray(x)[rows], data)
 
-    def run(step: int | Array, carry: Any, size: int = batch_size) -> Any:
-        state, rows = carry
-        state, sums = train_step(state, take(step, size))
-        return state, jax.tree.map(lambda row, x: row.at[step].set(x), rows, sums)
+    def take_step(step: int | Array, carry: Any, size: int = batch_size) -> Any:
+        state, epoch_sums = carry
+        state, sums = train_step(state, batch_at(step, size))
+        return state, jax.tree.map(lambda xs, x: xs.at[step].set(x), epoch_sums, sums)
 
-    _, sums = jax.eval_shape(train_step, state, jax.eval_shape(lambda: take(0, rest or batch_size)))
-    rows = {name: jnp.zeros((full + (rest > 0), *x.shape), x.dtype) for name, x in sums.items()}
-    carry = state, rows
+    a_batch = jax.eval_shape(lambda: batch_at(0, rest or batch_size))
+    _, sums = jax.eval_shape(train_step, state, a_batch)
+    steps = full + (rest > 0)
+    carry = state, {name: jnp.zeros((steps, *x.shape), x.dtype) for name, x in sums.items()}
     if full:
-        carry = lax.fori_loop(start, jnp.minimum(stop, full), run, carry)
+        carry = lax.fori_loop(start, jnp.minimum(stop, full), take_step, carry)
     if rest:
-        reached = (start <= full) & (full < stop)
-        carry = lax.cond(reached, lambda c: run(full, c, rest), lambda c: c, carry)
+        due = (start <= full) & (full < stop)
+        carry = lax.cond(due, lambda c: take_step(full, c, rest), lambda c: c, carry)
     return carry
+
+
+jitted_train_epoch = jax.jit(
+    train_epoch, static_argnames=("train_step", "batch_size"), donate_argnames="state"
+)
+jitted_epoch_permutation = jax.jit(epoch_permutation, static_argnames="samples")
 
 
 def run_epochs(
     state: TrainState,
     data: Batch | Stream,
-    run: Callable[..., tuple[TrainState, dict[str, Any]]],
-    order_of: Callable[[Array, int], Array | np.ndarray],
+    epoch_fn: EpochFn,
+    order_fn: OrderFn,
     *,
     epochs: int,
     chunks: int,
@@ -97,69 +112,74 @@ def run_epochs(
     save_every: int | None = None,
     resume: ResumePoint | None = None,
 ) -> Iterator[tuple[int, TrainState, dict[str, np.ndarray], float]]:
-    """Epoch after epoch in chunks: what `fit` and `seeds.fit_seeds` have in common.
+    """Runs epoch after epoch in chunks, for one state or for a stack of replicas.
 
     Args:
-      state: where to begin, one state or a stack of replicas at the same step. It is copied.
+      state: where to start; replicas must all be at the same step. It is copied.
       data: the batch of all samples, on the device, or their stream.
-      run: `train_epoch`, compiled, donating its first argument; the steps are its sums' last axis.
-      order_of: `(rng, epoch) -> permutation`, from the state's root key or keys.
+      epoch_fn: compiled, donating its first argument. The last axis of its sums is the steps.
+      order_fn: gives the order of an epoch; replicas have a stack of keys and of orders.
       epochs: how many epochs to train, counted from `state.step`.
-      chunks: into how many calls an epoch is cut.
+      chunks: how many calls of `epoch_fn` an epoch takes, not counting those for `save_every`.
       on_chunk: as in `fit`.
-      after_chunk: called after each chunk with the state, the epoch, counted from 1, the sums and
-        the seconds of all its steps so far, and `last`, whether the epoch ends.
+      after_chunk: called after each chunk with the state, the epoch (counted from 1), the sums and
+        the seconds of all its steps so far, and `last`: whether the epoch has ended.
       save_every: as in `fit`.
       resume: as in `fit`.
 
     Yields:
-      After each epoch its number, counted from 1, the state, the sums of all its steps on the host,
-      and the seconds that it took. The state's buffers are reused when the next epoch begins.
+      After each epoch: its number, counted from 1; the state; the sums of all its steps, on the
+      host; and the seconds that it took. The next epoch reuses the state's buffers.
+
+    Raises:
+      ValueError: if the epoch to resume has another number of steps.
     """
-    # No step is taken here: it compiles, so that no epoch's time has it.
-    state, rows = run(jax.tree.map(jnp.copy, state), data, order_of(state.rng, 0), 0, 0)
-    steps = rows["count"].shape[-1]
-    first, start = divmod(int(np.max(jax.device_get(state.step))), steps)
-    total, seconds = ({}, 0.0) if resume is None else (dict(resume.sums), resume.seconds)
-    if total and total["count"].shape != rows["count"].shape:
+    # Zero steps: compiles the program before the clock starts.
+    state, no_sums = epoch_fn(jax.tree.map(jnp.copy, state), data, order_fn(state.rng, 0), 0, 0)
+    shape = no_sums["count"].shape
+    steps = shape[-1]
+    first_epoch, start = divmod(int(np.max(jax.device_get(state.step))), steps)
+    sums, seconds = ({}, 0.0) if resume is None else (dict(resume.sums), resume.seconds)
+    if sums and sums["count"].shape != shape:
         raise ValueError(
-            f"The position to resume is in an epoch of {total['count'].shape} steps, this one has "
-            f"{rows['count'].shape}: resume with the same data and batch size."
+            f"The resume point is in an epoch of {sums['count'].shape} steps, this one has "
+            f"{shape}: resume with the same data and batch size."
         )
-    if start and not total:  # steps of another loop: begin with the next whole epoch
-        first, start = first + 1, 0
-    for epoch in range(first, first + epochs):
-        order = order_of(state.rng, epoch)
-        for stop in _stops(epoch * steps, start, steps, -(-steps // chunks), save_every):
+    if start and not sums:  # another loop took these steps: start with the next whole epoch
+        first_epoch, start = first_epoch + 1, 0
+    for epoch in range(first_epoch, first_epoch + epochs):
+        order = order_fn(state.rng, epoch)
+        for stop in _chunk_ends(epoch * steps, start, steps, -(-steps // chunks), save_every):
             began = time.perf_counter()
-            state, rows = run(state, data, order, start, stop)
-            rows = jax.device_get(rows)
+            state, chunk_sums = epoch_fn(state, data, order, start, stop)
+            chunk_sums = jax.device_get(chunk_sums)
             seconds += time.perf_counter() - began
-            total = metrics.merge(total, rows) if total else rows
-            if on_chunk is not None and total["count"].any():
-                position = {"epoch": epoch + 1, "step": stop, "steps": steps}
-                on_chunk(position | metrics.mean(total) | {"seconds": seconds})
+            sums = metrics.merge(sums, chunk_sums) if sums else chunk_sums
+            if on_chunk is not None and sums["count"].any():
+                progress = {"epoch": epoch + 1, "step": stop, "steps": steps}
+                on_chunk(progress | metrics.mean(sums) | {"seconds": seconds})
             if after_chunk is not None:
-                after_chunk(state, epoch + 1, total, seconds, last=stop == steps)
+                after_chunk(state, epoch + 1, sums, seconds, last=stop == steps)
             start = stop
-        yield epoch + 1, state, total, seconds
-        start, total, seconds = 0, {}, 0.0
+        yield epoch + 1, state, sums, seconds
+        start, sums, seconds = 0, {}, 0.0
 
 
-def _stops(before: int, start: int, steps: int, chunk: int, save_every: int | None) -> list[int]:
-    """Where the chunks of an epoch end: at every `chunk`, every `save_every` of the run, its end.
+def _chunk_ends(
+    before: int, start: int, steps: int, chunk: int, save_every: int | None
+) -> list[int]:
+    """The steps of an epoch after which a chunk ends.
+
+    Args:
+      before: the steps of the run before this epoch.
+      start: the steps of the epoch taken so far.
+      steps: the steps of the epoch.
+      chunk: the steps per chunk.
+      save_every: the steps of the run between two saves.
 
     Example:
-      >>> _stops(before=10, start=3, steps=10, chunk=4, save_every=6)
+      >>> _chunk_ends(before=10, start=3, steps=10, chunk=4, save_every=6)
       [4, 8, 10]
     """
     saves = range(-before % save_every, steps, save_every) if save_every else ()
-    return sorted(stop for stop in {*range(0, steps, chunk), *saves, steps} if stop > start)
-
-
-compiled_epoch = jax.jit(
-    train_epoch, static_argnames=("train_step", "batch_size"), donate_argnames="state"
-)
-
-
-compiled_permutation = jax.jit(epoch_permutation, static_argnames="samples")
+    return sorted(end for end in {*range(0, steps, chunk), *saves, steps} if end > start)

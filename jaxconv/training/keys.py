@@ -1,11 +1,11 @@
-"""How a run's root key is folded into every other key; no other module folds it.
+"""Every random key of a run, folded from its root key; no other module folds it.
 
     fold_in(fold_in(rng, 0), epoch)  the order of an epoch
-    fold_in(fold_in(rng, 1), step)   a step's dropout
+    fold_in(fold_in(rng, 1), step)   the dropout of a step
     fold_in(rng, 2)                  the initial parameters
 
-Each purpose has its own number, so no key serves twice. Each key follows from the root key and a
-position alone, so a run that resumes needs nothing but its epoch and step.
+Each purpose has its own number, so that no key serves twice. Each key follows from the root key and
+a position alone, so that a run resumes from its epoch and step, without the state of a generator.
 """
 
 import jax
@@ -21,6 +21,13 @@ _ORDER, _DROPOUT, _INIT = 0, 1, 2
 def order_key(rng: Rng, epoch: int | Int[Array, ""]) -> Rng:
     """The key that shuffles an epoch.
 
+    Args:
+      rng: the root key.
+      epoch: the epoch, counted from 0.
+
+    Returns:
+      `fold_in(fold_in(rng, 0), epoch)`.
+
     Example:
       >>> order_key(jax.random.key(0), 1) == order_key(jax.random.key(0), 2)
       Array(False, dtype=bool)
@@ -29,7 +36,14 @@ def order_key(rng: Rng, epoch: int | Int[Array, ""]) -> Rng:
 
 
 def dropout_key(rng: Rng, step: int | Int[Array, ""]) -> Rng:
-    """The key of a step's dropout; `step` counts from the start of the run.
+    """The key of a step's dropout.
+
+    Args:
+      rng: the root key.
+      step: the step, counted from 0 at the start of the run.
+
+    Returns:
+      `fold_in(fold_in(rng, 1), step)`.
 
     Example:
       >>> dropout_key(jax.random.key(0), 1) == order_key(jax.random.key(0), 1)
@@ -41,6 +55,12 @@ def dropout_key(rng: Rng, step: int | Int[Array, ""]) -> Rng:
 def init_key(rng: Rng) -> Rng:
     """The key of the initial parameters.
 
+    Args:
+      rng: the root key.
+
+    Returns:
+      `fold_in(rng, 2)`.
+
     Example:
       >>> init_key(jax.random.key(0)) == init_key(jax.random.key(1))
       Array(False, dtype=bool)
@@ -51,7 +71,15 @@ def init_key(rng: Rng) -> Rng:
 def epoch_permutation(
     rng: Rng, epoch: int | Int[Array, ""], samples: int
 ) -> Int32[Array, " samples"]:
-    """The order of the samples in an epoch, from the root key and the epoch's number alone.
+    """The order of the samples in an epoch.
+
+    Args:
+      rng: the root key.
+      epoch: the epoch, counted from 0.
+      samples: how many samples there are.
+
+    Returns:
+      A permutation of `range(samples)`.
 
     Example:
       >>> order = epoch_permutation(jax.random.key(0), 0, 5)

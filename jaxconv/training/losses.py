@@ -1,10 +1,10 @@
-"""Losses: `(logits, labels) -> [N]`, one value a sample, softmax included.
+"""Losses: `(logits, labels) -> [N]`, one value per sample, softmax included.
 
-Keras' TensorFlow backend computes crossentropy from the logits even behind a softmax layer; so does
-this module. Keras on JAX and on torch takes the softmax first and clips it to [1e-7, 1 - 1e-7]
-instead: there the loss of a sample lies between 1e-7 and 16.1, and its gradient is zero at both
-ends, so that a sample that is utterly wrong teaches nothing (`tests/test_keras_parity.py` shows
-both).
+This module computes crossentropy from the logits, as Keras' TensorFlow backend does even behind a
+softmax layer. Keras on JAX and on torch computes the softmax first and clips it to
+[1e-7, 1 - 1e-7]: there the loss of a sample lies between 1e-7 and 16.1, and its gradient is zero at
+both ends, so that an utterly wrong sample teaches nothing. `tests/training/test_keras_parity.py`
+shows both.
 """
 
 from collections.abc import Callable
@@ -15,6 +15,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 Loss = Callable[..., Array]
+"""`(logits, labels) -> [N]`, one value per sample."""
 
 
 def sparse_categorical_crossentropy(
@@ -22,9 +23,15 @@ def sparse_categorical_crossentropy(
 ) -> Float[Array, "*batch"]:
     """Crossentropy with integer labels: `-log softmax(logits)[label]`, in nats.
 
-    Logits of fewer than 32 bits are widened to float32 first. A label outside `[0, classes)` gives
-    NaN or a wrong value, since a compiled program cannot raise: `Dataset` checks labels at the
-    door.
+    Logits of fewer than 32 bits become float32 first. A label outside `[0, classes)` gives NaN or a
+    wrong value, since a compiled program cannot raise: `Dataset.from_arrays` checks the labels.
+
+    Args:
+      logits: `[N, num_classes]`, before any softmax.
+      labels: `[N]`, in `[0, num_classes)`.
+
+    Returns:
+      `[N]`, at least float32.
 
     Example:
       >>> sparse_categorical_crossentropy(jnp.zeros((1, 10)), jnp.array([3]))  # log(10)
@@ -39,6 +46,13 @@ def categorical_crossentropy(
     logits: Float[Array, "*batch classes"], labels: Float[Array, "*batch classes"]
 ) -> Float[Array, "*batch"]:
     """Crossentropy with one-hot (or soft) labels: `-sum(labels * log softmax(logits))`, in nats.
+
+    Args:
+      logits: `[N, num_classes]`, before any softmax.
+      labels: `[N, num_classes]`, a probability for each class.
+
+    Returns:
+      `[N]`, at least float32.
 
     Raises:
       ValueError: if labels and logits differ in shape, as integer labels do.
@@ -58,17 +72,25 @@ def categorical_crossentropy(
 
 
 def one_hot_labels(loss: Loss) -> Loss:
-    """Lets a loss that wants one-hot labels take integer ones; made one-hot inside the program.
+    """Wraps a loss of one-hot labels so that it takes integer labels.
+
+    The labels become one-hot inside the compiled program.
+
+    Args:
+      loss: a loss of one-hot labels, such as `categorical_crossentropy`.
+
+    Returns:
+      The loss of integer labels. It raises ValueError if the labels are not integers.
 
     Example:
       >>> loss = one_hot_labels(categorical_crossentropy)
       >>> loss(jnp.zeros((1, 10)), jnp.array([3]))
       Array([2.3025851], dtype=float32)
 
-    Source: `keras.utils.to_categorical` in the notebooks 000 and 004.
+    Source: `keras.utils.to_categorical` in notebooks 000 and 004.
     """
 
-    def with_one_hot(
+    def integer_label_loss(
         logits: Float[Array, "*batch classes"], labels: Int[Array, "*batch"]
     ) -> Float[Array, "*batch"]:
         if not jnp.issubdtype(labels.dtype, jnp.integer):
@@ -76,7 +98,7 @@ def one_hot_labels(loss: Loss) -> Loss:
         wide = _widen(logits)
         return loss(wide, jax.nn.one_hot(labels, wide.shape[-1], dtype=wide.dtype))
 
-    return with_one_hot
+    return integer_label_loss
 
 
 def _widen(logits: Array) -> Array:

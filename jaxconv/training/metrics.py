@@ -1,8 +1,8 @@
-"""Metrics: named sums over samples with one `count`. They merge by addition; the mean comes last.
+"""Metrics: named sums over samples with one `count`; sums merge by addition, the mean comes last.
 
-A step returns `{"loss": sum, "accuracy": sum, "count": n}`; an epoch returns the same with one row
-a step. Adding up and dividing happen on the host in float64, so that every sample counts once, the
-last partial batch by its true size, and no chunking of an epoch changes a digit.
+A step returns `{"loss": sum, "accuracy": sum, "count": n}`; an epoch returns the same names, each
+with one value per step. The host adds up and divides in float64, so that every sample counts once
+and no chunking of an epoch changes a digit.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,13 +13,24 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Shaped
 
 Metric = Callable[..., Array]
+"""`(logits, labels) -> [N]`, one value per sample."""
 Sums = Mapping[str, ArrayLike]
+"""Sums by name, one of them the `count`: scalars, or arrays with one value per step."""
+Row = dict[str, float]
+"""Means by name, as `mean` returns them; a history's row also has `epoch` and `seconds`."""
 
 
 def accuracy(
     logits: Float[Array, "*batch classes"], labels: Shaped[Array, "..."]
 ) -> Bool[Array, "*batch"]:
-    """Whether the largest logit is the label's; labels are integers or one-hot.
+    """Whether the largest logit is the label's.
+
+    Args:
+      logits: `[N, num_classes]`.
+      labels: integers `[N]`, or one-hot `[N, num_classes]`.
+
+    Returns:
+      `[N]`, True where the prediction is right.
 
     Example:
       >>> accuracy(jnp.array([[0.1, 0.9], [0.8, 0.2]]), jnp.array([1, 1]))
@@ -32,6 +43,12 @@ def accuracy(
 
 def merge(*sums: Sums) -> dict[str, np.ndarray]:
     """Adds up sums of the same names.
+
+    Args:
+      *sums: at least one; arrays of the same name must have the same shape.
+
+    Returns:
+      The total under each name, on the host.
 
     Raises:
       ValueError: if there is nothing to merge or the names differ.
@@ -47,8 +64,14 @@ def merge(*sums: Sums) -> dict[str, np.ndarray]:
     }
 
 
-def mean(sums: Sums) -> dict[str, float]:
-    """The mean a sample of each sum; rows of a whole epoch are added up first, in float64.
+def mean(sums: Sums) -> Row:
+    """Divides each sum by the count, after adding up the steps of an epoch in float64.
+
+    Args:
+      sums: scalars, or arrays with one value per step.
+
+    Returns:
+      The mean per sample under each name, without the count.
 
     Raises:
       ValueError: if no sample was counted.
@@ -57,7 +80,7 @@ def mean(sums: Sums) -> dict[str, float]:
       >>> mean({"loss": np.array([3.0, 1.0]), "count": np.array([2, 2])})
       {'loss': 1.0}
     """
-    total = {name: np.asarray(rows).sum(dtype=np.float64).item() for name, rows in sums.items()}
+    total = {name: np.asarray(x).sum(dtype=np.float64).item() for name, x in sums.items()}
     count = total.pop("count")
     if count == 0:
         raise ValueError("No sample was counted: the data set is empty or masked out entirely.")

@@ -1,7 +1,7 @@
-"""Keras' Adam and RMSprop to the letter, as optax transforms; every other optimizer is optax's own.
+"""Keras' Adam and RMSprop to the letter, as optax transforms; for other optimizers use optax.
 
-The difference is where epsilon stands. It is small, but after 50 steps `optax.adam(eps=1e-7)` is
-3.5e-3 away from Keras' parameters.
+Keras and optax place epsilon differently. The effect is small, but after 50 steps the parameters of
+`optax.adam(eps=1e-7)` are 3.5e-3 away from those of Keras.
 """
 
 import jax
@@ -18,8 +18,11 @@ def rmsprop(
 
     Args:
       learning_rate: a number, or an optax schedule of the step.
-      rho: decay of the running mean of squared gradients.
+      rho: the decay of the running mean of squared gradients.
       epsilon: keeps the divisor from zero.
+
+    Returns:
+      The optax transform.
 
     Example:
       >>> tx = rmsprop(0.1)
@@ -38,16 +41,19 @@ def adam(
     beta_2: float = 0.999,
     epsilon: float = 1e-7,
 ) -> optax.GradientTransformation:
-    r"""Keras' Adam: epsilon is added before the bias correction.
+    r"""Keras' Adam: epsilon joins the divisor before the bias correction.
 
     .. math:: m ← β_1 m + (1 - β_1) g, \quad v ← β_2 v + (1 - β_2) g^2, \quad
       p ← p - η \frac{\sqrt{1 - β_2^t}}{1 - β_1^t} \frac{m}{\sqrt{v} + ε}
 
     Args:
       learning_rate: a number, or an optax schedule of the step.
-      beta_1: decay of the first moment.
-      beta_2: decay of the second moment.
+      beta_1: the decay of the first moment.
+      beta_2: the decay of the second moment.
       epsilon: keeps the divisor from zero ("epsilon hat" in the paper, section 2).
+
+    Returns:
+      The optax transform.
 
     Example:
       >>> tx = adam(0.1)
@@ -73,7 +79,7 @@ def adam(
         nu = jax.tree.map(lambda v, g: beta_2 * v + (1 - beta_2) * g * g, state.nu, updates)
 
         def direction(m: jax.Array, v: jax.Array) -> jax.Array:
-            # In bfloat16 beta_2**t would be 1, and the step nothing.
+            # In bfloat16 beta_2**t would round to 1, and the step to 0.
             t = count.astype(jnp.promote_types(m.dtype, jnp.float32))
             alpha = jnp.sqrt(1 - beta_2**t) / (1 - beta_1**t)
             return alpha.astype(m.dtype) * m / (jnp.sqrt(v) + epsilon)

@@ -1,4 +1,4 @@
-"""The state of a training: arrays only, and how it begins."""
+"""The state of a training, and how a training begins."""
 
 import inspect
 from collections.abc import Mapping, Sequence
@@ -9,37 +9,39 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import linen as nn
-from jaxtyping import Array, Int, Key, PyTree, Shaped, UInt32
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Int, PyTree, Shaped, UInt32
 
-from jaxconv.training.keys import init_key
+from jaxconv.training.keys import Rng, init_key
+from jaxconv.training.metrics import Row
 
 
 class TrainState(NamedTuple):
-    """Everything that training changes, arrays only: to be donated, vmapped, sharded, saved."""
+    """All that training changes, as arrays: you can donate, vmap, shard and save it."""
 
     step: Int[Array, ""]
-    """Steps taken so far."""
+    """The steps taken so far."""
     params: PyTree[Array]
     opt_state: PyTree[Array]
-    rng: Key[Array, ""] | UInt32[Array, "2"]
-    """The run's root key. It never changes."""
+    rng: Rng
+    """The root key of the run. It never changes."""
     batch_stats: PyTree[Array]
-    """The running statistics of BatchNorm; `{}` for a model without."""
+    """The running statistics of BatchNorm; `{}` for a model without it."""
 
 
 class ResumePoint(NamedTuple):
-    """Where a training stands: all that it needs to go on, beside the state."""
+    """Where a training stands: all that it needs to continue, apart from its `TrainState`."""
 
     step: int
-    """Steps taken so far, those of all replicas added up."""
+    """The steps taken so far, summed over all replicas."""
     members: range
-    """The replicas that the state holds; `range(1)` where there is one."""
-    histories: Sequence[Sequence[Mapping[str, float]]]
-    """Of each replica the rows of the epochs that ended."""
+    """The replicas in the state; `range(1)` if there is one."""
+    histories: Sequence[Sequence[Row]]
+    """For each replica, the rows of its finished epochs."""
     sums: Mapping[str, np.ndarray] = {}
-    """The sums of the steps that the epoch under way has taken; empty between two epochs."""
+    """The sums of the steps taken in the current epoch; empty between two epochs."""
     seconds: float = 0.0
-    """What these steps took."""
+    """The time that these steps took."""
     stopped: bool = False
     """Whether a callback has ended the training."""
 
@@ -47,24 +49,27 @@ class ResumePoint(NamedTuple):
 def create_train_state(
     model: nn.Module,
     tx: optax.GradientTransformation,
-    rng: Key[Array, ""] | UInt32[Array, "2"] | UInt32[np.ndarray, "2"],
+    rng: Rng | UInt32[np.ndarray, "2"],
     input_shape: Sequence[int],
     *,
     params: PyTree[Shaped[Array | np.ndarray, "..."]] | None = None,
 ) -> TrainState:
-    """Initial parameters and optimizer state, from the run's root key.
+    """Initialises the parameters and the optimizer from the root key of a run.
 
     Args:
-      model: any Linen classifier of image batches, with a `train` argument or without.
+      model: any Linen classifier of image batches, with or without a `train` argument.
       tx: any optax transform.
-      rng: the root key of the run, `jax.random.key(seed)`.
+      rng: the root key, `jax.random.key(seed)`.
       input_shape: the shape of one image, `(height, width, channels)`.
-      params: parameters to begin with instead of random ones, e.g. from `keras.load_weights`.
+      params: parameters to start from instead of random ones, e.g. from `export.load_weights`.
+
+    Returns:
+      The state at step 0.
 
     Raises:
       TypeError: if `rng` is not a key.
-      ValueError: if the images are too small for the model, the model keeps variables other than
-        `params` and `batch_stats`, or the given `params` are not the model's.
+      ValueError: if the images are too small for the model, if the model has variables other than
+        `params` and `batch_stats`, or if the given `params` do not fit the model.
 
     Example:
       >>> import jaxconv
@@ -84,8 +89,8 @@ def create_train_state(
         batch_stats = variables.pop("batch_stats", {})
         if variables:
             raise ValueError(
-                f"The model keeps variables in {sorted(variables)}; a TrainState has room for "
-                "'params' and 'batch_stats' alone."
+                f"The model has variables in {sorted(variables)}, but a TrainState holds only "
+                "'params' and 'batch_stats'."
             )
         if given is not None:
             check_params(given, params)
@@ -99,11 +104,11 @@ def check_params(given: PyTree, params: PyTree) -> None:
     """Refuses parameters that differ from a model's own in structure, shape or dtype.
 
     Args:
-      given: the parameters.
-      params: the model's own, or their shapes.
+      given: the parameters to check.
+      params: the model's own parameters, or their shapes.
 
     Raises:
-      ValueError: with the first parameter that differs, what it is and what it should be.
+      ValueError: naming the first parameter that differs, with both shapes and dtypes.
 
     Example:
       >>> check_params({"bias": jnp.zeros(3)}, {"bias": jnp.zeros(10)})
@@ -125,8 +130,8 @@ def check_params(given: PyTree, params: PyTree) -> None:
             )
 
 
-def model_dtype(model: nn.Module) -> Any:
-    """What uint8 images become for this model: its `dtype`, or float32 where it names none.
+def model_dtype(model: nn.Module) -> DTypeLike:
+    """The dtype to which a step converts uint8 images: the model's `dtype`, or else float32.
 
     Example:
       >>> model_dtype(nn.Dense(10)).__name__
@@ -136,7 +141,7 @@ def model_dtype(model: nn.Module) -> Any:
 
 
 def train_argument(model: nn.Module, *, train: bool) -> dict[str, Any]:
-    """`{"train": train}` for a model whose `__call__` takes it, else `{}`.
+    """The keyword `train` for a model whose `__call__` takes it, and nothing for any other.
 
     Example:
       >>> train_argument(nn.Dense(10), train=True)
@@ -146,11 +151,17 @@ def train_argument(model: nn.Module, *, train: bool) -> dict[str, Any]:
     return {"train": train} if takes_train else {}
 
 
-def as_float(image: Array | np.ndarray, model: nn.Module) -> Array:
-    """Images as a step gives them to the model: uint8 scaled to [0, 1], floats as they are.
+def as_float(
+    image: Shaped[Array | np.ndarray, "*batch_of_images"], model: nn.Module
+) -> Float[Array, "*batch_of_images"]:
+    """Converts images as a step does: it scales uint8 to [0, 1] and leaves floats as they are.
+
+    Args:
+      image: images of any shape.
+      model: the classifier, whose `dtype` the scaled images get.
 
     Raises:
-      ValueError: for other integers.
+      ValueError: if the images are integers other than uint8.
 
     Example:
       >>> as_float(np.full((1, 2, 2, 1), 255, np.uint8), nn.Dense(10)).max()
@@ -161,7 +172,7 @@ def as_float(image: Array | np.ndarray, model: nn.Module) -> Array:
         return image.astype(model_dtype(model)) / 255
     if not jnp.issubdtype(image.dtype, jnp.floating):
         raise ValueError(
-            f"Images are uint8, which is scaled, or floating point, which is not; these are "
-            f"{image.dtype}: convert them with astype."
+            "Images must be uint8, which a step scales, or floating point, which it leaves as they "
+            f"are; these are {image.dtype}: convert them with astype."
         )
     return image

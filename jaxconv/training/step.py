@@ -1,12 +1,8 @@
-"""The state of a training run and its one pure step; `loop` and `evaluation` drive it.
+"""The one pure training step, and the evaluation step beside it.
 
-A step is `(state, batch) -> (state, metrics)`; a batch is `{"image": [N, H, W, C], "label": [N]}`
-and may carry `"mask": [N]` (1 counts, 0 does not). jit, vmap, scan and shardings wrap it from
-outside. All randomness comes from the state's root key, separated by purpose and then by position:
-
-    fold_in(fold_in(rng, 0), epoch)  the order of an epoch (`data.epoch_permutation`)
-    fold_in(fold_in(rng, 1), step)   a step's dropout
-    fold_in(rng, 2)                  the initial parameters
+A step is `(state, batch) -> (state, sums)`. A batch is `{"image": [N, H, W, C], "label": [N]}` and
+may have a `"mask": [N]` (1 counts, 0 does not). jit, vmap, scan and shardings wrap the step from
+outside.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,8 +20,8 @@ from jaxconv.training.losses import Loss, sparse_categorical_crossentropy
 from jaxconv.training.metrics import Metric, accuracy
 from jaxconv.training.state import TrainState, as_float, train_argument
 
-TrainStep = Callable[["TrainState", Batch], tuple["TrainState", dict[str, Array]]]
-EvalStep = Callable[["TrainState", Batch], dict[str, Array]]
+TrainStep = Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]
+EvalStep = Callable[[TrainState, Batch], dict[str, Array]]
 
 
 def make_train_step(
@@ -35,24 +31,25 @@ def make_train_step(
     loss: Loss = sparse_categorical_crossentropy,
     metrics: Mapping[str, Metric] = {"accuracy": accuracy},
 ) -> TrainStep:
-    """The train step of a model: a pure function, neither compiled nor bound to any data.
+    """Makes the training step of a model: a pure function, not yet compiled.
 
     Args:
       model: a Linen classifier, as in `create_train_state`.
-      tx: an optax transform. One that asks for more than gradients gets `value`, `grad` and
-        `value_fn` of the loss, as line searches do.
-      loss: `(logits, labels) -> [N]`, one value a sample. The step descends on the mean over the
+      tx: an optax transform. The step also gives it `value`, `grad` and `value_fn` of the loss,
+        which line searches need.
+      loss: `(logits, labels) -> [N]`, one value per sample. The step descends on the mean over the
         samples that count.
-      metrics: by name, functions as `loss`.
+      metrics: functions like `loss`, by name.
 
     Returns:
-      `(state, batch) -> (state, sums)`, where `sums` has the loss and the metrics added up over the
-      batch (before the update, as Keras reports them) and `count`, the samples that counted. uint8
-      images are scaled to [0, 1] in the model's dtype; floating-point images pass as they are.
+      `(state, batch) -> (state, sums)`. `sums` holds the loss and each metric, summed over the
+      batch before the update, as Keras reports them, and `count`, the number of samples that
+      count. The step scales uint8 images to [0, 1] and leaves floating-point images as they are.
 
     Raises:
-      ValueError: while tracing, for a masked batch and a model with BatchNorm, whose statistics
-        padding would enter.
+      ValueError: if a metric is named `loss` or `count`. The step raises it, while JAX traces it,
+        for images, labels or masks that do not fit, and for a masked batch if the model has
+        BatchNorm: padding would enter its statistics.
 
     Example:
       >>> import jaxconv
@@ -71,13 +68,13 @@ def make_train_step(
                 "A masked batch would enter BatchNorm's statistics: train a model with batch_stats "
                 "on whole batches, without 'mask', whose size the number of devices divides."
             )
-        dropout = dropout_key(state.rng, state.step)
+        rngs = {"dropout": dropout_key(state.rng, state.step)}
 
         def loss_fn(params: PyTree) -> tuple[Array, tuple[dict[str, Array], PyTree]]:
             logits, updated = model.apply(
                 {"params": params, "batch_stats": state.batch_stats},
                 as_float(batch["image"], model),
-                rngs={"dropout": dropout},
+                rngs=rngs,
                 mutable=["batch_stats"],
                 **train_argument(model, train=True),
             )
@@ -85,14 +82,13 @@ def make_train_step(
             mean_loss = sums["loss"] / jnp.maximum(sums["count"], 1)
             return mean_loss, (sums, updated.get("batch_stats", {}))
 
-        (value, (sums, batch_stats)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
-            state.params
-        )
+        grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
+        (mean_loss, (sums, batch_stats)), grads = grad_fn(state.params)
         updates, opt_state = optax.with_extra_args_support(tx).update(
             grads,
             state.opt_state,
             state.params,
-            value=value,
+            value=mean_loss,
             grad=grads,
             value_fn=lambda params: loss_fn(params)[0],
         )
@@ -108,7 +104,18 @@ def make_eval_step(
     loss: Loss = sparse_categorical_crossentropy,
     metrics: Mapping[str, Metric] = {"accuracy": accuracy},
 ) -> EvalStep:
-    """The pure evaluation step `(state, batch) -> sums`, without dropout; see `make_train_step`.
+    """Makes the evaluation step of a model: pure, without dropout and without an update.
+
+    Args:
+      model: a Linen classifier, as in `create_train_state`.
+      loss: as in `make_train_step`.
+      metrics: as in `make_train_step`.
+
+    Returns:
+      `(state, batch) -> sums`, with the sums of `make_train_step`.
+
+    Raises:
+      ValueError: as in `make_train_step`, but a mask is allowed with BatchNorm.
 
     Example:
       >>> import jaxconv
@@ -127,39 +134,18 @@ def make_eval_step(
     return eval_step
 
 
-def _metric_fns(loss: Loss, metrics: Mapping[str, Metric]) -> dict[str, Metric]:
-    taken = sorted({"loss", "count"} & metrics.keys())
-    if taken:
-        raise ValueError(f"The steps report {' and '.join(taken)} themselves: rename the metric.")
-    return {"loss": loss, **metrics}
-
-
-def _sums(metric_fns: Mapping[str, Metric], logits: Array, batch: Batch) -> dict[str, Array]:
-    samples = logits.shape[:1]
-    mask = jnp.asarray(batch["mask"]).astype(bool) if "mask" in batch else None
-    label, sums = jnp.asarray(batch["label"]), {}
-    if mask is not None and mask.shape != samples:
-        raise ValueError(f"The mask must have one value a sample, {samples}, not {mask.shape}.")
-    if label.shape not in (samples, logits.shape):
-        raise ValueError(
-            f"Labels are integers {samples} or one-hot {logits.shape}, not {label.shape}."
-        )
-    for name, metric_fn in metric_fns.items():
-        values = metric_fn(logits, label)
-        if values.shape != samples:
-            raise ValueError(
-                f"{name!r} must give one value a sample, {samples}, not {values.shape}."
-            )
-        # A mask of ones would not be folded away in every loop, and a sum be rounded otherwise.
-        sums[name] = jnp.sum(values if mask is None else jnp.where(mask, values, 0))
-    count = samples[0] if mask is None else jnp.sum(mask, dtype=jnp.int32)
-    return sums | {"count": jnp.asarray(count, jnp.int32)}
-
-
 def eval_logits(
     model: nn.Module, state: TrainState, image: Shaped[Array | np.ndarray, "batch *image"]
 ) -> Float[Array, "batch classes"]:
-    """The model's logits without dropout, of images scaled as in a step.
+    """Applies the model without dropout, to images scaled as in a step.
+
+    Args:
+      model: the Linen classifier.
+      state: the state with its parameters.
+      image: uint8 or floating-point images.
+
+    Returns:
+      The logits.
 
     Example:
       >>> import jaxconv
@@ -171,3 +157,33 @@ def eval_logits(
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     logits = model.apply(variables, as_float(image, model), **train_argument(model, train=False))
     return jnp.asarray(logits)
+
+
+def _metric_fns(loss: Loss, metrics: Mapping[str, Metric]) -> dict[str, Metric]:
+    taken = sorted({"loss", "count"} & metrics.keys())
+    if taken:
+        raise ValueError(f"The steps report {' and '.join(taken)} themselves: rename the metric.")
+    return {"loss": loss, **metrics}
+
+
+def _sums(metric_fns: Mapping[str, Metric], logits: Array, batch: Batch) -> dict[str, Array]:
+    """The sum of each metric over the samples that count, and their count."""
+    samples = logits.shape[:1]
+    mask = jnp.asarray(batch["mask"]).astype(bool) if "mask" in batch else None
+    label, sums = jnp.asarray(batch["label"]), {}
+    if mask is not None and mask.shape != samples:
+        raise ValueError(f"The mask must have one value per sample, {samples}, not {mask.shape}.")
+    if label.shape not in (samples, logits.shape):
+        raise ValueError(
+            f"Labels must be integers {samples} or one-hot {logits.shape}, not {label.shape}."
+        )
+    for name, metric_fn in metric_fns.items():
+        values = metric_fn(logits, label)
+        if values.shape != samples:
+            raise ValueError(
+                f"{name!r} must give one value per sample, {samples}, not {values.shape}."
+            )
+        # No mask, no `where`: XLA does not always fold a mask of ones, and rounding would differ.
+        sums[name] = jnp.sum(values if mask is None else jnp.where(mask, values, 0))
+    count = samples[0] if mask is None else jnp.sum(mask, dtype=jnp.int32)
+    return sums | {"count": jnp.asarray(count, jnp.int32)}

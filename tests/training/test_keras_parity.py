@@ -17,8 +17,9 @@ from scipy import stats
 
 import jaxconv
 from experiments.benchmarks import keras_parity
-from experiments.benchmarks.keras_nets import NOTEBOOKS, SHAPE, keras_batch, keras_model
-from experiments.benchmarks.keras_parity import compare, our_parts, precision
+from experiments.benchmarks.keras_nets import SHAPE, keras_batch, keras_model
+from experiments.benchmarks.keras_parity import compare, precision, without_dropout
+from experiments.benchmarks.recipes import NOTEBOOKS
 from jaxconv.inspection.summary import layer_rows
 from jaxconv.models.ops import avg_pool, conv, max_pool
 
@@ -38,7 +39,7 @@ def params_from(arrays, model) -> dict:
 
 
 def moments_from(optimizer, model) -> dict:
-    """What Keras' optimizer keeps, by the names of optax."""
+    """The moments in Keras' optimizer, by optax's names."""
     count, _, *slots = (np.asarray(variable.value) for variable in optimizer.variables)
     if isinstance(optimizer, keras.optimizers.RMSprop):
         return {"nu": params_from(slots, model)}
@@ -47,7 +48,7 @@ def moments_from(optimizer, model) -> dict:
 
 
 def largest_difference(a, b) -> float:
-    """NaN where there is one, which `max` would lose."""
+    """NaN if there is one, which Python's `max` would lose."""
     leaves = jax.tree.leaves(jax.tree.map(lambda x, y: float(abs(x - y).max()), a, b))
     return float(np.max(leaves))
 
@@ -59,14 +60,17 @@ def steps_beside_keras(net, mnist, dtype, *, reset: bool) -> list[float]:
     """
     with precision(dtype):
         keras.utils.set_random_seed(1)
-        theirs, (model, tx, loss) = keras_model(net, dropout_rate=0.0), our_parts(net, dtype)
+        theirs, (model, tx, loss) = (
+            keras_model(net, NOTEBOOKS[net], dropout_rate=0.0),
+            without_dropout(net, dtype),
+        )
         theirs.optimizer.build(theirs.trainable_variables)
         data = jaxconv.Split(mnist.train.image[:640], mnist.train.label[:640])
-        image, label = keras_batch(data, net, dtype)
+        image, label = keras_batch(data, NOTEBOOKS[net], dtype)
         step = jax.jit(jaxconv.make_train_step(model, tx, loss=loss))
         params = params_from(theirs.get_weights(), model)
         state = jaxconv.create_train_state(model, tx, jax.random.key(0), SHAPE, params=params)
-        apart = []
+        distances = []
         for rows in np.arange(640).reshape(20, 32):
             if reset:
                 moments = moments_from(theirs.optimizer, model)
@@ -74,7 +78,7 @@ def steps_beside_keras(net, mnist, dtype, *, reset: bool) -> list[float]:
                 opt_state = optax.tree.set(state.opt_state, **moments)
                 state = state._replace(params=params, opt_state=opt_state)
             theirs.reset_metrics()
-            told = theirs.train_on_batch(image[rows], label[rows], return_dict=True)
+            reported = theirs.train_on_batch(image[rows], label[rows], return_dict=True)
             batch = {name: field[rows] for name, field in data.batch().items()}
             state, sums = step(state, batch)
             moments = moments_from(theirs.optimizer, model)
@@ -82,11 +86,11 @@ def steps_beside_keras(net, mnist, dtype, *, reset: bool) -> list[float]:
             differences = (
                 largest_difference(state.params, params_from(theirs.get_weights(), model)),
                 largest_difference(ours, moments),
-                abs(float(sums["loss"]) / 32 - float(told["loss"])),
-                abs(float(sums["accuracy"]) / 32 - float(told["accuracy"])),
+                abs(float(sums["loss"]) / 32 - float(reported["loss"])),
+                abs(float(sums["accuracy"]) / 32 - float(reported["accuracy"])),
             )
-            apart.append(float(np.max(differences)))
-        return apart
+            distances.append(float(np.max(differences)))
+        return distances
 
 
 @pytest.mark.parametrize("net", NETS)
@@ -96,11 +100,11 @@ def test_a_float32_step_from_equal_states_is_keras_step(net, mnist):
     That happens in few steps, on Keras' side as well as on ours, and moves parameters by some 1e-5;
     in float64, below, it does not happen.
     """
-    apart = steps_beside_keras(net, mnist, "float32", reset=True)
-    pooled = our_parts(net, "float32")[0].num_pools > 0
-    assert sum(difference <= 1e-6 for difference in apart) >= (18 if pooled else 20)
-    assert np.max(apart) < 2e-4
-    assert np.median(apart) < 3e-7
+    distances = steps_beside_keras(net, mnist, "float32", reset=True)
+    pooled = without_dropout(net, "float32")[0].num_pools > 0
+    assert sum(difference <= 1e-6 for difference in distances) >= (18 if pooled else 20)
+    assert np.max(distances) < 2e-4
+    assert np.median(distances) < 3e-7
 
 
 def skip_if_keras_rounds(net):
@@ -202,7 +206,7 @@ def test_layers_and_their_gradients_are_keras_layers(name, data):
 def test_kernels_start_as_keras_kernels_do(net):
     """Glorot-uniform: its bounds, its distribution, and Keras' own draw from it; zero biases."""
     keras.utils.set_random_seed(0)
-    theirs, (model, tx, _) = keras_model(net), our_parts(net, "float32")
+    theirs, (model, tx, _) = keras_model(net, NOTEBOOKS[net]), without_dropout(net, "float32")
     params = jaxconv.create_train_state(model, tx, jax.random.key(0), SHAPE).params
     drawn = params_from(theirs.get_weights(), model)
     assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, drawn)
@@ -242,8 +246,8 @@ def test_dropout_has_keras_rate_and_scale(rate):
 
 
 @pytest.mark.parametrize("one_hot", [False, True])
-def test_crossentropy_is_keras_away_from_the_clip_and_goes_on_where_keras_on_jax_clips(one_hot):
-    """The one intended difference: `losses` says why."""
+def test_crossentropy_is_keras_except_where_keras_on_jax_clips(one_hot):
+    """The one intended difference; `losses.py` explains it."""
     logits = np.array(
         [[1.0, -2.0, 0.5], [0.0, 3.0, -1.0], [40.0, 0.0, 0.0], [30.0, 0.0, 0.0]], np.float32
     )
@@ -297,7 +301,7 @@ def test_the_script_prints_writes_and_draws_both_histories(tmp_path, monkeypatch
     assert [path.name for path in (tmp_path / "runs").iterdir()] == [folder.name]
 
 
-def test_a_difference_that_is_no_number_is_not_lost(digits, monkeypatch):
+def test_a_difference_of_nan_is_not_lost(digits, monkeypatch):
     fit = jaxconv.fit
 
     def broken(*args, **options):

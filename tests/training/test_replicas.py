@@ -5,21 +5,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import linen as nn
 
 import jaxconv
-from experiments.benchmarks.keras_nets import NOTEBOOKS
-from experiments.benchmarks.recipes import our_net
-from jaxconv import create_train_state, epoch_permutation, evaluate, fit, train_epoch
-from jaxconv.training.replicas import (
-    _compiled_permutations,
-    choose_strategy,
-    evaluate_seeds,
-    fit_seeds,
-    groups,
-    train_epoch_replicas,
-)
+from experiments.benchmarks.recipes import NOTEBOOKS, from_recipe
+from jaxconv import create_train_state, evaluate, fit, train_epoch
+from jaxconv.training import replicas
+from jaxconv.training.replicas import evaluate_seeds, fit_seeds
 from tests.support.oracles import bits
+from tests.support.run_folders import without_seconds
 
 SHAPE = (28, 28, 1)
 KEYS = [jax.random.key(seed) for seed in (3, 7, 11)]
@@ -38,7 +31,7 @@ def member(stack, i):
 
 def trained(net: str, dtype: str = "float32", samples: int = 700):
     """The parts of a net's training on its own batch size, dropout included."""
-    model, tx, loss = our_net(net, dtype=dtype, param_dtype=dtype)
+    model, tx, loss = from_recipe(net, dtype=dtype, param_dtype=dtype)
     train_step = jaxconv.make_train_step(model, tx, loss=loss)
     data = jaxconv.load_dataset("mnist").train.batch()
     data = {name: x[:samples] for name, x in data.items()}
@@ -46,14 +39,10 @@ def trained(net: str, dtype: str = "float32", samples: int = 700):
     return init, train_step, data, NOTEBOOKS[net].batch_size
 
 
-def without_seconds(history):
-    return [{k: x for k, x in row.items() if k != "seconds"} for row in history]
-
-
 @pytest.mark.parametrize("net", NETS)
 def test_mapped_replicas_are_those_of_runs_alone_to_the_bit(net):
     init, train_step, data, batch_size = trained(net)
-    eval_step = jaxconv.make_eval_step(our_net(net)[0])
+    eval_step = jaxconv.make_eval_step(from_recipe(net)[0])
     test = {name: x[:450] for name, x in jaxconv.load_dataset("mnist").test.batch().items()}
     options = {"train_step": train_step, "batch_size": batch_size}
     epoch = functools.partial(train_epoch, **options)
@@ -100,47 +89,17 @@ def test_twenty_vmapped_steps_in_float64_are_the_steps_alone(net):
             np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9)
 
 
-class Noise(nn.Module):
-    @nn.compact
-    def __call__(self, image, *, train: bool = False):
-        return nn.Dropout(0.5, deterministic=not train)(jnp.ones((len(image), 32)))
-
-
-@pytest.mark.parametrize("strategy", ["map", "vmap"])
-def test_each_replica_sees_the_parameters_batches_and_masks_that_it_sees_alone(digits, strategy):
-    def see(state, batch):
-        noise = jax.random.fold_in(jax.random.fold_in(state.rng, 1), state.step)
-        mask = Noise().apply({}, batch["image"], train=True, rngs={"dropout": noise})
-        seen = {"image": batch["image"], "label": batch["label"], "mask": mask}
-        seen |= {"params": state.params["logits"]["kernel"], "count": jnp.int32(1)}
-        return state._replace(step=state.step + 1), seen
-
-    epoch = functools.partial(train_epoch, train_step=see, batch_size=50)
-    data, keys = digits.train.batch(), [*KEYS, jax.random.key(2**32 - 1)]
-    stack = jax.tree.map(lambda *x: jnp.stack(x), *map(make_state, keys))
-    orders = _compiled_permutations(stack.rng, 1, samples=300)
-    run = functools.partial(train_epoch_replicas, train_epoch=epoch, strategy=strategy)
-    _, together = jax.jit(run)(stack, data, orders, 0, 6)
-    for i, key in enumerate(keys):
-        order = epoch_permutation(key, 1, 300)
-        alone = jax.jit(epoch)(make_state(key), data, order, 0, 6)[1]
-        for name, seen in alone.items():
-            np.testing.assert_array_equal(together[name][i], seen, err_msg=name)
-    masks = np.asarray(together["mask"]).reshape(24, -1)
-    assert len(np.unique(masks, axis=0)) == 24  # every replica and step has its own
-
-
 def test_groups_change_no_bit(digits):
     keys = jax.random.split(jax.random.key(0), 5)
     options = {"data": digits.train, "epochs": 2, "validation": digits.test}
     options |= {"eval_step": EVAL_STEP, "strategy": "map"}
     states, histories = fit_seeds(make_state, EPOCH, keys, group=5, **options)
-    again, told = fit_seeds(make_state, EPOCH, keys, group=2, **options)
+    again, other = fit_seeds(make_state, EPOCH, keys, group=2, **options)
     assert bits(again) == bits(states)
-    assert list(map(without_seconds, told)) == list(map(without_seconds, histories))
+    assert list(map(without_seconds, other)) == list(map(without_seconds, histories))
 
 
-def test_a_group_is_told_epoch_by_epoch(digits):
+def test_callbacks_get_each_epoch_of_each_group(digits):
     rows_seen, chunks_seen = [], []
     _, histories = fit_seeds(
         make_state,
@@ -153,8 +112,8 @@ def test_a_group_is_told_epoch_by_epoch(digits):
         callbacks=[lambda *group: rows_seen.append(group)],
         on_chunk=lambda row: chunks_seen.append(dict(row)),
     )
-    told = [(list(members), [row["epoch"] for row in rows]) for members, _, rows in rows_seen]
-    assert told == [([0, 1], [1, 1]), ([0, 1], [2, 2]), ([2], [1]), ([2], [2])]
+    epochs = [(list(members), [row["epoch"] for row in rows]) for members, _, rows in rows_seen]
+    assert epochs == [([0, 1], [1, 1]), ([0, 1], [2, 2]), ([2], [1]), ([2], [2])]
     assert [state.step.shape for _, state, _ in rows_seen] == [(2,), (2,), (1,), (1,)]
     assert rows_seen[1][2] == [histories[0][1], histories[1][1]]
     assert [(row["epoch"], row["step"]) for row in chunks_seen] == [
@@ -171,7 +130,7 @@ def test_a_group_is_told_epoch_by_epoch(digits):
 
 
 @pytest.mark.parametrize("strategy", ["map", "vmap"])
-def test_evaluation_is_that_of_each_state(digits, strategy):
+def test_each_state_is_evaluated_as_alone(digits, strategy):
     states = jax.vmap(make_state)(jnp.stack(KEYS))
     for group in (None, 2):
         rows = evaluate_seeds(
@@ -207,33 +166,14 @@ def test_the_order_of_the_data_can_be_kept(digits):
     assert bits(member(states, 1)) == bits(alone)
 
 
-def test_replicas_go_on_where_they_ended(digits):
+def test_replicas_continue_where_they_ended(digits):
     whole, _ = fit_seeds(make_state, EPOCH, KEYS, digits.train, epochs=2, strategy="map")
     half, _ = fit_seeds(make_state, EPOCH, KEYS, digits.train, epochs=1, strategy="map")
-    rest, told = fit_seeds(
+    rest, history = fit_seeds(
         lambda i: member(half, i), EPOCH, range(3), digits.train, epochs=1, strategy="map"
     )
     assert bits(rest) == bits(whole)
-    assert [row["epoch"] for row in told[0]] == [2]
-
-
-@pytest.mark.parametrize("count", [1, 2, 7, 8, 9, 100])
-@pytest.mark.parametrize("most", [1, 3, 8])
-def test_groups_are_few_and_even(count, most):
-    found = groups(count, most)
-    assert [i for members in found for i in members] == list(range(count))
-    sizes = [len(members) for members in found]
-    assert max(sizes) <= most
-    assert max(sizes) - min(sizes) <= 1
-    assert len(sizes) == math.ceil(count / most)
-
-
-def test_a_backend_that_was_not_measured_has_a_default(monkeypatch):
-    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
-    assert choose_strategy(None, None) == ("map", 5)
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert choose_strategy(None, None) == ("vmap", 32)
-    assert choose_strategy("map", 3) == ("map", 3)
+    assert [row["epoch"] for row in history[0]] == [2]
 
 
 @pytest.mark.parametrize(
@@ -261,11 +201,11 @@ def test_replicas_at_different_steps_are_refused(digits):
         state = make_state(key)
         return state._replace(step=state.step + (key is KEYS[1]) * 5)
 
-    with pytest.raises(ValueError, match=r"must stand at the same step, not at \[0, 5\]"):
+    with pytest.raises(ValueError, match=r"must be at the same step, not at \[0, 5\]"):
         fit_seeds(late, EPOCH, KEYS, digits.train, epochs=1)
 
 
-def test_the_test_comes_after_the_last_epoch_and_states_can_be_let_go(digits):
+def test_the_test_follows_the_last_epoch_and_states_can_be_dropped(digits):
     options = {"test": digits.test, "eval_step": EVAL_STEP, "epochs": 2}
     states, histories = fit_seeds(make_state, EPOCH, KEYS, digits.train, **options)
     assert ["test_loss" in row for row in histories[0]] == [False, True]
@@ -285,7 +225,7 @@ def test_a_group_is_evaluated_as_it_is_trained(digits, monkeypatch):
         asked.append(options["group"])
         return evaluate_seeds(states, data, **options)
 
-    monkeypatch.setattr(seeds, "evaluate_seeds", spy)
+    monkeypatch.setattr(replicas, "evaluate_seeds", spy)
     keys, options = jax.random.split(jax.random.key(0), 7), {"test": digits.test}
     options |= {"eval_step": EVAL_STEP, "epochs": 1, "group": 7}
     fit_seeds(make_state, EPOCH, keys, digits.train, **options)

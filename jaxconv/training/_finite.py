@@ -1,0 +1,42 @@
+"""The check that a training is still finite."""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, PyTree
+
+from jaxconv.training.state import TrainState
+
+
+def raise_if_not_finite(state: TrainState, epoch: int, sums: Mapping[str, np.ndarray]) -> None:
+    """Checks the losses so far, then the parameters and BatchNorm's statistics.
+
+    Args:
+      state: the state after these steps.
+      epoch: the epoch, counted from 1.
+      sums: the sums of the epoch's steps.
+
+    Raises:
+      FloatingPointError: naming the first step whose loss is not finite, or the last step taken if
+        its update made a parameter so.
+    """
+    losses = sums["loss"]
+    bad = np.flatnonzero(~np.isfinite(losses))
+    if bad.size:
+        found = f"The loss is {losses[bad[0]]} at step {bad[0] + 1} of epoch {epoch}"
+    elif not _all_finite((state.params, state.batch_stats)):
+        found = f"A parameter is no longer finite after step {int(state.step)}, in epoch {epoch}"
+    else:
+        return
+    raise FloatingPointError(
+        f"{found}. Likely causes: the learning rate is too high, the images are not scaled, or the "
+        "dtype has too small a range."
+    )
+
+
+@jax.jit
+def _all_finite(tree: PyTree[Array]) -> Bool[Array, ""]:
+    leaves = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.inexact)]
+    return jnp.all(jnp.stack([jnp.isfinite(x).all() for x in leaves] or [jnp.array(True)]))
