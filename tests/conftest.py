@@ -1,9 +1,9 @@
-"""What the tests share: real digits, and hypothesis profiles."""
+"""Fixtures of all tests, and the settings of JAX, Keras and hypothesis that they need."""
 
 import os
 import signal
 
-os.environ.setdefault("KERAS_BACKEND", "jax")  # the oracle; Keras reads it when it is imported
+os.environ.setdefault("KERAS_BACKEND", "jax")  # the oracle; Keras reads this when it is imported
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # processes share a GPU
 os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)  # the developer's own
 os.environ.pop("JAX_ENABLE_COMPILATION_CACHE", None)
@@ -16,8 +16,9 @@ import pytest
 import jaxconv
 from jaxconv.measure import compilation_cache
 from jaxconv.runs import experiment
+from tests.support.digits import load_digits
 
-# Processes in the background ignore SIGINT, and so do their children; tests send it.
+# A process in the background ignores SIGINT, and so do its children, but tests send it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -32,40 +33,42 @@ def mnist() -> jaxconv.Dataset:
 
 
 @pytest.fixture(scope="session")
-def digits(mnist: jaxconv.Dataset) -> jaxconv.Dataset:
-    """A few hundred real digits; 300 and 70 leave partial batches of every usual size."""
-    train, test = mnist.train, mnist.test
-    return jaxconv.Dataset.from_arrays(
-        train.image[:300],
-        train.label[:300],
-        test.image[:70],
-        test.label[:70],
-        num_classes=10,
-        name="digits",
-    )
+def digits() -> jaxconv.Dataset:
+    """300 digits to train on and 70 to test on."""
+    return load_digits()
 
 
 @pytest.fixture(scope="session")
-def cache_folder_of_the_tests(tmp_path_factory) -> str:
+def tests_cache_folder(tmp_path_factory) -> str:
     return str(tmp_path_factory.mktemp("compiled"))
 
 
 @pytest.fixture(autouse=True)
-def own_compilation_cache(monkeypatch, cache_folder_of_the_tests):
-    """The user's own cache is neither read nor filled, by this process or one that it starts."""
-    monkeypatch.setattr(compilation_cache, "cache_folder", lambda: cache_folder_of_the_tests)
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", cache_folder_of_the_tests)
+def own_compilation_cache(monkeypatch, tests_cache_folder):
+    """Neither this process nor one that it starts reads or fills the user's own cache."""
+    monkeypatch.setattr(compilation_cache, "cache_folder", lambda: tests_cache_folder)
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", tests_cache_folder)
 
 
 @pytest.fixture
 def few_digits(monkeypatch, digits):
-    """Experiments run on a few hundred digits, whatever they ask for."""
+    """Experiments run on a few hundred digits, whatever data set their settings name."""
     monkeypatch.setattr(experiment, "load_dataset", lambda *_, **__: digits)
 
 
 @pytest.fixture
+def drawn(monkeypatch):
+    """The figures that are saved, none of them to a file."""
+    from matplotlib.figure import Figure
+
+    figures = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, *_, **__: figures.append(self))
+    return figures
+
+
+@pytest.fixture
 def untyped():
-    """No run-time type checks, which a user does not have either: for tests of our own messages."""
+    """Turns run-time type checks off, which users do not have: for tests of our own messages."""
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
@@ -73,6 +76,6 @@ def untyped():
 
 @pytest.fixture
 def x64():
-    """64 bits for one test."""
+    """Enables 64-bit types for one test."""
     with jax.enable_x64(True):
         yield

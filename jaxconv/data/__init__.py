@@ -1,6 +1,6 @@
 """The data that a net learns from: arrays in memory, TFDS sets, streams from the disk.
 
-The room may import `models`, `parallel`, `measure` and `_checks`.
+The room may import `models`, `parallel`, `measure` and `_checks`. No file of it imports this door.
 """
 
 from jaxconv._checks import check_choice
@@ -11,14 +11,15 @@ from jaxconv.data.mnist import bundled_mnist
 from jaxconv.data.stream import Stream as Stream
 from jaxconv.data.stream import StreamedDataset as StreamedDataset
 from jaxconv.data.stream import open_streamed as open_streamed
+from jaxconv.data.tfds import load as load_tfds
 
 
 def load_dataset(name: str = "mnist", *, data_dir: str | None = None) -> Dataset:
     """Loads a data set by name. Nothing is ever downloaded.
 
     Args:
-      name: `"mnist"`, the bundled one: 60,000 training and 10,000 test images, uint8
-        [28, 28, 1], in the order of `keras.datasets.mnist`; or `"tfds:NAME"`, an image
+      name: `"mnist"`, the bundled set: 60,000 training and 10,000 test images, uint8
+        `[28, 28, 1]`, in the order of `keras.datasets.mnist`; or `"tfds:NAME"`, an image
         classification set that TFDS has already prepared on this disk.
       data_dir: where TFDS keeps its sets; its own default when None. Not for `"mnist"`.
 
@@ -36,9 +37,7 @@ def load_dataset(name: str = "mnist", *, data_dir: str | None = None) -> Dataset
     Source: http://yann.lecun.com/exdb/mnist/ (CC BY-SA 3.0)
     """
     if name.startswith("tfds:"):
-        from jaxconv.data import tfds
-
-        return tfds.load(name.removeprefix("tfds:"), data_dir=data_dir)
+        return load_tfds(name.removeprefix("tfds:"), data_dir=data_dir)
     check_choice("data set", name, ("mnist", "tfds:NAME"))
     if data_dir is not None:
         raise ValueError(

@@ -1,6 +1,6 @@
-"""Data sets as arrays in memory: the bundled MNIST, TFDS sets, a user's own; checked at the door.
+"""Data sets as arrays in memory, checked when they are made.
 
-Images stay uint8 (or whatever float they came in) until a step makes them the model's float.
+Images stay uint8, or the float that they came in, until a step makes them the model's float.
 """
 
 import dataclasses
@@ -14,8 +14,9 @@ from jaxtyping import Array, Int32, Shaped
 
 from jaxconv._checks import check_positive
 
-IMAGE_DTYPES = [np.dtype(x) for x in ("uint8", jnp.bfloat16, "float16", "float32", "float64")]
 Batch = Mapping[str, Array | np.ndarray]
+"""The fields of a batch: `image` `[N, H, W, C]`, `label` `[N]`, and perhaps `mask` `[N]`."""
+IMAGE_DTYPES = [np.dtype(x) for x in ("uint8", jnp.bfloat16, "float16", "float32", "float64")]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -35,7 +36,7 @@ class Split:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
-    """Train and test split, and a validation split once one was cut off.
+    """The train and test splits of a set, and a validation split once `split_validation` cuts one.
 
     Build one with `from_arrays`, which checks everything, or with `load_dataset`.
     """
@@ -63,7 +64,7 @@ class Dataset:
         num_classes: int | None = None,
         name: str = "arrays",
     ) -> "Dataset":
-        """A data set from arrays, checked.
+        """Makes a data set from arrays and checks them.
 
         Args:
           train_image: `[samples, height, width, channels]`, uint8 (0 to 255; a step scales it to
@@ -72,11 +73,11 @@ class Dataset:
           test_image: as `train_image`.
           test_label: as `train_label`.
           num_classes: the number of classes; by default the largest label plus one.
-          name: what messages call it.
+          name: the set's name in messages and results.
 
         Raises:
           ValueError: for a wrong rank or dtype, lengths or image sizes that differ, labels out of
-            range, NaN or infinite pixels, an empty split. The message quotes the culprit.
+            range, NaN or infinite pixels, an empty split. The message quotes the bad value.
 
         Example:
           >>> image, label = np.zeros((4, 28, 28, 1), np.uint8), np.array([0, 1, 2, 1])
@@ -87,33 +88,34 @@ class Dataset:
         labels = [np.asarray(label) for label in (train_label, test_label)]
         if num_classes is None:
             found = [int(x.max()) for x in labels if x.size and x.dtype.kind in "iu"]
-            num_classes = 1 + max([0, *found])  # of negative labels alone: still refused as such
+            num_classes = 1 + max([0, *found])  # negative ones are refused below
         check_positive("num_classes", num_classes)
         if num_classes >= 2**31:
             raise ValueError(f"Labels are int32: {num_classes} classes are too many.")
         train = check_split("train", np.asarray(train_image), labels[0], num_classes)
         test = check_split("test", np.asarray(test_image), labels[1], num_classes)
-        for what, a, b in (
+        for aspect, a, b in (
             ("shape", train.image.shape[1:], test.image.shape[1:]),
             ("dtype", train.image.dtype, test.image.dtype),
         ):
             if a != b:
-                raise ValueError(f"Train and test images differ in {what}: {a} and {b}.")
+                raise ValueError(f"Train and test images differ in {aspect}: {a} and {b}.")
         return cls(name, train, test, num_classes)
 
     def split_validation(self, fraction: float) -> "Dataset":
         """Cuts the last part of the training split off for validation, before any shuffle.
 
         Args:
-          fraction: share of the training samples, in [0, 1). The cut is where Keras'
-            `validation_split` makes it: at `floor(samples · (1 - fraction))`. With 0 nothing
-            is cut.
+          fraction: share of the training samples, in [0, 1). The cut is at
+            `floor(samples · (1 - fraction))`, as Keras' `validation_split` makes it. With 0 the
+            data set stays whole.
 
         Raises:
           ValueError: if the fraction is not in [0, 1) or leaves one of the two parts empty.
 
         Example:
-          >>> data = load_dataset("mnist").split_validation(0.1)
+          >>> import jaxconv
+          >>> data = jaxconv.load_dataset("mnist").split_validation(0.1)
           >>> len(data.train), len(data.validation)
           (54000, 6000)
 
@@ -130,7 +132,7 @@ class Dataset:
 
 
 def validation_cut(samples: int, fraction: float) -> int:
-    """Where Keras' `validation_split` cuts: how many of the samples are left to train.
+    """How many samples are left to train where Keras' `validation_split` cuts.
 
     Raises:
       ValueError: as `Dataset.split_validation`.
@@ -151,10 +153,16 @@ def validation_cut(samples: int, fraction: float) -> int:
 
 
 def check_split(name: str, image: np.ndarray, label: np.ndarray, num_classes: int) -> Split:
-    """A split from arrays, checked as `Dataset.from_arrays` says.
+    """Makes a split from arrays and checks them.
+
+    Args:
+      name: the split's name in messages.
+      image: `[samples, height, width, channels]`, uint8 or floating point.
+      label: `[samples]`, integers in `[0, num_classes)`.
+      num_classes: the number of classes.
 
     Raises:
-      ValueError: with what is wrong, and the split's name.
+      ValueError: as `Dataset.from_arrays`, with the split's name.
 
     Example:
       >>> check_split("train", np.zeros((1, 28, 28, 1), np.uint8), np.array([10]), 10)

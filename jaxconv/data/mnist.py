@@ -1,9 +1,8 @@
-"""The MNIST that comes with the package, and a TFDS builder of it in its original order."""
+"""The MNIST that comes with the package, and the TFDS builder of it in its original order."""
 
 import functools
 import hashlib
 import importlib.resources
-import importlib.util
 import io
 from typing import ClassVar
 
@@ -15,10 +14,14 @@ MNIST_SHA256 = "ee068f36682cba7f38bafdedc77b0f873ebbcf877036f7ebde566966146ac146
 
 
 def bundled_mnist() -> Dataset:
-    """The 60,000 training and 10,000 test images, uint8 `[28, 28, 1]`, in Keras' order.
+    """Reads the 60,000 training and 10,000 test images, uint8 `[28, 28, 1]`, in Keras' order.
 
     Raises:
       ValueError: if the bundled file is damaged.
+
+    Example:
+      >>> len(bundled_mnist().test)
+      10000
     """
     content = importlib.resources.files("jaxconv").joinpath("_data/mnist.npz").read_bytes()
     found = hashlib.sha256(content).hexdigest()
@@ -40,7 +43,7 @@ def bundled_mnist() -> Dataset:
 
 @functools.cache
 def mnist_builder() -> type:
-    """The builder class, which registers itself with TFDS when it is made."""
+    """The builder class, which registers itself with TFDS when it is defined."""
     import tensorflow_datasets as tfds
     from PIL import Image
 

@@ -1,7 +1,7 @@
-"""Training on a TFDS set that stays on the disk: batches are read ahead, by grain, as they come.
+"""Training on a TFDS set that stays on the disk: grain reads the batches ahead, as they come.
 
-The order of an epoch is that of a set in memory, `epoch_permutation`, so that a streamed run trains
-on the same batches as a resident one, and the position in an epoch is all that it needs to go on.
+An epoch's order is the one of a set in memory, `epoch_permutation`. So a streamed run trains on the
+same batches as a resident one, and a position in the epoch is all that a resume needs.
 """
 
 import contextlib
@@ -10,27 +10,28 @@ from collections.abc import Generator
 
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Int
 
 from jaxconv._checks import check_natural
-from jaxconv.data import tfds
 from jaxconv.data.arrays import Batch, Dataset, Split, check_split, validation_cut
-from jaxconv.parallel.mesh import data_mesh, global_batch, process_rows
+from jaxconv.data.tfds import Source
+from jaxconv.parallel import data_mesh, global_batch, process_rows
 
 AHEAD = 16
-"""Batches that are read ahead of the training, by each process or worker."""
+"""How many batches each process or worker reads ahead of the training."""
 
 
 class Stream:
-    """The training samples of a TFDS set on the disk, never in memory as a whole; `fit` takes it.
+    """Training samples of a TFDS set on the disk, never in memory as a whole; `fit` takes it.
 
     Args:
       source: the split.
-      samples: how many of its samples to train on, the first ones; all when None.
+      samples: how many of its first samples to train on; all when None.
       num_classes: how many classes the labels may name.
-      workers: processes that read ahead, each with its own Python, where decoding keeps the
-        training waiting; with 0 a thread does.
-      mesh: among whose devices batches are divided, as `distributed.data_mesh` makes it: of
-        several processes each reads its own rows alone.
+      workers: how many processes read ahead, each with its own Python, for sets whose decoding
+        keeps the training waiting; with 0 a thread reads.
+      mesh: the devices that divide a batch, from `parallel.data_mesh`; one device when None. Each
+        of several processes reads only its own rows.
 
     Raises:
       ModuleNotFoundError: without grain.
@@ -39,7 +40,7 @@ class Stream:
 
     def __init__(
         self,
-        source: tfds.Source,
+        source: Source,
         samples: int | None = None,
         *,
         num_classes: int,
@@ -59,24 +60,24 @@ class Stream:
         self._num_classes, self._workers = num_classes, workers
         self._mesh = data_mesh(1) if mesh is None else mesh
         self.identity = f"{source.identity} [:{self._samples}]"
-        """What tells these samples from others without reading them."""
+        """Tells these samples from others without reading them."""
 
     def __len__(self) -> int:
         return self._samples
 
-    def batch(self, order: np.ndarray, batch_size: int, step: int) -> Batch:
-        """The batch of one step, on the devices; read at once."""
-        rows = self._batches(order, batch_size)
-        return self._place(rows[step], rows.samples(step))
+    def batch(self, order: Int[np.ndarray, " samples"], batch_size: int, step: int) -> Batch:
+        """Reads the batch of one step at once, and places it on the devices."""
+        reader = self._reader(order, batch_size)
+        return self._place(reader[step], reader.samples(step))
 
     def batches(
-        self, order: np.ndarray, batch_size: int, start: int
+        self, order: Int[np.ndarray, " samples"], batch_size: int, start: int
     ) -> Generator[Batch, None, None]:
-        """The batches of an epoch from step `start` on, each on the devices, read ahead.
+        """Reads ahead the batches of an epoch from step `start` on, and places them on the devices.
 
         Args:
           order: the order of the samples.
-          batch_size: samples a batch; the last one has what is left.
+          batch_size: samples a batch; the last batch has those that are left.
           start: the first step.
 
         Raises:
@@ -84,31 +85,31 @@ class Stream:
         """
         import grain
 
-        rows = self._batches(order, batch_size)
+        reader = self._reader(order, batch_size)
         ahead = grain.ReadOptions(num_threads=1, prefetch_buffer_size=AHEAD)
-        reader = grain.MapDataset.source(rows)[start:].to_iter_dataset(ahead)
+        dataset = grain.MapDataset.source(reader)[start:].to_iter_dataset(ahead)
         if self._workers:
             _parse_flags()
-            reader = reader.mp_prefetch(grain.MultiprocessingOptions(num_workers=self._workers))
-        with contextlib.closing(iter(reader)) as read:
-            for step, fields in enumerate(read, start):
-                yield self._place(fields, rows.samples(step))
+            dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=self._workers))
+        with contextlib.closing(iter(dataset)) as iterator:
+            for step, fields in enumerate(iterator, start):
+                yield self._place(fields, reader.samples(step))
 
-    def _batches(self, order: np.ndarray, batch_size: int) -> "_Batches":
+    def _reader(self, order: Int[np.ndarray, " samples"], batch_size: int) -> "_BatchReader":
         rest = len(order) % batch_size
         own = {samples: process_rows(samples, self._mesh) for samples in (batch_size, rest)}
-        return _Batches(self._source, np.asarray(order), batch_size, own, self._num_classes)
+        return _BatchReader(self._source, np.asarray(order), batch_size, own, self._num_classes)
 
     def _place(self, fields: Batch, samples: int) -> Batch:
         return fields if self._mesh.size == 1 else global_batch(fields, samples, self._mesh)
 
 
 @dataclasses.dataclass(frozen=True)
-class _Batches:
-    """This process' rows of each batch of an epoch, read when they are asked for; may be sent."""
+class _BatchReader:
+    """Reads this process' rows of any batch of an epoch; grain may send it to a worker."""
 
-    source: tfds.Source
-    order: np.ndarray
+    source: Source
+    order: Int[np.ndarray, " samples"]
     batch_size: int
     own: dict[int, range]
     num_classes: int
@@ -132,7 +133,7 @@ class _Batches:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class StreamedDataset:
-    """A data set whose training samples are streamed; what is to be evaluated is in memory."""
+    """A data set whose training samples are streamed; the samples to evaluate are in memory."""
 
     name: str
     train: Stream
@@ -155,20 +156,21 @@ def open_streamed(
     workers: int = 0,
     mesh: Mesh | None = None,
 ) -> StreamedDataset:
-    """A TFDS set that is prepared on this disk, its training samples streamed.
+    """Opens a TFDS set that is prepared on this disk, to stream its training samples.
 
     Args:
       name: `"tfds:NAME"`, as in `load_dataset`.
       data_dir: where TFDS keeps its sets; its own default when None.
       validation_split: share of the training samples, the last ones, to hold in memory for
-        validation, as `Dataset.split_validation` cuts them.
+        validation; `Dataset.split_validation` makes the same cut.
       workers: as in `Stream`.
       mesh: as in `Stream`.
 
     Raises:
       ModuleNotFoundError: without tensorflow-datasets or grain.
       FileNotFoundError: if TFDS has not prepared the set; the message names the command.
-      ValueError: for a set that `load_dataset` would refuse, or one that is in memory anyway.
+      ValueError: for a set that `load_dataset` would refuse, or one without a TFDS name or without
+        a number of classes.
 
     Example:
       >>> open_streamed("mnist")
@@ -183,12 +185,12 @@ def open_streamed(
             "experiments/prepare_tfds.py writes the bundled MNIST as jaxconv_mnist."
         )
     train, test = (
-        tfds.Source(name.removeprefix("tfds:"), split, data_dir) for split in ("train", "test")
+        Source(name.removeprefix("tfds:"), split, data_dir) for split in ("train", "test")
     )
     if train.num_classes is None:
         raise ValueError(
-            f"The TFDS set {name!r} does not say how many classes it has (its label is no "
-            "ClassLabel), which only reading all of it would tell: load it without streaming."
+            f"The TFDS set {name!r} does not name its number of classes (its label is no "
+            "ClassLabel), and only reading all labels would find it: load it without streaming."
         )
     cut = validation_cut(len(train), validation_split)
     tail = train.read(range(cut, len(train)) if validation_split else range(1))
@@ -209,7 +211,7 @@ def open_streamed(
 
 
 def _parse_flags() -> None:
-    """Grain's workers ask absl for its flags, which only `absl.app` would have parsed."""
+    """Marks absl's flags as parsed: grain's workers read them, and only `absl.app` parses them."""
     from absl import flags
 
     if not flags.FLAGS.is_parsed():

@@ -1,4 +1,4 @@
-"""TFDS image sets in, without TensorFlow, and the bundled MNIST out as a TFDS set of its own."""
+"""Reads TFDS image sets without TensorFlow, and prepares them; the bundled MNIST is one of them."""
 
 import contextlib
 import importlib.util
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int, Shaped
 
 from jaxconv._checks import check_choice
 from jaxconv.data.arrays import Dataset
@@ -23,8 +24,8 @@ def load(name: str, *, data_dir: str | None = None) -> Dataset:
     """Reads the `train` and `test` splits of a prepared TFDS set into memory.
 
     Use it as `load_dataset("tfds:NAME")`. The order is TFDS' own, which for most sets is a fixed
-    shuffle of the original one. The set must be prepared as array_record, since reading that needs
-    no TensorFlow; nothing is downloaded.
+    shuffle of the original one. The set must be prepared as array_record, which can be read without
+    TensorFlow; nothing is downloaded.
 
     Args:
       name: a TFDS name, `"fashion_mnist"`, `"cifar10:3.0.2"`, ..., with features `image` (of one
@@ -34,8 +35,8 @@ def load(name: str, *, data_dir: str | None = None) -> Dataset:
     Raises:
       ModuleNotFoundError: without tensorflow-datasets.
       FileNotFoundError: if the set is not prepared; the message names the command that does it.
-      ValueError: if the set is unknown, is prepared in another format, or is no classification of
-        images of one size with a train and a test split.
+      ValueError: if the set is unknown, is prepared in another format, has images of several sizes,
+        or lacks `image`, `label`, a train or a test split.
     """
     with _quiet():
         builder = _prepared(name, data_dir)
@@ -45,15 +46,15 @@ def load(name: str, *, data_dir: str | None = None) -> Dataset:
 
 
 class Source:
-    """One split of a prepared TFDS set, of which samples are read when they are asked for.
+    """One split of a prepared TFDS set, whose samples are read on request.
 
-    It can be sent to other processes: each opens the files for itself.
+    It can be pickled for other processes: each opens the files itself.
 
     Args:
       name: as in `load`.
       split: `"train"` or `"test"`.
       data_dir: as in `load`.
-      builder: of this set, if there is one already.
+      builder: the set's TFDS builder, if there is one already.
 
     Raises:
       ModuleNotFoundError, FileNotFoundError, ValueError: as `load`.
@@ -66,11 +67,11 @@ class Source:
         with _quiet():
             builder = builder or _prepared(name, data_dir)
             self._rows = _open(builder, split)
-            self._rows[0]  # what decoding has to say, it says once
+            self._rows[0]  # decoding prints its notes now, while they are silenced
         info = builder.info.splits[split]
         self.num_classes: int | None = getattr(builder.info.features["label"], "num_classes", None)
         self.identity = f"{builder.info.full_name} {split} {info.shard_lengths} {info.num_bytes}"
-        """What tells this split from others without reading it: name, version, counts, bytes."""
+        """Tells this split from others without reading it: name, version, counts, bytes."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Source, (self.name, self.split, self._data_dir)
@@ -78,8 +79,16 @@ class Source:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def read(self, rows: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
-        """`image` and `label` of these samples.
+    def read(
+        self, rows: Sequence[int] | Int[np.ndarray, " samples"]
+    ) -> dict[str, Shaped[np.ndarray, "samples ..."]]:
+        """Reads the fields `image` and `label` of these samples.
+
+        Args:
+          rows: the samples' indices.
+
+        Returns:
+          `image` `[samples, height, width, channels]` and `label` `[samples]`.
 
         Raises:
           ValueError: if their images differ in size.
@@ -129,15 +138,15 @@ def prepare(name: str = MNIST_BUILDER, *, data_dir: str | None = None) -> Path:
     """Prepares a set on disk as array_record and returns its folder.
 
     `"jaxconv_mnist"` is the bundled MNIST in its original order; it needs neither TensorFlow nor
-    the network. Any other name goes through TFDS' own `download_and_prepare`, after a look at
-    whether the hosts that it downloads from can be reached (TFDS itself retries for minutes).
+    the network. TFDS' own `download_and_prepare` prepares any other set, after a check that the
+    hosts it downloads from can be reached (TFDS itself retries for minutes).
 
     Args:
       name: a TFDS name.
       data_dir: where TFDS keeps its sets; its own default when None.
 
     Raises:
-      ModuleNotFoundError: without tensorflow-datasets, or where the set needs TensorFlow.
+      ModuleNotFoundError: without tensorflow-datasets, or without TensorFlow if the set needs it.
       ConnectionError: if a host that the set is downloaded from does not answer within 5 seconds.
       ValueError: if TFDS does not know the set.
     """
@@ -157,7 +166,7 @@ def prepare(name: str = MNIST_BUILDER, *, data_dir: str | None = None) -> Path:
 
 
 def tensorflow_installed() -> bool:
-    """Whether TensorFlow could be imported; it is not."""
+    """Whether TensorFlow is installed; this does not import it."""
     return importlib.util.find_spec("tensorflow") is not None
 
 
@@ -176,7 +185,7 @@ def _builder(name: str, data_dir: str | None, **settings: Any) -> Any:
         check_choice("TFDS set", name, tfds.list_builders(with_community_datasets=False))
         raise
     except AssertionError as error:  # a version that TFDS does not have
-        raise ValueError(f"The TFDS set {name!r} cannot be had: {error}") from error
+        raise ValueError(f"TFDS does not have the set {name!r}: {error}") from error
 
 
 def _open(builder: Any, split: str) -> Any:
@@ -191,7 +200,7 @@ def _open(builder: Any, split: str) -> Any:
 
 
 def _check_hosts(name: str, urls: Iterable[str], seconds: float = 5) -> None:
-    """Refuses hosts that do not answer at all; any answer will do, a refusal too."""
+    """Refuses hosts that do not answer at all; any answer will do, even a refusal."""
     import requests
 
     failed = {urllib.parse.urlsplit(url).netloc: f"no answer within {seconds} s" for url in urls}
@@ -203,7 +212,7 @@ def _check_hosts(name: str, urls: Iterable[str], seconds: float = 5) -> None:
         except requests.RequestException as error:
             failed[host] = type(error).__name__
 
-    # Daemons, since a resolver that hangs must not keep the process alive.
+    # Daemon threads, so that a resolver that hangs does not keep the process alive.
     first = {urllib.parse.urlsplit(url).netloc: url for url in urls}
     threads = [threading.Thread(target=ask, args=pair, daemon=True) for pair in first.items()]
     deadline = time.monotonic() + seconds
@@ -221,7 +230,7 @@ def _check_hosts(name: str, urls: Iterable[str], seconds: float = 5) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps absl's notes on paths that it probes and on OpenCV, which nobody needs, off stderr."""
+    """Keeps absl's notes on probed paths and on OpenCV off stderr; nobody needs them."""
     logger = logging.getLogger("absl")
     before = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,22 +1,22 @@
-"""The devices and processes that a net runs on.
+"""The devices and processes that a net runs on. The room may import `_checks` alone.
 
-The room may import `_checks` alone. `jaxconv.parallel.launch` starts several processes of a script.
+`python -m jaxconv.parallel.launch` starts several processes of one script.
 """
 
+from jaxconv.parallel.batches import data_parallel as data_parallel
+from jaxconv.parallel.batches import global_batch as global_batch
+from jaxconv.parallel.batches import process_rows as process_rows
+from jaxconv.parallel.collectives import AgreedError as AgreedError
+from jaxconv.parallel.collectives import all_max as all_max
+from jaxconv.parallel.collectives import broadcast_from_first as broadcast_from_first
+from jaxconv.parallel.collectives import check_agreement as check_agreement
+from jaxconv.parallel.collectives import name_lost_peer as name_lost_peer
+from jaxconv.parallel.collectives import on_first as on_first
+from jaxconv.parallel.collectives import shutdown as shutdown
 from jaxconv.parallel.mesh import data_mesh as data_mesh
-from jaxconv.parallel.mesh import data_parallel as data_parallel
 from jaxconv.parallel.mesh import default_devices as default_devices
-from jaxconv.parallel.mesh import global_batch as global_batch
 from jaxconv.parallel.mesh import name_devices as name_devices
-from jaxconv.parallel.mesh import process_rows as process_rows
 from jaxconv.parallel.mesh import replicate as replicate
 from jaxconv.parallel.mesh import unreplicate as unreplicate
-from jaxconv.parallel.processes import AgreedError as AgreedError
-from jaxconv.parallel.processes import all_max as all_max
-from jaxconv.parallel.processes import broadcast_from_first as broadcast_from_first
-from jaxconv.parallel.processes import check_agreement as check_agreement
 from jaxconv.parallel.processes import initialize as initialize
 from jaxconv.parallel.processes import is_first as is_first
-from jaxconv.parallel.processes import name_lost_peer as name_lost_peer
-from jaxconv.parallel.processes import on_first as on_first
-from jaxconv.parallel.processes import shutdown as shutdown

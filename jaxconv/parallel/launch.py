@@ -1,10 +1,10 @@
 """Starts several processes of one script on this host, as one training: for trial and test.
 
-    python -m jaxconv.parallel.launch --processes 2 --devices-per-process 2 experiments/lab6.py --epochs 1
+    python -m jaxconv.parallel.launch --processes 2 --devices-per-process 2 experiments/lab6.py
 
-Each line of their output begins with the number of its process. Ctrl-C and SIGTERM go to all of
-them. When one fails, the others, which JAX then ends within some 15 seconds, have 30; what is left
-is killed. The exit code is the worst of all (128 plus its number for a signal).
+Each line of output begins with the number of its process. The launcher passes Ctrl-C and SIGTERM on
+to all processes. When one fails, JAX ends the others within some 15 seconds; the launcher kills
+those that are left after 30. The exit code is the worst of all (128 plus the number of a signal).
 """
 
 import argparse
@@ -16,12 +16,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 GRACE_SECONDS = 30.0
-"""How long the others may take to end once one has failed, or all once they were told to."""
+"""How long processes may take to end after one has failed, or after a signal asks all to end."""
 
 
 def launch(
@@ -31,13 +31,13 @@ def launch(
     *,
     grace: float = GRACE_SECONDS,
 ) -> int:
-    """Runs so many processes of a command that are told of each other, and waits for their end.
+    """Runs a command as several processes that know each other, and waits for their end.
 
     Args:
       command: the program and its arguments.
-      processes: how many.
-      devices: how many each one gets: of a CPU that many are made, of GPUs each has its own;
-        what JAX finds when None.
+      processes: how many to start.
+      devices: how many devices each process gets: a CPU pretends to have that many, GPUs are
+        divided among the processes. With None each gets what JAX finds.
       grace: the most seconds that the others may take to end once one has failed.
 
     Returns:
@@ -51,57 +51,70 @@ def launch(
       [0] 0
       0
     """
-    address, children, copiers = f"localhost:{_free_port()}", [], []
-    told: list[signal.Signals] = []
+    address = f"localhost:{_free_port()}"
+    children: list[subprocess.Popen[bytes]] = []
+    copiers: list[threading.Thread] = []
+    with _forward_signals(children) as received:
+        try:
+            for rank in range(processes):
+                if received:
+                    break
+                child = subprocess.Popen(
+                    command,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    env={**os.environ, **process_environment(address, processes, rank, devices)},
+                    start_new_session=True,  # else Ctrl-C would reach it twice and end it at once
+                )
+                children.append(child)
+                for source, sink in ((child.stdout, sys.stdout), (child.stderr, sys.stderr)):
+                    copiers.append(threading.Thread(target=_copy, args=(source, sink, rank)))
+                    copiers[-1].start()
+            return _wait(children, received, grace)
+        finally:
+            for child in children:  # and the processes that it started and left
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(child.pid, signal.SIGKILL)
+                child.wait()
+            for thread in copiers:
+                thread.join()
+
+
+@contextlib.contextmanager
+def _forward_signals(children: Sequence[subprocess.Popen[bytes]]) -> Iterator[list[signal.Signals]]:
+    """Passes signals on to the children that run; yields the list of signals received."""
+    received: list[signal.Signals] = []
 
     def forward(number: int, _: Any) -> None:
-        told.append(signal.Signals(number))
+        received.append(signal.Signals(number))
         for child in children:
             if child.poll() is None:
                 child.send_signal(number)
 
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # the last: the terminal has closed
-    before = {number: signal.getsignal(number) for number in numbers}
-    before = {number: own for number, own in before.items() if own is not signal.SIG_IGN}
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    handlers = {number: x for number, x in handlers.items() if x is not signal.SIG_IGN}
     try:
-        for number in before:
+        for number in handlers:
             signal.signal(number, forward)
-        for rank in range(processes):
-            if told:
-                break
-            child = subprocess.Popen(
-                command,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env={**os.environ, **variables(address, processes, rank, devices)},
-                start_new_session=True,  # else Ctrl-C would reach it twice: it ends at once then
-            )
-            children.append(child)
-            for source, sink in ((child.stdout, sys.stdout), (child.stderr, sys.stderr)):
-                copiers.append(threading.Thread(target=_copy, args=(source, sink, rank)))
-                copiers[-1].start()
-        return _wait(children, told, grace)
+        yield received
     finally:
-        for child in children:  # with what it started and left
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
-            child.wait()
-        for thread in copiers:
-            thread.join()
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)
 
 
-def variables(address: str, processes: int, rank: int, devices: int | None) -> dict[str, str]:
-    """What a process finds in its environment: the others, and its own devices.
+def process_environment(
+    address: str, processes: int, rank: int, devices: int | None
+) -> dict[str, str]:
+    """The environment variables that name the other processes and one process' own devices.
 
     Example:
-      >>> variables("localhost:1234", 2, 1, 2)["JAX_LOCAL_DEVICE_IDS"]
+      >>> process_environment("localhost:1234", 2, 1, 2)["JAX_LOCAL_DEVICE_IDS"]
       '2,3'
     """
     own = {
         "JAX_COORDINATOR_ADDRESS": address,
-        "JAX_COORDINATOR_BIND_ADDRESS": address,  # by itself JAX would listen to every network
+        "JAX_COORDINATOR_BIND_ADDRESS": address,  # by default JAX listens to every network
         "JAX_NUM_PROCESSES": str(processes),
         "JAX_PROCESS_ID": str(rank),
         "PYTHONUNBUFFERED": "1",
@@ -109,7 +122,7 @@ def variables(address: str, processes: int, rank: int, devices: int | None) -> d
     if devices is not None:
         own["JAX_NUM_CPU_DEVICES"] = str(devices)
         ids = range(rank * devices, (rank + 1) * devices)
-        own["JAX_LOCAL_DEVICE_IDS"] = ",".join(map(str, ids))  # of GPUs
+        own["JAX_LOCAL_DEVICE_IDS"] = ",".join(map(str, ids))  # which GPUs
     return own
 
 
@@ -120,18 +133,19 @@ def _free_port() -> int:
 
 
 def _copy(source: Any, sink: Any, rank: int) -> None:
-    """Copies lines as they come, behind their process' number; one without an end gets one."""
+    """Copies lines as they come, after their process' number; ends a line that has no end."""
     with source:
         for line in source:
             text = line.decode(errors="replace").rstrip("\r\n")
-            with contextlib.suppress(OSError, ValueError):  # nobody reads: the processes go on
+            with contextlib.suppress(OSError, ValueError):  # nobody reads: the processes continue
                 sink.write(f"[{rank}] {text}\n")
                 sink.flush()
 
 
 def _wait(
-    children: Sequence[subprocess.Popen], told: Sequence[signal.Signals], grace: float
+    children: Sequence[subprocess.Popen[bytes]], received: Sequence[signal.Signals], grace: float
 ) -> int:
+    """Waits until all processes have ended or were killed; returns the worst exit code."""
     deadline, codes = None, {}
     while len(codes) < len(children):
         for rank, child in enumerate(children):
@@ -139,17 +153,17 @@ def _wait(
                 codes[rank] = _exit_code(child.returncode)
                 if codes[rank]:
                     print(f"Process {rank} {_ending(child.returncode)}", file=sys.stderr)
-        if deadline is None and (told or any(codes.values())):
+        if deadline is None and (received or any(codes.values())):
             deadline = time.monotonic() + grace
         if deadline is not None and time.monotonic() > deadline:
             left = [rank for rank in range(len(children)) if rank not in codes]
             for rank in left:
                 children[rank].kill()
                 print(f"Process {rank} did not end within {grace:g} s: killed", file=sys.stderr)
-            # That is no exit code of their own: it counts if there is no other.
+            # A killed process has no exit code of its own, so this one counts only alone.
             return max(codes.values(), default=0) or 128 + signal.SIGKILL
         time.sleep(0.05)
-    return max(codes.values(), default=128 + signal.SIGINT)  # told to end before any was started
+    return max(codes.values(), default=128 + signal.SIGINT)  # the signal came before a start
 
 
 def _exit_code(returncode: int) -> int:
@@ -169,7 +183,7 @@ def _ending(returncode: int) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code."""
+    """Reads the command line and launches the script; returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m jaxconv.parallel.launch",
         description=__doc__,
@@ -177,7 +191,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--processes", type=int, required=True, help="how many to start")
     parser.add_argument(
-        "--devices-per-process", type=int, help="how many devices each one gets (all that it finds)"
+        "--devices-per-process",
+        type=int,
+        help="how many devices each one gets (default: all that it finds)",
     )
     parser.add_argument("script", help="a Python script, such as experiments/lab6.py")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="the script's own arguments")

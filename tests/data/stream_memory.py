@@ -1,4 +1,4 @@
-"""The most memory that an epoch of streaming takes; `test_stream` compares it for two sizes.
+"""Prints the peak memory of a streamed epoch; `test_stream.py` compares it for two sizes.
 
 python tests/data/stream_memory.py FOLDER
 """

@@ -9,19 +9,21 @@ import numpy as np
 import pytest
 
 import jaxconv
-from jaxconv.data import stream, tfds
+from jaxconv.data import stream
 from jaxconv.data.stream import Stream, open_streamed
+from jaxconv.data.tfds import Source
 from tests.support.command_line_runs import run_cli
 from tests.support.made_sets import enlarge, prepare
 from tests.support.oracles import bits
+from tests.support.run_folders import without_seconds
 
-# TFDS and what it imports warn in ways that are not ours to mend.
+# TFDS and its imports emit warnings that this project cannot fix.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 @pytest.fixture(scope="session")
 def on_disk(tmp_path_factory, digits) -> str:
-    """The few hundred digits as a TFDS set, in their order."""
+    """The few hundred digits as a TFDS set, in the same order."""
     folder = tmp_path_factory.mktemp("tfds")
     prepare(folder, "digits", train=digits.train, test=digits.test)
     return str(folder)
@@ -39,10 +41,6 @@ def training(dtype="float32"):
     return state, {"train_step": jaxconv.make_train_step(model, tx), "batch_size": 64}
 
 
-def without_seconds(history):
-    return [{name: x for name, x in row.items() if name != "seconds"} for row in history]
-
-
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("start", [0, 3])
 def test_an_epoch_has_each_sample_once_in_its_order(streamed, digits, start, workers):
@@ -58,7 +56,7 @@ def test_an_epoch_has_each_sample_once_in_its_order(streamed, digits, start, wor
     np.testing.assert_array_equal(direct["image"], batches[-1]["image"])
 
 
-def test_a_streamed_training_is_the_resident_one(streamed, digits):
+def test_a_streamed_training_equals_the_resident_one(streamed, digits):
     state, run = training()
     found, history = jaxconv.fit(state, streamed().train, epochs=2, **run)
     alone, expected = jaxconv.fit(state, digits.train, epochs=2, **run)
@@ -69,7 +67,7 @@ def test_a_streamed_training_is_the_resident_one(streamed, digits):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("x64")
-def test_a_streamed_training_in_float64_is_the_resident_one(streamed, digits):
+def test_a_streamed_training_in_float64_equals_the_resident_one(streamed, digits):
     state, run = training("float64")
     found, _ = jaxconv.fit(state, streamed().train, epochs=4, **run)
     alone, _ = jaxconv.fit(state, digits.train, epochs=4, **run)
@@ -78,7 +76,7 @@ def test_a_streamed_training_in_float64_is_the_resident_one(streamed, digits):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-9)
 
 
-def test_resumed_anywhere_it_is_the_undisturbed_one_to_the_bit(streamed):
+def test_a_streamed_training_resumes_anywhere_to_the_bit(streamed):
     data, (state, run) = streamed().train, training()
     kept = []
     whole, history = jaxconv.fit(
@@ -91,7 +89,7 @@ def test_resumed_anywhere_it_is_the_undisturbed_one_to_the_bit(streamed):
         assert without_seconds(rows) == without_seconds(history)
 
 
-def test_reading_goes_on_from_chunk_to_chunk(streamed, monkeypatch):
+def test_an_epoch_is_read_once_for_all_its_chunks(streamed, monkeypatch):
     opened, batches = [], Stream.batches
 
     def counted(self, order, batch_size, start):
@@ -103,7 +101,7 @@ def test_reading_goes_on_from_chunk_to_chunk(streamed, monkeypatch):
     state = jaxconv.create_train_state(model, tx, jax.random.key(1), (28, 28, 1))
     run = {"train_step": jaxconv.make_train_step(model, tx), "batch_size": 64}
     jaxconv.fit(state, streamed().train, epochs=2, chunks=5, **run)
-    assert opened == [0, 0]  # once an epoch
+    assert opened == [0, 0]  # once per epoch
 
 
 def test_the_last_part_is_held_out_and_not_trained_on(streamed, digits):
@@ -118,38 +116,38 @@ def test_the_last_part_is_held_out_and_not_trained_on(streamed, digits):
     assert streamed().validation is None
 
 
-def test_a_process_reads_its_own_rows_alone(streamed, monkeypatch):
+def test_a_process_reads_only_its_own_rows(streamed, monkeypatch):
     data, rows = streamed().train, range(2, 5)
     monkeypatch.setattr(
         stream, "process_rows", lambda samples, mesh: rows if samples == 7 else range(0)
     )
-    asked = []
-    read = tfds.Source.read
-    monkeypatch.setattr(tfds.Source, "read", lambda self, x: asked.append(list(x)) or read(self, x))
+    requested = []
+    read = Source.read
+    monkeypatch.setattr(Source, "read", lambda self, x: requested.append(list(x)) or read(self, x))
     batch = data.batch(np.arange(20, 34), 7, 1)
-    assert asked == [[29, 30, 31]]
+    assert requested == [[29, 30, 31]]
     assert len(batch["label"]) == 3
-    rows = range(7, 7)  # none: one to pad with
+    rows = range(7, 7)  # no row: one sample to pad with
     assert data.batch(np.arange(14), 7, 1)["image"].shape == (1, 28, 28, 1)
 
 
 def test_a_source_can_be_sent_to_another_process(on_disk, digits):
     import pickle
 
-    source = tfds.Source("digits", "test", on_disk)
+    source = Source("digits", "test", on_disk)
     sent = pickle.loads(pickle.dumps(source))
     assert (len(sent), sent.num_classes, sent.identity) == (70, 10, source.identity)
     np.testing.assert_array_equal(sent.read([3, 1])["label"], digits.test.label[[3, 1]])
 
 
-def test_what_cannot_be_streamed_is_refused(on_disk, monkeypatch):
+def test_sets_that_cannot_be_streamed_are_refused(on_disk, monkeypatch):
     with pytest.raises(ValueError, match="tfds:NAME, not 'mnist'"):
         open_streamed("mnist")
     with pytest.raises(ValueError, match="workers must be a positive integer or 0, not -1"):
         open_streamed("tfds:digits", data_dir=on_disk, workers=-1)
     with pytest.raises(ValueError, match=r"must be in \[0, 1\), not 1"):
         open_streamed("tfds:digits", data_dir=on_disk, validation_split=1)
-    source = tfds.Source("digits", "train", on_disk)
+    source = Source("digits", "train", on_disk)
     with pytest.raises(ValueError, match=r"samples must be in \[1, 300\], not 301"):
         Stream(source, 301, num_classes=10)
     few = Stream(source, num_classes=9)
@@ -164,21 +162,20 @@ def test_an_experiment_streams_and_resumes(monkeypatch, capsys, tmp_path, on_dis
     options = ["--epochs", "2", "--dataset", "tfds:digits", "--data-dir", on_disk]
     results = {}
     for name, more in (("resident", []), ("streamed", ["--stream", "--save-every", "2"])):
-        folder = str(tmp_path / name)
-        code, said = run_cli(monkeypatch, capsys, "dense", *options, *more, "--output-dir", folder)
-        assert code == 0, said
+        where = ["--output-dir", str(tmp_path / name)]
+        code, output = run_cli(monkeypatch, capsys, "dense", *options, *more, *where)
+        assert code == 0, output
         results[name] = json.loads((tmp_path / name / "result.json").read_text())
     for figure in ("test_loss", "train_loss"):
         assert results["streamed"][figure] == pytest.approx(results["resident"][figure], rel=1e-5)
     (tmp_path / "streamed" / "result.json").unlink()
     again = ["--stream", "--save-every", "2", "--resume"]
-    folder = str(tmp_path / "streamed")
-    code, said = run_cli(monkeypatch, capsys, "dense", *options, *again, "--output-dir", folder)
-    assert (code, "Resumed in" in said) == (0, True)
+    code, output = run_cli(monkeypatch, capsys, "dense", *options, *again, *where)
+    assert (code, "Resumed in" in output) == (0, True)
     resumed = json.loads((tmp_path / "streamed" / "result.json").read_text())
     assert resumed["test_loss"] == results["streamed"]["test_loss"]
-    code, said = run_cli(monkeypatch, capsys, "dense", *options, *again[1:], "--output-dir", folder)
-    assert (code, "stream: True then, False now" in said) == (2, True)
+    code, output = run_cli(monkeypatch, capsys, "dense", *options, *again[1:], *where)
+    assert (code, "stream: True then, False now" in output) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -192,13 +189,13 @@ def test_an_experiment_streams_and_resumes(monkeypatch, capsys, tmp_path, on_dis
 )
 def test_options_that_make_no_sense_are_refused(monkeypatch, capsys, tmp_path, options, message):
     folder = tmp_path / "run"
-    code, said = run_cli(monkeypatch, capsys, "dense", *options, "--output-dir", str(folder))
-    assert (code, message in said) == (2, True), said
+    code, output = run_cli(monkeypatch, capsys, "dense", *options, "--output-dir", str(folder))
+    assert (code, message in output) == (2, True), output
     assert not folder.exists()
 
 
 @pytest.mark.slow
-def test_four_times_the_data_take_no_more_memory(tmp_path):
+def test_four_times_the_data_takes_no_more_memory(tmp_path):
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (2000, 128, 128, 3), np.uint8)  # 98 MB, and 393 MB
     label = rng.integers(0, 10, 2000).astype(np.int32)
@@ -208,7 +205,7 @@ def test_four_times_the_data_take_no_more_memory(tmp_path):
     peaks = []
     for folder, samples in (("once", 2000), ("four", 8000)):
         command = [sys.executable, str(Path(__file__).with_name("stream_memory.py"))]
-        said = subprocess.check_output([*command, str(tmp_path / folder)], text=True)
-        assert int(said.split()[0]) == samples
-        peaks.append(int(said.split()[1]))
+        output = subprocess.check_output([*command, str(tmp_path / folder)], text=True)
+        assert int(output.split()[0]) == samples
+        peaks.append(int(output.split()[1]))
     assert peaks[1] < 1.1 * peaks[0]

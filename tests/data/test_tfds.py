@@ -16,7 +16,7 @@ from tests.support.made_sets import build
 
 PREPARE = EXPERIMENTS / "prepare_tfds.py"
 
-# TFDS and what it imports warn in ways that are not ours to mend.
+# TFDS and its imports emit warnings that this project cannot fix.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
@@ -48,7 +48,7 @@ def test_colour_and_grey_sets_are_read_with_their_own_shapes_and_classes(tmp_pat
         np.testing.assert_array_equal(getattr(data, split).label, label)
 
 
-def test_sets_that_do_not_fit_say_why(tmp_path):
+def test_sets_that_do_not_fit_are_refused_with_the_reason(tmp_path):
     import tensorflow_datasets
 
     any_size = tensorflow_datasets.features.Image(shape=(None, None, 3))
@@ -76,19 +76,19 @@ def test_a_set_that_is_not_prepared_names_the_command(tmp_path):
 
 
 def test_an_unknown_set_gets_the_nearest_name(tmp_path):
-    with pytest.raises(ValueError, match=r"'mnist:9\.9\.9' cannot be had"):
+    with pytest.raises(ValueError, match=r"does not have the set 'mnist:9\.9\.9'"):
         jaxconv.load_dataset("tfds:mnist:9.9.9", data_dir=str(tmp_path))
     with pytest.raises(ValueError, match=r"Unknown TFDS set 'cifer10' \(did you mean 'cifar10'"):
         jaxconv.load_dataset("tfds:cifer10", data_dir=str(tmp_path))
 
 
-def test_without_tensorflow_datasets_the_message_has_the_remedy(monkeypatch):
+def test_without_tensorflow_datasets_the_message_names_the_remedy(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
     with pytest.raises(ModuleNotFoundError, match="pip install tensorflow-datasets"):
         jaxconv.load_dataset("tfds:mnist")
 
 
-def test_hosts_are_asked_before_a_download_begins():
+def test_hosts_are_checked_before_a_download_begins():
     class Refuse(BaseHTTPRequestHandler):
         def do_HEAD(self):
             self.send_response(404)

@@ -1,4 +1,4 @@
-"""Training on four devices of one process; `test_distributed` runs it in a fresh one.
+"""Trains on four devices of one process; `test_batches.py` runs this in a fresh process.
 
 JAX_NUM_CPU_DEVICES=4 python tests/parallel/mesh_check.py
 """
@@ -25,7 +25,7 @@ class Normed(nn.Module):
 
 
 class Standardised(nn.Module):
-    """Without a gradient for an image of one brightness."""
+    """Has no finite gradient for an image of one brightness."""
 
     @nn.compact
     def __call__(self, image):
@@ -70,7 +70,7 @@ def main():
         close(found_sums, sums, 1e-4)
         close(found.params, alone.params)
 
-    # Rows that each process brings: the same batch.
+    # The rows that each process holds make the same batch.
     batch = {name: x[:61] for name, x in train.items()}
     assembled = parallel.global_batch(batch, 61, mesh)
     assert {name: x.shape[0] for name, x in assembled.items()} == {
@@ -85,7 +85,7 @@ def main():
     _, parts = jax.jit(divided)(everywhere, assembled)
     close(parts, whole, 0)
 
-    # XLA adds gradients up, and moves no image between devices.
+    # XLA sums gradients over the devices, and moves no image between them.
     program = jax.jit(divided).lower(everywhere, assembled).compile().as_text()
     assert "all-reduce" in program
     assert not re.findall(r" (all-gather|all-to-all|collective-permute)\(", program)
@@ -144,7 +144,7 @@ def main():
     )
     close(means, jaxconv.evaluate(state, uneven, eval_step=eval_step))
 
-    # What padding is computed of is finite where the batch is.
+    # Values computed from padding are finite if those of the batch are.
     model = Standardised()
     step = jaxconv.make_train_step(model, tx)
     state = jaxconv.create_train_state(model, tx, jax.random.key(0), (28, 28, 1))

@@ -1,49 +1,20 @@
-"""Two processes train, one is killed or stopped: how long until the other has ended by itself.
+"""Kills or stops one of two processes that train, and times until the other has ended by itself.
 
-python tests/parallel/process_loss_check.py
+    python tests/parallel/process_loss_check.py
 
-It goes through SIGKILL and SIGSTOP of each of the two, and prints the seconds.
+It sends SIGKILL and SIGSTOP to each of the two, and prints the seconds.
 """
 
 import os
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-from tests.support import SMALL_RUN
+from tests.support.launched_runs import launched
+from tests.support.run_folders import wait_for
 
 CASES = [(number, rank) for number in (signal.SIGKILL, signal.SIGSTOP) for rank in (1, 0)]
-
-
-def own_environment(**more: str) -> dict[str, str]:
-    return {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1", **more}
-
-
-def launched(
-    layout: str, net: str, folder: Path, *options: str, script: Path = SMALL_RUN
-) -> subprocess.Popen[str]:
-    """An experiment on PROCESSESxDEVICES, by default on a few hundred digits."""
-    processes, devices = layout.split("x")
-    command = [sys.executable, "-m", "jaxconv.parallel.launch", "--processes", processes]
-    command += ["--devices-per-process", devices, str(script), *filter(None, [net]), *options]
-    return subprocess.Popen(
-        [*command, "--output-dir", str(folder)],
-        env=own_environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 120
-    while not path.exists():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def pid_of(rank: int, folder: Path) -> int:
@@ -60,9 +31,9 @@ def pid_of(rank: int, folder: Path) -> int:
 
 
 def lose(number: int, rank: int, folder: Path, *options: str) -> tuple[float, str]:
-    """Sends a signal to one of two: the seconds until the other has ended, and all that was said.
+    """Sends a signal to one of two; returns the seconds until the other has ended, and the output.
 
-    The launcher kills what is left 30 seconds after the first has ended.
+    The launcher kills those that are left 30 seconds after the first has ended.
     """
     process = launched("2x1", "dense", folder, "--save-every", "20", *options)
     wait_for(folder / "checkpoints" / "40", process)
@@ -77,9 +48,9 @@ def lose(number: int, rank: int, folder: Path, *options: str) -> tuple[float, st
             break
         time.sleep(0.05)
     seconds = time.monotonic() - began
-    said, _ = process.communicate(timeout=120)
-    assert process.returncode > 128, said
-    return seconds, said
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode > 128, output
+    return seconds, output
 
 
 if __name__ == "__main__":

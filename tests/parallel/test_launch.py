@@ -6,15 +6,15 @@ import time
 
 import pytest
 
-from jaxconv.parallel.launch import launch, main, variables
+from jaxconv.parallel.launch import launch, main, process_environment
 
-# Each process is a script without JAX: what the launcher does shows without it.
+# Each process is a script without JAX: the launcher does not need it.
 RANK = "import os, sys, time, signal; rank = int(os.environ['JAX_PROCESS_ID'])\n"
 
 
 @pytest.fixture
 def run(tmp_path, capsys):
-    """Runs a script in so many processes: exit code, lines of stdout, lines of stderr."""
+    """Runs a script in several processes; returns exit code, stdout lines and stderr lines."""
 
     def run(code: str, processes: int = 3, **options) -> tuple[int, list[str], list[str]]:
         path = tmp_path / "script.py"
@@ -52,7 +52,7 @@ def test_lines_come_as_they_are_written(tmp_path):
         assert process.wait() == 128 + signal.SIGTERM
 
 
-def test_the_worst_exit_code_is_the_whole_ones(run):
+def test_the_worst_exit_code_is_returned(run):
     code, _, err = run("sys.exit([0, 3, 1][rank])")
     assert code == 3
     assert sorted(err) == [
@@ -67,21 +67,21 @@ def test_a_signal_counts_as_a_shell_counts_it(run):
     assert err == ["Process 1 was ended by SIGKILL"]
 
 
-def test_what_does_not_end_after_a_failure_is_killed(run):
+def test_a_process_that_does_not_end_after_a_failure_is_killed(run):
     code, _, err = run("if rank: sys.exit(5)\nsignal.raise_signal(signal.SIGSTOP)", grace=0.5)
     assert code == 5
     assert err[-1] == "Process 0 did not end within 0.5 s: killed"
 
 
 @pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_ctrl_c_ends_all(tmp_path, number, expected):
+def test_a_signal_ends_all_processes(tmp_path, number, expected):
     path = tmp_path / "script.py"
     path.write_text(
         RANK
         + textwrap.dedent(
             """
             def stop(number, _):
-                print("heard", number)
+                print("received", number)
                 sys.exit(128 + number)
 
             signal.signal(signal.SIGINT, stop); signal.signal(signal.SIGTERM, stop)
@@ -96,7 +96,7 @@ def test_ctrl_c_ends_all(tmp_path, number, expected):
         process.send_signal(number)
         out, _ = process.communicate()
     assert process.returncode == expected
-    assert sorted(out.splitlines()) == [f"[{rank}] heard {number.value}" for rank in range(2)]
+    assert sorted(out.splitlines()) == [f"[{rank}] received {number.value}" for rank in range(2)]
 
 
 def test_processes_know_each_other_and_their_devices(run):
@@ -104,12 +104,12 @@ def test_processes_know_each_other_and_their_devices(run):
     code, out, _ = run(f"print(*map(os.environ.get, {names}))", devices=2)
     assert code == 0
     assert sorted(out) == ["[0] 3 0,1 2", "[1] 3 2,3 2", "[2] 3 4,5 2"]
-    own = variables("localhost:1", 2, 0, None)
+    own = process_environment("localhost:1", 2, 0, None)
     assert own["JAX_COORDINATOR_ADDRESS"] == own["JAX_COORDINATOR_BIND_ADDRESS"] == "localhost:1"
     assert "JAX_NUM_CPU_DEVICES" not in own
 
 
-def test_the_scripts_own_options_are_its_own(tmp_path, capfd):
+def test_the_script_gets_its_own_options(tmp_path, capfd):
     path = tmp_path / "script.py"
     path.write_text("import sys; print(sys.argv[1:])")
     assert main(["--processes", "1", str(path), "--processes", "7", "-x"]) == 0
@@ -125,14 +125,14 @@ def test_the_scripts_own_options_are_its_own(tmp_path, capfd):
         (["x.py"], "--processes"),
     ],
 )
-def test_bad_arguments_are_told(capsys, arguments, message):
+def test_bad_arguments_are_refused(capsys, arguments, message):
     with pytest.raises(SystemExit) as stop:
         main(arguments)
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
 
 
-def test_a_reader_that_goes_away_stops_nobody(tmp_path):
+def test_a_reader_that_goes_away_stops_no_process(tmp_path):
     path, mark = tmp_path / "script.py", tmp_path / "done"
     path.write_text(
         RANK + f"for i in range(100): print(i)\ntime.sleep(0.3); open({str(mark)!r}, 'w')"

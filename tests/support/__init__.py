@@ -1,4 +1,4 @@
-"""What the tests share: oracles, made data sets, small runs, and where things lie."""
+"""Helpers that several tests share: oracles, made data sets, small runs, and paths."""
 
 from pathlib import Path
 

@@ -1,18 +1,18 @@
-"""An experiment's command line, in this process."""
+"""Runs an experiment's command line in this process."""
 
 import importlib
 import sys
 
-from jaxconv.runs import experiment
+from jaxconv import runs
 
 
 def run_cli(monkeypatch, capsys, net: str, *arguments: str) -> tuple[int, str]:
-    """The exit code, and all that was printed."""
+    """Returns the exit code and all that the run printed."""
     module = importlib.import_module(f"experiments.{net}")
     monkeypatch.setattr(sys, "argv", [f"{net}.py", *arguments])
     code: object = 0
     try:
-        experiment.cli(module.Config, module.main, module.__doc__)
+        runs.cli(module.Config, module.main, module.__doc__)
     except SystemExit as stop:
         code = stop.code
     out, err = capsys.readouterr()

@@ -1,4 +1,4 @@
-"""TFDS sets on the disk that the tests make."""
+"""Makes TFDS sets on the disk for tests."""
 
 import json
 import shutil
@@ -51,7 +51,7 @@ def prepare(folder: Path, name: str, **splits: jaxconv.Split) -> None:
 
 
 def enlarge(folder: Path, name: str, times: int, into: Path) -> None:
-    """Copies a prepared set with its training split so many times over, as shards."""
+    """Copies a prepared set with its training split repeated `times` times, as shards."""
     (version,) = (folder / name).iterdir()
     target = into / name / version.name
     target.mkdir(parents=True)

@@ -1,0 +1,30 @@
+"""The files of a run's folder, and its rows without the times, which differ from run to run."""
+
+import json
+import subprocess
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+REPORT_FILES = ("curves.png", "diagnostics.npz", "report.html")
+"""The files that a run writes after its training, but for `result.json`."""
+
+
+def read_rows(folder: Path) -> list[dict[str, Any]]:
+    """The rows of `metrics.jsonl`."""
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def without_seconds(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of a history without their times."""
+    return [{name: x for name, x in row.items() if name != "seconds"} for row in rows]
+
+
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    """Waits until a process that trains has written a file."""
+    deadline = time.monotonic() + 120
+    while not path.exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
