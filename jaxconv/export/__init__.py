@@ -1,6 +1,6 @@
-"""To and from the formats of others: Keras' weights.
+"""Weights to and from the formats of others: the files of Keras 3.
 
-The room may import the rooms below it: `inspection`, `training`, `data`, `models`.
+The room may import `inspection`, `training`, `data`, `models`, `parallel`, `measure` and `_checks`.
 """
 
 from jaxconv.export.keras import check_save as check_save

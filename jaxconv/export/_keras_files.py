@@ -1,7 +1,7 @@
-"""What Keras 3 writes: HDF5 files of weights, and `.keras` archives with one inside.
+"""Reads the files of Keras 3: HDF5 files of weights, and `.keras` archives with one inside.
 
-The files may come from anywhere: nothing in them is executed, no link is followed, and what they
-would unpack to is bounded first.
+The files may come from anywhere. The reader executes nothing in them, follows no link, and checks
+how much an archive unpacks to before it unpacks it.
 """
 
 import contextlib
@@ -17,11 +17,12 @@ import numpy as np
 
 
 class Layer(NamedTuple):
-    """A layer with weights: of a model, or of a file."""
+    """A layer with weights, of a model or of a file."""
 
     path: tuple[str, ...]
+    """The names that lead to it."""
     arrays: Mapping[str, Any]
-    """`kernel` and, where there is one, `bias`: whatever has a shape and a dtype."""
+    """`kernel` and, if there is one, `bias`: anything with a shape and a dtype."""
 
     @property
     def name(self) -> str:
@@ -30,9 +31,15 @@ class Layer(NamedTuple):
 
 @contextlib.contextmanager
 def open_weights(path: Path) -> Iterator[Any]:
-    """Opens the HDF5 file at this path, or in the `.keras` archive there.
+    """Opens the HDF5 file at a path, or the one in the `.keras` archive there.
 
-    What breaks while the file is in use is explained as a fault of the file.
+    An unexpected exception while the file is in use becomes a `ValueError` about a damaged file.
+
+    Args:
+      path: `NAME.weights.h5` or `NAME.keras`.
+
+    Yields:
+      The open `h5py.File`.
 
     Raises:
       FileNotFoundError: if there is no such file.
@@ -57,9 +64,9 @@ def open_weights(path: Path) -> Iterator[Any]:
     try:
         with h5py.File(_unzipped(path) if path.suffix == ".keras" else path, "r") as file:
             yield file
-    except Exception as error:  # from a damaged file h5py, zipfile and json raise nearly anything
+    except Exception as error:  # h5py, zipfile and json raise nearly anything on a damaged file
         if type(error) in (ValueError, PermissionError, BlockingIOError, MemoryError):
-            raise  # ours, or no fault of the file
+            raise  # our own message, or no fault of the file
         raise ValueError(
             f"{path} cannot be read ({error}): it is truncated, damaged or not such a file. Write "
             "it anew with Keras 3."
@@ -67,10 +74,15 @@ def open_weights(path: Path) -> Iterator[Any]:
 
 
 def stored_layers(file: Any, path: Path) -> dict[str, Layer]:
-    """The layers with weights in an open file, by group; links in it are not followed.
+    """The layers with weights in an open file; links in it are not followed.
 
-    A group outside of `layers/`, where no functional or sequential model has one, begins with `/`.
-    The optimizer's state is left out.
+    Args:
+      file: the open `h5py.File`.
+      path: its path, for the messages.
+
+    Returns:
+      The layers by their group, such as `conv2d_1`, without the optimizer's state. Functional and
+      sequential models keep all groups in `layers/`; the name of a group elsewhere begins with `/`.
 
     Raises:
       ValueError: if the file has the layout of Keras 2, or holds no layers.
@@ -102,15 +114,15 @@ def stored_layers(file: Any, path: Path) -> dict[str, Layer]:
 
 
 def read(dataset: Any) -> np.ndarray:
-    """The array that a dataset holds."""
+    """The array that an HDF5 dataset holds."""
     array = np.asarray(dataset[()])
     return array.view(jnp.bfloat16) if is_bfloat16(dataset) else array
 
 
 def is_bfloat16(array: Any) -> bool:
-    """Whether an array, or a dataset of a file, is bfloat16.
+    """Whether an array, or an HDF5 dataset, is bfloat16.
 
-    HDF5 has no such type: Keras writes two bytes a number, and marks them.
+    HDF5 has no such type: Keras writes two bytes for each number and marks the dataset.
 
     Example:
       >>> is_bfloat16(jnp.ones(3, jnp.bfloat16)), is_bfloat16(np.ones(3))
@@ -121,20 +133,25 @@ def is_bfloat16(array: Any) -> bool:
 
 
 def import_h5py() -> Any:
-    """The module h5py, or an error that says how to install it."""
+    """The module h5py.
+
+    Raises:
+      ModuleNotFoundError: if it is missing, with the command that installs it.
+    """
     try:
         import h5py
     except ModuleNotFoundError:
-        raise ModuleNotFoundError("Keras' weights are read by h5py: pip install h5py") from None
+        message = "h5py is missing, which reads and writes Keras' weights: pip install h5py"
+        raise ModuleNotFoundError(message) from None
     return h5py
 
 
 def _unzipped(path: Path) -> io.BytesIO:
-    """The weights in a `.keras` file, once its net is known to be a chain with channels last."""
+    """The HDF5 file in a `.keras` archive, if its net is a chain with channels last."""
     with zipfile.ZipFile(path) as archive:
-        size, most = sum(x.file_size for x in archive.infolist()), 100 * path.stat().st_size
-        if size > most:  # real weights hardly shrink: this file is made to fill the memory
-            raise ValueError(f"{path} unpacks to {size:,} bytes, over {most:,}: it is not read.")
+        size, limit = sum(x.file_size for x in archive.infolist()), 100 * path.stat().st_size
+        if size > limit:  # real weights hardly shrink: this file is made to fill the memory
+            raise ValueError(f"{path} unpacks to {size:,} bytes, over {limit:,}: it is not read.")
         layers = json.loads(archive.read("config.json")).get("config", {}).get("layers", [])
         for layer in layers:
             if layer["config"].get("data_format") == "channels_first":
@@ -147,4 +164,4 @@ def _unzipped(path: Path) -> io.BytesIO:
             raise ValueError(
                 f"{path} holds a net that branches or uses a layer twice: only chains are read."
             )
-        return io.BytesIO(archive.read("model.weights.h5"))  # checks the sum of the member
+        return io.BytesIO(archive.read("model.weights.h5"))  # checks its checksum

@@ -1,14 +1,14 @@
-"""Weights from and to Keras 3, by h5py alone: `.weights.h5` and `.keras` files.
+"""Reads and writes the weights of Keras 3 with h5py alone: `.weights.h5` and `.keras` files.
 
-Keras calls a layer's group in such a file by its class and its place among the layers of that
-class: `layers/conv2d`, `layers/conv2d_1`, `layers/dense`. The layer's own name is a mere attribute.
-So in a net that is a chain the nth `Conv` of a Linen model is the nth `Conv2D` of the Keras model,
-and the nth `Dense` its nth `Dense`, whatever either side calls them. (Where layers branch, Keras
-counts by depth instead, and layers of equal shape would be exchanged.) Kernels are HWIO, and
-flattened features in the same order, on both sides: nothing is transposed.
+Keras names a layer's group in such a file by the layer's class and its number among the layers of
+that class: `layers/conv2d`, `layers/conv2d_1`, `layers/dense`. The layer's own name is a mere
+attribute. In a chain, therefore, the nth `Conv` of a Linen model is the nth `Conv2D` of the Keras
+model and the nth `Dense` its nth `Dense`, whatever their names. (If layers branch, Keras counts by
+depth instead, and layers of equal shape would be exchanged.) Both sides keep kernels in HWIO and
+flatten features in the same order: nothing is transposed.
 
-A file of weights says nothing of strides, padding, activations and `data_format`: those are the
-model's. A `.keras` file does say when its net branches or has channels first, and is refused then.
+A file of weights does not record strides, padding, activations or `data_format`: the model decides
+them. A `.keras` file does record them; a net that branches or has its channels first is refused.
 """
 
 import io
@@ -40,11 +40,11 @@ def load_weights(
 ) -> PyTree[Array]:
     """Reads the weights of a Keras 3 model, functional or sequential, as parameters of a model.
 
-    Nothing in the file is executed. Keras itself is not needed.
+    Executes nothing in the file and does not need Keras.
 
     Args:
       path: a `.weights.h5` file, as `keras.Model.save_weights` writes it, or a `.keras` file, as
-        `keras.Model.save` does. An optimizer's state in it is left alone.
+        `keras.Model.save` does. An optimizer's state in it is ignored.
       model: a Linen model, a chain whose layers with parameters are `Conv` and `Dense`, jaxconv's
         or Flax'.
       input_shape: the shape of one image, `(height, width, channels)`.
@@ -55,8 +55,8 @@ def load_weights(
     Raises:
       FileNotFoundError: if there is no such file.
       ModuleNotFoundError: without h5py.
-      ValueError: if the file cannot be read, or its layers are not the model's; each layer that
-        differs is named, with what the file has and what it should have.
+      ValueError: if the file cannot be read, or its layers are not the model's; the message lists
+        each layer that differs, with the arrays that the file has and those it should have.
 
     Example:
       >>> import tempfile
@@ -99,7 +99,7 @@ def save_weights(
     *,
     overwrite: bool = False,
 ) -> None:
-    """Writes parameters as a `.weights.h5` file, for `load_weights` of the same net in Keras 3.
+    """Writes parameters to a `.weights.h5` file that the same net in Keras 3 loads.
 
     The file appears whole or not at all.
 
@@ -108,10 +108,10 @@ def save_weights(
       params: the model's parameters.
       model: as in `load_weights`.
       input_shape: the shape of one image, `(height, width, channels)`.
-      overwrite: whether a file that is there already is replaced.
+      overwrite: whether to replace a file that exists already.
 
     Raises:
-      FileExistsError: if the file is there and `overwrite` is False.
+      FileExistsError: if the file exists and `overwrite` is False.
       ModuleNotFoundError: without h5py.
       OSError: if the file cannot be written.
       ValueError: if the name does not end in `.weights.h5`, the model has other layers with
@@ -132,16 +132,16 @@ def save_weights(
     check_params(params, unflatten_dict(shapes))
     flat, buffer, h5py = flatten_dict(params), io.BytesIO(), import_h5py()
     with h5py.File(buffer, "w") as file:
-        file.create_group("vars")  # the model's own, which early Keras 3 insists on
+        file.create_group("vars")  # the model's own variables; Keras 3.0 to 3.5 insist on the group
         for group, layer in layers.items():
             variables = file.create_group(f"layers/{group}/vars")
             variables.attrs["name"] = layer.name
             for index, key in enumerate(layer.arrays):
                 array = np.asarray(flat[*layer.path, key])
                 dataset = variables.create_dataset(str(index), data=array)
-                if array.dtype == jnp.bfloat16:  # HDF5 has no such type: Keras' own mark
+                if array.dtype == jnp.bfloat16:  # HDF5 has no such type: Keras marks it so
                     dataset.attrs["dtype"] = "bfloat16"
-    path = path.resolve()  # what a link points to, not the link
+    path = path.resolve()  # replaces the target of a link, not the link
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{os.getpid()}.tmp")
     try:
@@ -158,12 +158,12 @@ def check_save(
     *,
     overwrite: bool = False,
 ) -> dict[str, Layer]:
-    """Refuses at the start of a long run what `save_weights` would refuse at its end.
+    """Checks before a long run whether `save_weights` can write at its end.
 
-    Arguments and errors as in `save_weights`.
+    Args and errors as in `save_weights`.
 
     Returns:
-      The layers that it would write, by their group in the file.
+      The layers that `save_weights` would write, by their group in the file.
 
     Example:
       >>> import jaxconv
@@ -192,49 +192,49 @@ def check_save(
 
 
 def _model_layers(model: nn.Module, input_shape: Sequence[int]) -> dict[str, Layer]:
-    """The model's layers with parameters, by the group that Keras gives them."""
+    """The model's layers with parameters, by the group that Keras would give each."""
     rows, variables = trace_layers(model, input_shape)
-    left: dict[tuple[str, ...], Any] = flatten_dict(variables.get("params", {}))
+    rest: dict[tuple[str, ...], Any] = flatten_dict(variables.get("params", {}))
     layers: dict[str, Layer] = {}
     for row in rows:
         if row.params == 0:
             continue
-        keys = [key for key in ("kernel", "bias") if (*row.path, key) in left]
-        own = {key: left.pop((*row.path, key)) for key in keys}
+        keys = [key for key in ("kernel", "bias") if (*row.path, key) in rest]
+        own = {key: rest.pop((*row.path, key)) for key in keys}
         stem = {("Conv", 4): "conv2d", ("Dense", 2): "dense"}.get(
             (row.kind, own["kernel"].ndim if "kernel" in own else 0)
         )
         if stem is None or row.params != sum(x.size for x in own.values()):
             raise ValueError(
                 f"Layer {row.name!r} of {type(model).__name__} is a {row.kind} of {row.params:,} "
-                "parameters: Dense layers and Conv layers in two dimensions alone are carried over."
+                "parameters: only Dense layers and Conv layers in two dimensions are carried over."
             )
         same = sum(group.startswith(stem) for group in layers)
         layers[f"{stem}_{same}" if same else stem] = Layer(row.path, own)
-    if left:
-        names = ", ".join("/".join(path) for path in left)
+    if rest:
+        names = ", ".join("/".join(path) for path in rest)
         raise ValueError(f"{type(model).__name__} has parameters outside of its layers: {names}.")
     return layers
 
 
 def _differences(expected: Mapping[str, Layer], found: Mapping[str, Layer]) -> list[str]:
-    """A line for each layer that one side lacks, or that differs."""
+    """One line for each layer that differs, or that one side lacks."""
     problems = []
     for group in dict.fromkeys([*expected, *found]):
         ours, theirs = (layers.get(group, Layer((), {})) for layers in (expected, found))
         keys = dict.fromkeys([*ours.arrays, *theirs.arrays])
         wants, has = (
-            ", ".join(_describe(key, layer.arrays) for key in keys) for layer in (ours, theirs)
+            ", ".join(_describe(key, side.arrays) for key in keys) for side in (ours, theirs)
         )
         if has != wants:
-            what = f"layer {ours.name!r}" if ours.name else "no layer"
+            layer = f"layer {ours.name!r}" if ours.name else "no layer"
             named = f", named {theirs.name!r}" if theirs.name else ""
-            problems.append(f"{what} ({group} in the file{named}): has {has}; should have {wants}")
+            problems.append(f"{layer} ({group} in the file{named}): has {has}; should have {wants}")
     return problems
 
 
 def _describe(key: str, arrays: Mapping[str, Any]) -> str:
-    """Shape, and what forbids to load it: for arrays that fit, the same text on both sides."""
+    """An array's shape and any obstacle to loading it; equal texts mean that the arrays fit."""
     if key not in arrays:
         return f"no {key}"
     array = arrays[key]

@@ -1,39 +1,48 @@
-"""What layers and train steps come to, in plain integers: no JAX, nothing measured."""
+"""Output sizes, parameters and FLOPs in closed form."""
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
+
+from jaxconv._checks import check_positive
 
 Padding1D = str | int | tuple[int, int]
 
 
 def effective_kernel_size(kernel: int, dilation: int = 1) -> int:
-    """The cells along one axis from a window's first to its last.
+    """The cells that a window spans along one axis.
 
     Args:
-      kernel: its cells.
+      kernel: the window's own cells.
       dilation: the distance between two of them.
 
+    Returns:
+      `dilation * (kernel - 1) + 1`.
+
     Raises:
-      ValueError: if one of them is no positive integer.
+      ValueError: if an argument is no positive integer.
 
     Example:
       >>> effective_kernel_size(3), effective_kernel_size(3, dilation=2)
       (3, 5)
     """
-    _check_positive(kernel=kernel, dilation=dilation)
+    check_positive("kernel", kernel)
+    check_positive("dilation", dilation)
     return dilation * (kernel - 1) + 1
 
 
 def explicit_padding(
     size: int, kernel: int, stride: int = 1, padding: Padding1D = "valid", dilation: int = 1
 ) -> tuple[int, int]:
-    """The zeros that padding adds along one axis, before and after.
+    """The zeros that a padding adds along one axis.
 
-    `"same"` adds what makes the output `ceil(size / stride)`, as evenly as it can, and where that
-    is odd one more after; `"full"` what lets every part of the kernel meet every cell.
+    `"same"` makes the output `ceil(size / stride)` long. It splits the zeros evenly; of an odd
+    number the last goes after the input. `"full"` lets every cell of the kernel meet every cell of
+    the input.
 
-    The arguments and errors are those of `output_size`.
+    Args and errors as in `output_size`, but a window that does not fit is no error.
+
+    Returns:
+      The zeros before the input and those after it.
 
     Example:
       >>> explicit_padding(5, 3, padding="same"), explicit_padding(28, 3, 2, "same")
@@ -41,7 +50,8 @@ def explicit_padding(
 
     Source: https://www.tensorflow.org/api_docs/python/tf/nn#notes_on_padding_2
     """
-    _check_positive(size=size, stride=stride)
+    check_positive("size", size)
+    check_positive("stride", stride)
     extent = effective_kernel_size(kernel, dilation)
     if isinstance(padding, str):
         name = padding.lower()
@@ -65,16 +75,18 @@ def explicit_padding(
 def output_size(
     size: int, kernel: int, stride: int = 1, padding: Padding1D = "valid", dilation: int = 1
 ) -> int:
-    """The outputs of a convolution or a pooling along one axis.
-
-    `floor((size + zeros - extent) / stride) + 1`, which the notebooks write `(I - K) / S + 1`.
+    """The number of outputs of a convolution or a pooling along one axis.
 
     Args:
       size: the cells of the input.
-      kernel: those of the window.
+      kernel: the cells of the window.
       stride: the distance between two windows.
-      padding: `"valid"`, `"same"` or `"full"` in any case, zeros on each side, or (before, after).
+      padding: `"valid"`, `"same"` or `"full"` in upper or lower case, the zeros on each side, or
+        (before, after).
       dilation: the distance between two cells of a window.
+
+    Returns:
+      `floor((size + zeros - extent) / stride) + 1`, which the notebooks write `(I - K) / S + 1`.
 
     Raises:
       ValueError: if an argument is malformed, or no window fits.
@@ -104,6 +116,15 @@ def conv_params(
 ) -> int:
     """The parameters of a convolution: each filter has a kernel over all channels, and a bias.
 
+    Args:
+      kernel_size: the kernel's cells along each axis, `(height, width)`.
+      channels: the channels of the input.
+      filters: the filters, which are the channels of the output.
+      bias: whether each filter has one.
+
+    Returns:
+      `(height * width * channels + bias) * filters`.
+
     Raises:
       ValueError: if a number is no positive integer.
 
@@ -112,12 +133,20 @@ def conv_params(
       (160, 4640, 736)
     """
     for size in kernel_size:
-        _check_positive(kernel_size=size)
+        check_positive("kernel_size", size)
     return dense_params(math.prod(kernel_size) * channels, filters, bias=bias)
 
 
 def dense_params(inputs: int, units: int, *, bias: bool = True) -> int:
     """The parameters of a dense layer: each unit has a weight for each input, and a bias.
+
+    Args:
+      inputs: the features of one sample.
+      units: the outputs.
+      bias: whether each unit has one.
+
+    Returns:
+      `(inputs + bias) * units`.
 
     Raises:
       ValueError: if a number is no positive integer.
@@ -126,63 +155,22 @@ def dense_params(inputs: int, units: int, *, bias: bool = True) -> int:
       >>> dense_params(28 * 28, 30)  # notebook 004
       23550
     """
-    _check_positive(inputs=inputs, units=units)
+    check_positive("inputs", inputs)
+    check_positive("units", units)
     return (inputs + bias) * units
 
 
-class ReceptiveField(NamedTuple):
-    """Which cells of the input an output sees along one axis; the i-th from start + i·step on."""
-
-    size: int = 1
-    """How many."""
-    step: int = 1
-    """How far apart the fields of two neighbours begin."""
-    start: int = 0
-    """Where that of the first output begins: below 0 in the zeros added."""
-
-
-def receptive_field(
-    windows: Iterable[Sequence[int]], field: ReceptiveField | None = None
-) -> ReceptiveField:
-    """The receptive field of a stack of layers along one axis.
-
-    Args:
-      windows: its layers, from the input on: `(kernel, stride)`, and if they are not 0 and 1 the
-        zeros added before the input and the dilation.
-      field: that of the stack's own input, if something lies before it.
-
-    Raises:
-      ValueError: if a kernel, stride or dilation is no positive integer.
-
-    Example:
-      >>> receptive_field([(3, 2), (3, 2), (3, 2)])  # strided
-      ReceptiveField(size=15, step=8, start=0)
-      >>> receptive_field([(3, 1, 1)])  # one layer with padding "same"
-      ReceptiveField(size=3, step=1, start=-1)
-
-    Source: A. Araujo, W. Norris and J. Sim, Computing Receptive Fields of Convolutional Neural
-    Networks, Distill, 2019
-    """
-    for window in windows:
-        field = _through(field or ReceptiveField(), *window)
-    return field or ReceptiveField()
-
-
-def _through(
-    field: ReceptiveField, kernel: int, stride: int, before: int = 0, dilation: int = 1
-) -> ReceptiveField:
-    _check_positive(stride=stride)
-    size, step, start = field
-    extent = effective_kernel_size(kernel, dilation)
-    return ReceptiveField(size + (extent - 1) * step, stride * step, start - before * step)
-
-
 def macs(kernel_shape: Sequence[int], output_shape: Sequence[int]) -> int:
-    """Of one sample in a dense layer or a convolution: every weight, once at every position.
+    """The multiply-adds of a dense layer or a convolution on one sample.
+
+    Every weight multiplies once at every position of the output.
 
     Args:
       kernel_shape: `(inputs, units)`, or `(height, width, channels, filters)`.
-      output_shape: of one sample, units or filters last.
+      output_shape: the output of one sample, units or filters last.
+
+    Returns:
+      The product of the kernel's axes and of the output's positions.
 
     Example:
       >>> macs((3, 3, 32, 64), (11, 11, 64))  # conv2 of lab6
@@ -194,13 +182,16 @@ def macs(kernel_shape: Sequence[int], output_shape: Sequence[int]) -> int:
 def train_step_flops(layers: Sequence[int], batch_size: int = 1) -> int:
     """The nominal floating-point operations of a train step: two for each multiply-add.
 
-    A layer's product is taken three times, forward, for the gradient of its weights and for that of
-    its input, which the first layer does not need. Biases, activations, pooling, the loss and the
-    optimizer are left out, as is usual.
+    A step computes three products for each layer: the output, the gradient of the weights and that
+    of the input. The first layer needs no gradient of its input. As is usual, the count leaves out
+    biases, activations, pooling, the loss and the optimizer.
 
     Args:
       layers: the multiply-adds of each layer on one sample, in order; 0 for layers without weights.
       batch_size: samples a step.
+
+    Returns:
+      The number of operations of one step.
 
     Example:
       >>> import jaxconv
@@ -210,9 +201,3 @@ def train_step_flops(layers: Sequence[int], batch_size: int = 1) -> int:
     """
     first = next((layer for layer in layers if layer), 0)
     return 2 * batch_size * (3 * sum(layers) - first)
-
-
-def _check_positive(**numbers: int) -> None:
-    for name, number in numbers.items():
-        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-            raise ValueError(f"{name} must be a positive integer, not {number!r}.")

@@ -1,32 +1,29 @@
-"""`explain`: how each figure of a model's layers comes about."""
+"""`explain`: the formula behind each figure of a model's layers."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from flax import linen as nn
 
-from jaxconv.inspection.arithmetic import (
-    ReceptiveField,
-    effective_kernel_size,
-    explicit_padding,
-    output_size,
-    receptive_field,
-)
+from jaxconv.inspection.arithmetic import effective_kernel_size, explicit_padding, output_size
+from jaxconv.inspection.receptive_field import ReceptiveField, receptive_field
 from jaxconv.inspection.summary import LayerRow, trace_layers
 
 _WINDOWED = ("Conv", "Pool")
-_KEEP_PLACES = ("BatchNorm", "Dropout", "GroupNorm", "LayerNorm")
+_KEEP_POSITIONS = ("BatchNorm", "Dropout", "GroupNorm", "LayerNorm")
 
 
 def explain(model: nn.Module, input_shape: Sequence[int]) -> None:
-    """Prints of each layer how its output's size, parameters and multiply-adds come about.
+    """Prints the formulas that give each layer's output size, parameters and multiply-adds.
 
-    And the receptive field of a stack of convolutions and pooling layers: the pixels of the image
-    that one output sees, and how far apart those of two neighbours begin. What it prints of sizes
-    and parameters has been compared with the model as JAX traces it, and what it cannot explain it
-    says. Where a function lies between two layers, an activation or another that keeps the shape,
-    it takes it that places stay, and says "if places stay".
+    For convolutions and pooling layers it also prints the receptive field: how many pixels of the
+    image one output sees, and how far apart the fields of two neighbours begin.
+
+    The printed sizes and parameters are compared with the model as JAX traces it, and a figure that
+    no formula gives is printed as such. If a function lies between two layers, such as an
+    activation, and keeps the shape, `explain` assumes that it also keeps every pixel's position and
+    prints "if positions are kept".
 
     Args and errors as in `summary`.
 
@@ -46,24 +43,14 @@ def explain(model: nn.Module, input_shape: Sequence[int]) -> None:
         params: (3·3·16 + 1)·32 = 4,640
         multiply-adds: 3·3·16·32 · 6·6 positions = 165,888
         receptive field: 3 + (3 - 1)·2 = 7 pixels, 2·2 = 4 apart
-      <BLANKLINE>
-      conv3 (Conv): (6, 6, 32) → (2, 2, 64)
-        size: floor((6 - 3) / 2) + 1 = 2
-        params: (3·3·32 + 1)·64 = 18,496
-        multiply-adds: 3·3·32·64 · 2·2 positions = 73,728
-        receptive field: 7 + (3 - 1)·4 = 15 pixels, 4·2 = 8 apart
-      <BLANKLINE>
+      ...
       flatten (Flatten): (2, 2, 64) → (256,)
         size: 2·2·64 = 256
       <BLANKLINE>
       dense1 (Dense): (256,) → (64,)
         params: (256 + 1)·64 = 16,448
         multiply-adds: 256·64 = 16,384
-      <BLANKLINE>
-      logits (Dense): (64,) → (10,)
-        params: (64 + 1)·10 = 650
-        multiply-adds: 64·10 = 640
-      <BLANKLINE>
+      ...
       Params: 160 + 4,640 + 18,496 + 16,448 + 650 = 40,394
       Multiply-adds a sample: 24,336 + 165,888 + 73,728 + 16,384 + 640 = 280,976
 
@@ -71,26 +58,9 @@ def explain(model: nn.Module, input_shape: Sequence[int]) -> None:
     """
     rows, _ = trace_layers(model, input_shape)
     print(f"{type(model).__name__} for inputs of {tuple(input_shape)}\n")
-    image = [ReceptiveField()] * (len(input_shape) - 1), ""
-    seen: list[
-        tuple[list[ReceptiveField], str]
-    ] = []  # of each output, if known; and on what condition
-    for row in rows:
-        axes = _axes(row)
-        lines = [_size_line(row, axes), _params_line(row), _products_line(row)]
-        fields, condition = [], ""
-        if row.source is not None:
-            fields, condition = seen[row.source] if row.source >= 0 else image
-        elif seen and row.input_shape == rows[len(seen) - 1].output_shape:  # an activation, say
-            fields, condition = seen[-1][0], ", if places stay"
-        if axes and not fields:
-            lines.append("receptive field: unknown, as what lies before the layer is not known")
-        elif axes:
-            lines.append(_field_line(axes, fields) + condition)
-            fields = [_field(axis, field) for axis, field in zip(axes, fields, strict=True)]
-        elif row.kind not in _KEEP_PLACES:
-            fields = []
-        seen.append((fields, condition))
+    axes = [_axes(row) for row in rows]
+    for row, own, field_line in zip(rows, axes, _field_lines(rows, axes, input_shape), strict=True):
+        lines = [_size_line(row, own), _params_line(row), _macs_line(row), field_line]
         print(f"{row.name} ({row.kind}): {row.input_shape} → {row.output_shape}")
         print(*(f"  {line}" for line in lines if line), sep="\n", end="\n\n")
     print("Params:", _sum([row.params for row in rows]))
@@ -108,15 +78,16 @@ class _Axis(NamedTuple):
 
 
 def _axes(row: LayerRow) -> list[_Axis]:
-    """The axes of a convolution or pooling layer; none of another one, or if it is more than that.
+    """The spatial axes of a plain convolution or pooling layer.
 
-    The second it is where the formula does not give its output's shape.
+    Returns:
+      `[]` if the layer has no window or the formula does not reproduce its traced output shape.
     """
     if row.kind not in _WINDOWED or len(row.input_shape) < 2:
         return []
     given, count = row.settings, len(row.input_shape) - 1
     if row.kind == "Conv" and len(row.arrays.get("kernel", ())) != count + 2:
-        return []  # Flax' convolution along the last of the axes
+        return []  # Flax convolves along the last of the spatial axes alone
     kernel = given.get("kernel_size", given.get("window"))
     strides = given.get("strides") or (1 if row.kind == "Conv" else kernel)
     padding = given.get("padding", "valid")
@@ -143,7 +114,7 @@ def _size_line(row: LayerRow, axes: Sequence[_Axis]) -> str | None:
     if axes:
         return f"size: {_once([_size(*axis) for axis in axes])}"
     if row.kind in _WINDOWED:
-        return "size: not that of a plain window, so that it is not explained"
+        return "size: not explained, because the layer is no plain window"
     if row.kind == "Flatten" and row.output_shape == (math.prod(row.input_shape),):
         return f"size: {_product(row.input_shape)} = {row.output_shape[0]:,}"
     return None
@@ -172,17 +143,42 @@ def _params_line(row: LayerRow) -> str | None:
     return f"params: {' + '.join(parts)} = {row.params:,}"
 
 
-def _products_line(row: LayerRow) -> str | None:
-    kernel, places = row.arrays.get("kernel"), row.output_shape[:-1]
+def _macs_line(row: LayerRow) -> str | None:
+    kernel, positions = row.arrays.get("kernel"), row.output_shape[:-1]
     if not kernel:
         return None
     if not row.macs:
-        return "multiply-adds: not counted, of a layer that is no plain product or window"
-    positions = f" · {_product(places)} positions" if places else ""
-    return f"multiply-adds: {_product(kernel)}{positions} = {row.macs:,}"
+        return "multiply-adds: not counted, because the layer is no plain product or window"
+    times = f" · {_product(positions)} positions" if positions else ""
+    return f"multiply-adds: {_product(kernel)}{times} = {row.macs:,}"
+
+
+def _field_lines(
+    rows: Sequence[LayerRow], all_axes: Sequence[Sequence[_Axis]], input_shape: Sequence[int]
+) -> Iterator[str | None]:
+    """The line about each layer's receptive field; None if the layer has no window."""
+    image = [ReceptiveField()] * (len(input_shape) - 1), ""
+    # The fields of each layer's output, `[]` if unknown, and the condition under which they hold.
+    seen: list[tuple[list[ReceptiveField], str]] = []
+    for row, axes in zip(rows, all_axes, strict=True):
+        line, fields, condition = None, [], ""
+        if row.source is not None:
+            fields, condition = seen[row.source] if row.source >= 0 else image
+        elif seen and row.input_shape == rows[len(seen) - 1].output_shape:  # an activation, say
+            fields, condition = seen[-1][0], ", if positions are kept"
+        if axes and not fields:
+            line = "receptive field: unknown, like that of the layer's input"
+        elif axes:
+            line = _field_line(axes, fields) + condition
+            fields = [_field(axis, field) for axis, field in zip(axes, fields, strict=True)]
+        elif row.kind not in _KEEP_POSITIONS:
+            fields = []
+        seen.append((fields, condition))
+        yield line
 
 
 def _field(axis: _Axis, field: ReceptiveField) -> ReceptiveField:
+    """The receptive field of a layer's output, from that of its input."""
     before = explicit_padding(*axis)[0]
     return receptive_field([(axis.kernel, axis.stride, before, axis.dilation)], field)
 
@@ -197,7 +193,7 @@ def _field_line(axes: Sequence[_Axis], fields: Sequence[ReceptiveField]) -> str:
 
 
 def _once(parts: Sequence[str]) -> str:
-    """Those of height and width, or one for both."""
+    """One text for each axis, or a single one if all axes share it."""
     return parts[0] if len({*parts}) == 1 else "; ".join(parts)
 
 

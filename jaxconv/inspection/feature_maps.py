@@ -1,4 +1,4 @@
-"""What each layer of a model makes of images."""
+"""`feature_maps`: the output of each layer of a model for a batch of images."""
 
 import functools
 from typing import Any
@@ -19,15 +19,15 @@ def feature_maps(
     """The output of each layer for a batch of images, in the order in which the layers run.
 
     Args:
-      model: a Linen classifier; its layers are those of `summary`. Compiled once for each model and
-        shape of images.
-      state: its parameters.
-      image: uint8 or floating-point images, scaled as a step does it.
+      model: a Linen classifier; its layers are those of `summary`. JAX compiles one program for
+        each model and shape of images.
+      state: the model's parameters and running statistics.
+      image: uint8 or floating-point images, scaled as a train step scales them.
 
     Returns:
-      By the layer's name, its output: the feature maps `[batch, height, width, channels]` of a
-      convolution. A layer's second call has ` (2)` behind its name; one that is called in training
-      alone is left out.
+      Each layer's output by the layer's name; for a convolution these are its feature maps
+      `[batch, height, width, channels]`. A layer's second call has ` (2)` behind the name. Layers
+      that run in training alone are left out.
 
     Raises:
       ValueError: if the images do not fit the model.
@@ -43,26 +43,26 @@ def feature_maps(
       (2, 3, 3, 128)
     """
     if isinstance(model, ConvNet):
-        model = model.clone(form="xla")  # layer by layer; the patches form joins some
-    found = _outputs(state, image, model=model)
+        model = model.clone(form="xla")  # the patches form joins some layers
+    outputs = _outputs(state, image, model=model)
     maps: dict[str, Array] = {}
-    taken: dict[tuple[str, ...], int] = {}
+    counts: dict[tuple[str, ...], int] = {}
     for row in layer_rows(model, image.shape[1:]):
-        taken[row.path] = count = taken.get(row.path, 0) + 1
-        calls: Any = found
+        counts[row.path] = count = counts.get(row.path, 0) + 1
+        calls: Any = outputs
         for key in (*row.path, "__call__"):
             calls = calls.get(key, {})
-        outputs = jax.tree.leaves(calls[count - 1]) if count <= len(calls) else []
-        if outputs:  # some layers run only where the parameters are made
-            maps[row.name if count == 1 else f"{row.name} ({count})"] = outputs[0]
+        arrays = jax.tree.leaves(calls[count - 1]) if count <= len(calls) else []
+        if arrays:  # some layers run only while the parameters are initialized
+            maps[row.name if count == 1 else f"{row.name} ({count})"] = arrays[0]
     return maps
 
 
 @functools.partial(jax.jit, static_argnames="model")
 def _outputs(state: TrainState, image: Array, *, model: nn.Module) -> dict[str, Any]:
-    """What every module returned, call by call, by the names that lead to it."""
+    """The outputs of every module, one for each call, nested by the names on its path."""
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     train = train_argument(model, train=False)
     options: Any = {"capture_intermediates": True, "mutable": ["intermediates"]}
-    _, found = model.apply(variables, as_float(image, model), **train, **options)
-    return dict(found["intermediates"])
+    _, captured = model.apply(variables, as_float(image, model), **train, **options)
+    return dict(captured["intermediates"])

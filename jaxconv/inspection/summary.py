@@ -1,4 +1,4 @@
-"""`summary`: the table of a model that Keras' users know, from the model itself."""
+"""`summary`: the table of a model's layers that Keras users know."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -18,18 +18,19 @@ class LayerRow(NamedTuple):
     """One layer of a model, as it ran on one sample."""
 
     path: tuple[str, ...]
-    """The names that lead to it; its parameters are found by them. `()` is the model itself."""
+    """The names that lead to it, also in the parameters' tree; `()` is the model itself."""
     kind: str
+    """The name of its class."""
     output_shape: tuple[int, ...]
-    """Without the batch."""
+    """The shape of its output, without the batch."""
     params: int
-    """Parameters and running statistics of the layer itself."""
+    """How many parameters and running statistics the layer itself holds."""
     macs: int
-    """Of one sample, of dense layers and convolutions: the kernel's size times the positions that
-    it is applied at (those left by the pooling, where a convolution is called with it). Of other
-    layers 0."""
+    """Multiply-adds on one sample: for dense layers and convolutions the kernel's size times the
+    positions that it is applied at (a convolution called together with a pooling counts those that
+    the pooling leaves), for other layers 0."""
     input_shape: tuple[int, ...] = ()
-    """Of its first argument, without the batch."""
+    """The shape of its first argument, without the batch."""
     arrays: Mapping[str, tuple[int, ...]] = {}
     """The shapes of its parameters and running statistics."""
     settings: Mapping[str, Any] = {}
@@ -45,12 +46,15 @@ class LayerRow(NamedTuple):
 def layer_rows(model: nn.Module, input_shape: Sequence[int]) -> list[LayerRow]:
     """The layers of any Linen classifier, in the order in which they run.
 
-    The model is traced on abstract values, so that nothing is computed. A module counts as a layer
-    if it holds parameters of its own or calls no other module.
+    JAX traces the model on abstract values, so nothing is computed. A module counts as a layer if
+    it holds parameters of its own or calls no other module.
 
     Args:
       model: a Linen module that takes a batch of images.
       input_shape: the shape of one image, `(height, width, channels)`.
+
+    Returns:
+      One row for each call of a layer; parameters count at the first call only.
 
     Raises:
       ValueError: if the images do not fit the model.
@@ -89,45 +93,42 @@ def summary(model: nn.Module, input_shape: Sequence[int]) -> None:
 
     Source: https://keras.io/api/models/model/ (summary)
     """
-    layers, variables = trace_layers(model, input_shape)
-    header = ("Layer", "Output shape", "Params", "Multiply-adds")
-    cells = [
-        (
-            f"{row.name} ({row.kind})",
-            f"(None, {', '.join(map(str, row.output_shape))})",
-            f"{row.params:,}",
-            f"{row.macs:,}",
-        )
-        for row in layers
-    ]
-    first, second, third, fourth = (
-        max(map(len, column)) for column in zip(header, *cells, strict=True)
-    )
-    lines = [
-        f"{a:<{first}}  {b:<{second}}  {c:>{third + 2}}  {d:>{fourth + 2}}"
-        for a, b, c, d in (header, *cells)
-    ]
-    rule = "─" * len(lines[0])
+    rows, variables = trace_layers(model, input_shape)
+    header, *lines = _table(rows)
+    rule = "─" * len(header)
     trainable = jax.tree.leaves(variables.get("params", {}))
     everything = jax.tree.leaves(variables)
     total, learned = (sum(x.size for x in leaves) for leaves in (everything, trainable))
     size = sum(x.size * x.dtype.itemsize for x in everything)
-    print(
-        f"{type(model).__name__} for inputs of {tuple(input_shape)}", rule, lines[0], rule, sep="\n"
-    )
-    print(*lines[1:], rule, sep="\n")
+    print(f"{type(model).__name__} for inputs of {tuple(input_shape)}")
+    print(rule, header, rule, *lines, rule, sep="\n")
     print(f"Total params: {total:,} ({_bytes(size)})")
     print(f"Trainable params: {learned:,}")
     print(f"Non-trainable params: {total - learned:,}")
-    print(f"Multiply-adds a sample: {sum(row.macs for row in layers):,}")
+    print(f"Multiply-adds a sample: {sum(row.macs for row in rows):,}")
+
+
+def _table(rows: Sequence[LayerRow]) -> list[str]:
+    """The lines of the table in columns, its header first."""
+    cells = [("Layer", "Output shape", "Params", "Multiply-adds")]
+    for row in rows:
+        shape = f"(None, {', '.join(map(str, row.output_shape))})"
+        cells.append((f"{row.name} ({row.kind})", shape, f"{row.params:,}", f"{row.macs:,}"))
+    first, second, third, fourth = (max(map(len, column)) for column in zip(*cells, strict=True))
+    return [
+        f"{a:<{first}}  {b:<{second}}  {c:>{third + 2}}  {d:>{fourth + 2}}" for a, b, c, d in cells
+    ]
 
 
 def trace_layers(
     model: nn.Module, input_shape: Sequence[int]
 ) -> tuple[list[LayerRow], Mapping[str, Any]]:
-    """The rows of `layer_rows`, and the shapes of all variables by collection.
+    """Traces a model on abstract values.
 
     Args and errors as in `layer_rows`.
+
+    Returns:
+      The rows of `layer_rows`, and all variables by collection, as shapes and dtypes.
 
     Example:
       >>> import jaxconv
@@ -135,62 +136,77 @@ def trace_layers(
       >>> variables["params"][rows[1].name]["kernel"].shape
       (784, 512)
     """
-    calls: list[tuple[nn.Module, Any, Any]] = []
-    callers: set[tuple[str, ...]] = set()
-    given: list[Any] = []
-
-    def record(next_function, args, kwargs, context):
-        module, taken = context.module, _first((args, kwargs))
-        if not given:  # the model's own call comes first
-            given.append(taken)
-        output = next_function(*args, **kwargs)
-        if context.method_name == "__call__":
-            calls.append((module, taken, _first(output)))
-            callers.update(module.path[:depth] for depth in range(len(module.path)))
-        return output
-
-    image = jax.ShapeDtypeStruct((1, *input_shape), model_dtype(model))
-    with nn.intercept_methods(record):
-        variables = nn.unbox(
-            jax.eval_shape(
-                lambda x: model.init(jax.random.key(0), x, **train_argument(model, train=False)),
-                image,
-            )
-        )
-    rows, seen, made = [], set(), [(given[0], -1)]
-    for module, taken, output in calls:
-        path, inputs, outputs = module.path, jnp.shape(taken)[1:], jnp.shape(output)[1:]
+    image, calls, variables = _record_calls(model, input_shape)
+    callers = {call.path[:depth] for call in calls for depth in range(len(call.path))}
+    rows, seen, made = [], set(), [(image, -1)]
+    for module, path, argument, output in calls:
         arrays = _own(variables, path)
         own = [] if path in seen else arrays
-        kernels = [x for name, x in arrays if name == "kernel"]
         seen.add(path)
-        if own or path not in callers:
-            fields = [field.name for field in dataclasses.fields(module)]  # pyright: ignore
-            source = next((n for x, n in made if x is taken and x is not None), None)
-            made.append((output, len(rows)))
-            rows.append(
-                LayerRow(
-                    path=path,
-                    kind=type(module).__name__,
-                    output_shape=outputs,
-                    params=sum(x.size for _, x in own),
-                    macs=sum(_products(module, x.shape, outputs) for x in kernels),
-                    input_shape=inputs,
-                    arrays={name: x.shape for name, x in arrays},
-                    settings={x: getattr(module, x) for x in fields if x not in _OWN_FIELDS},
-                    source=source,
-                )
+        if not own and path in callers:
+            continue
+        output_shape = jnp.shape(output)[1:]
+        kernels = [x.shape for name, x in arrays if name == "kernel"]
+        fields = [field.name for field in dataclasses.fields(module)]  # pyright: ignore
+        source = next((n for x, n in made if x is argument and x is not None), None)
+        made.append((output, len(rows)))
+        rows.append(
+            LayerRow(
+                path=path,
+                kind=type(module).__name__,
+                output_shape=output_shape,
+                params=sum(x.size for _, x in own),
+                macs=sum(_layer_macs(module, shape, output_shape) for shape in kernels),
+                input_shape=jnp.shape(argument)[1:],
+                arrays={name: x.shape for name, x in arrays},
+                settings={x: getattr(module, x) for x in fields if x not in _OWN_FIELDS},
+                source=source,
             )
+        )
     return rows, variables
 
 
+class _Call(NamedTuple):
+    """A call of a module, in the trace of a model."""
+
+    module: nn.Module
+    path: tuple[str, ...]
+    argument: Any
+    """Its first array, a tracer."""
+    output: Any
+
+
+def _record_calls(
+    model: nn.Module, input_shape: Sequence[int]
+) -> tuple[Any, list[_Call], Mapping[str, Any]]:
+    """The images' tracer, the calls of all modules as they end, and the model's variables."""
+    arguments: list[Any] = []
+    calls: list[_Call] = []
+
+    def record(next_function, args, kwargs, context):
+        module, argument = context.module, _first((args, kwargs))
+        arguments.append(argument)
+        output = next_function(*args, **kwargs)
+        if context.method_name == "__call__":
+            calls.append(_Call(module, module.path, argument, _first(output)))
+        return output
+
+    def init(image):
+        return model.init(jax.random.key(0), image, **train_argument(model, train=False))
+
+    image = jax.ShapeDtypeStruct((1, *input_shape), model_dtype(model))
+    with nn.intercept_methods(record):
+        variables = jax.eval_shape(init, image)
+    return arguments[0], calls, nn.unbox(variables)  # the model's own call begins first
+
+
 def _first(tree: Any) -> Any:
-    """The first array with axes of a module's arguments or output."""
+    """The first array among a module's arguments or outputs that is no scalar."""
     return next((x for x in jax.tree.leaves(tree) if getattr(x, "ndim", 0)), None)
 
 
-def _products(module: nn.Module, kernel: tuple[int, ...], output: tuple[int, ...]) -> int:
-    """A layer's multiply-adds where they are known: of matrices, and of windows over an image."""
+def _layer_macs(module: nn.Module, kernel: tuple[int, ...], output: tuple[int, ...]) -> int:
+    """The multiply-adds of a plain product or convolution; 0 for any other layer."""
     plain = len(kernel) == 2 or type(module).__name__ == "Conv"
     return macs(kernel, output) if plain and output[-1:] == kernel[-1:] else 0
 
@@ -198,7 +214,7 @@ def _products(module: nn.Module, kernel: tuple[int, ...], output: tuple[int, ...
 def _own(
     variables: Mapping[str, Any], path: tuple[str, ...]
 ) -> list[tuple[str, jax.ShapeDtypeStruct]]:
-    """The variables that the module at this path holds itself, in all collections."""
+    """The variables that the module at this path holds itself, from all collections."""
     found = []
     for tree in variables.values():
         for key in path:

@@ -1,4 +1,4 @@
-"""Weights in and out, against Keras itself; `test_keras_parity.py` has what is done with them."""
+"""Weights to and from Keras itself; `test_keras_parity.py` compares the nets that use them."""
 
 import functools
 import os
@@ -12,7 +12,8 @@ import pytest
 from flax import linen as nn
 
 import jaxconv
-from experiments.benchmarks.keras_nets import NOTEBOOKS, SHAPE, keras_model
+from experiments.benchmarks.keras_nets import SHAPE, keras_model
+from experiments.benchmarks.recipes import NOTEBOOKS
 from jaxconv.export.keras import check_save, load_weights, save_weights
 from tests.support.keras_layout import MODEL, SMALL, write_weights
 
@@ -33,8 +34,8 @@ def path(tmp_path):
 
 
 @pytest.mark.parametrize("net", NOTEBOOKS)
-def test_both_kinds_of_file_predict_what_keras_predicts_and_come_back(net, mnist, tmp_path):
-    theirs, model = keras_model(net), jaxconv.create_model(net)
+def test_both_kinds_of_file_give_keras_predictions_and_come_back(net, mnist, tmp_path):
+    theirs, model = keras_model(net, NOTEBOOKS[net]), jaxconv.create_model(net)
     rng = np.random.default_rng(0)
     theirs.set_weights([w + rng.normal(scale=0.02, size=w.shape) for w in theirs.get_weights()])
     image = mnist.test.image[:1000]
@@ -48,7 +49,7 @@ def test_both_kinds_of_file_predict_what_keras_predicts_and_come_back(net, mnist
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
     save_weights(tmp_path / "b.weights.h5", state.params, model, SHAPE)
-    again = keras_model(net)
+    again = keras_model(net, NOTEBOOKS[net])
     with pytest.warns(UserWarning, match="Skipping variable loading for optimizer"):
         again.load_weights(tmp_path / "b.weights.h5")
     found = again.predict(image.astype(np.float32) / 255, batch_size=1000, verbose=0)
@@ -127,10 +128,9 @@ def test_other_precisions_go_there_and_back_to_the_bit(dtype, tmp_path):
         layers = [keras.layers.Flatten(), *(keras.layers.Dense(n, dtype=dtype) for n in (3, 10))]
         theirs = keras.Sequential([keras.Input(SHAPE), *layers])
         theirs.load_weights(tmp_path / "x.weights.h5")
-        for ours, kept in zip(
-            jax.tree.leaves(back["dense1"]), layers[1].weights[::-1], strict=True
-        ):
-            np.testing.assert_array_equal(ours, np.asarray(kept))
+        weights = layers[1].weights[::-1]
+        for ours, loaded in zip(jax.tree.leaves(back["dense1"]), weights, strict=True):
+            np.testing.assert_array_equal(ours, np.asarray(loaded))
         theirs.save_weights(tmp_path / "y.weights.h5")
         again = load_weights(tmp_path / "y.weights.h5", model, SHAPE)
         jax.tree.map(np.testing.assert_array_equal, again, back)
@@ -214,7 +214,7 @@ def test_integers_are_no_weights(path):
         load_weights(path, MODEL, SHAPE)
 
 
-def test_what_exists_is_kept_unless_it_may_be_replaced(path):
+def test_an_existing_file_is_kept_unless_overwrite_is_given(path):
     params, before = params_of(MODEL), path.read_bytes()
     with pytest.raises(FileExistsError, match=r"small.weights.h5 is there already"):
         save_weights(path, params, MODEL, SHAPE)
@@ -253,7 +253,7 @@ class Normed(nn.Module):
 
 
 class Loose(nn.Module):
-    """Its parameter is made where no layer is called."""
+    """Its parameter is made outside of any layer's call."""
 
     def setup(self):
         self.dense = nn.Dense(3)
@@ -274,7 +274,7 @@ class Gain(nn.Module):
 
 
 class Dense(nn.Module):
-    """Not what its name says."""
+    """It has the name of a Dense layer and another formula."""
 
     @nn.compact
     def __call__(self, x):
@@ -307,7 +307,7 @@ class Dense(nn.Module):
         (
             nn.ConvTranspose(3, (2, 2)),
             lambda params: params,
-            "is a ConvTranspose of 15 parameters: Dense layers and Conv layers in two dimensions",
+            "is a ConvTranspose of 15 parameters: only Dense layers and Conv layers in two dim",
         ),
     ],
 )
@@ -326,7 +326,7 @@ def test_parameters_that_have_no_place_in_the_file_are_refused(model, change, me
         ("folder.weights.h5", "is a folder: name a file in it"),
     ],
 )
-def test_a_path_that_cannot_be_written_is_refused_before_the_work(name, error, tmp_path):
+def test_a_path_that_cannot_be_written_is_refused_before_the_run(name, error, tmp_path):
     (tmp_path / "file").write_text("")
     (tmp_path / "folder.weights.h5").mkdir()
     with pytest.raises((ValueError, OSError), match=error):

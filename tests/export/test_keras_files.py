@@ -17,7 +17,7 @@ def path(tmp_path):
 
 
 def test_a_damaged_file_is_an_error_or_harmless(path, tmp_path):
-    """No other exception than ours, and all of a truncation is seen, wherever it falls."""
+    """Every truncation is detected, wherever it falls, and no exception but ours escapes."""
     with zipfile.ZipFile(tmp_path / "x.keras", "w") as archive:
         archive.writestr("config.json", "{}")
         archive.write(path, "model.weights.h5")
@@ -41,7 +41,7 @@ def test_a_damaged_file_is_an_error_or_harmless(path, tmp_path):
         assert len(refused) > (25 if source.suffix == ".keras" else 2)
 
 
-def test_other_files_are_told_apart(path, tmp_path):
+def test_other_kinds_of_files_are_refused_by_name(path, tmp_path):
     for name, content in {
         "x.weights.h5": b"no HDF5",
         "x.keras": b"no archive",
@@ -71,7 +71,7 @@ def test_the_layout_of_keras_2_is_named(kind, tmp_path):
         load_weights(tmp_path / "old.weights.h5", MODEL, SHAPE)
 
 
-def test_weights_outside_of_the_layers_are_left_over(path):
+def test_weights_outside_of_the_layers_are_refused(path):
     with h5py.File(path, "r+") as file:
         file["gain/vars/0"] = np.zeros((3, 3))
         file["optimizer/vars/0"] = np.zeros((3, 3))

@@ -1,3 +1,5 @@
+import contextlib
+import io
 import re
 
 import pytest
@@ -10,20 +12,20 @@ from jaxconv.inspection.summary import layer_rows
 
 
 def explained(capsys, model: nn.Module, shape: tuple[int, ...]) -> dict[str, str]:
-    """What is printed of each layer, and of the whole."""
+    """The printed part about each layer, and about the whole."""
     jaxconv.explain(model, shape)
     parts = capsys.readouterr().out.strip().split("\n\n")
     return {part.split()[0]: part for part in parts}
 
 
 def results(text: str, label: str) -> list[int]:
-    """What the formulas of a line say at their ends."""
+    """The results at the ends of a line's formulas."""
     lines = [line for line in text.splitlines() if line.strip().startswith(f"{label}:")]
     return [int(n.replace(",", "")) for n in re.findall(r"= ([\d,]+)(?=;|, with|$)", lines[0])]
 
 
-def evaluated(text: str) -> None:
-    """Every formula is what Python makes of it."""
+def check_formulas(text: str) -> None:
+    """Checks that Python evaluates every formula to its printed result."""
     for line in text.splitlines():
         for formula, value in re.findall(r"([^:;=]+) = ([\d,]+)(?=;|,? |$)", line):
             code = re.sub(r" positions| \([a-z]+\)", "", formula.split(", ")[-1])
@@ -44,10 +46,7 @@ def evaluated(text: str) -> None:
     st.sampled_from(["valid", "same", 0, 1, (1, 0), ((0, 1), (2, 1))]),
     st.integers(0, 1),
 )
-def test_every_formula_gives_what_the_model_has(shape, filters, kernel, strides, padding, pools):
-    import contextlib
-    import io
-
+def test_every_formula_gives_the_models_figure(shape, filters, kernel, strides, padding, pools):
     model = jaxconv.ConvNet(
         filters=tuple(filters),
         kernel_size=kernel,
@@ -65,7 +64,7 @@ def test_every_formula_gives_what_the_model_has(shape, filters, kernel, strides,
     with contextlib.redirect_stdout(printed):
         jaxconv.explain(model, shape)
     text = printed.getvalue()
-    evaluated(text)
+    check_formulas(text)
     parts = {part.split()[0]: part for part in text.strip().split("\n\n")}
     for row in rows:
         part = parts[row.name]
@@ -80,7 +79,7 @@ def test_every_formula_gives_what_the_model_has(shape, filters, kernel, strides,
     assert f"= {sum(row.params for row in rows):,}\n" in text
 
 
-def test_it_gives_notebook_000s_two_formulas(capsys):
+def test_notebook_000s_two_formulas_are_printed(capsys):
     parts = explained(capsys, jaxconv.create_model("strided"), (28, 28, 1))
     assert "floor((28 - 3) / 2) + 1 = 13" in parts["conv1"]
     assert "(3·3·1 + 1)·16 = 160" in parts["conv1"]
@@ -93,7 +92,7 @@ def test_it_gives_notebook_000s_two_formulas(capsys):
 
 
 class Odd(nn.Module):
-    """What a formula of a plain window does not hold for, or cannot be known to."""
+    """Layers for which the formula of a plain window does not hold, or may not hold."""
 
     @nn.compact
     def __call__(self, x):
@@ -106,7 +105,7 @@ class Odd(nn.Module):
         return nn.Dense(3, name="logits")(x.reshape(len(x), -1))
 
 
-def test_what_it_does_not_know_it_says(capsys):
+def test_figures_without_a_formula_are_printed_as_such(capsys):
     parts = explained(capsys, Odd(), (28, 28, 3))
     assert "not explained" in parts["around"]
     assert "receptive" not in parts["around"]
@@ -126,14 +125,14 @@ class Pooled(nn.Module):
         return nn.Conv(4, (3, 3), name="second")(x).mean(axis=(1, 2))
 
 
-def test_what_is_no_layer_hides_the_field(capsys):
+def test_a_function_that_is_no_layer_hides_the_field(capsys):
     parts = explained(capsys, Pooled(), (28, 28, 1))
     assert "3 pixels" in parts["first"]
     assert "receptive field: unknown" in parts["second"]
 
 
 class Conv(nn.Module):
-    """A user's, which shares no more than the name."""
+    """A user's layer, which shares no more than the name."""
 
     @nn.compact
     def __call__(self, x):
@@ -189,7 +188,7 @@ def test_each_branch_has_its_own_field(capsys):
     pixels = {"first": 3, "second": 5, "third": 7, "fourth": 9, "fifth": 5, "sixth": 7}
     for name, count in pixels.items():
         assert f"= {count} pixels" in parts[name]
-        assert ("if places stay" in parts[name]) == (name in ("third", "fourth"))
+        assert ("if positions are kept" in parts[name]) == (name in ("third", "fourth"))
     assert parts["norm"].startswith("norm (BatchNorm): (8, 8, 1) → (8, 8, 1)")
 
 
@@ -201,7 +200,7 @@ class Products(nn.Module):
         return x.mean(axis=(1, 2, 3))
 
 
-def test_products_that_are_not_known_are_not_counted(capsys):
+def test_unknown_products_are_not_counted(capsys):
     parts = explained(capsys, Products(), (8, 8, 4))
     for name in ("transposed", "general"):
         assert "multiply-adds: not counted" in parts[name]
@@ -218,7 +217,7 @@ class Stack(nn.Module):
         return shared(shared(x)).mean(axis=(1, 2))
 
 
-def test_fields_go_on_through_layers_that_keep_places(capsys):
+def test_fields_go_on_through_layers_that_keep_positions(capsys):
     parts = explained(capsys, Stack(), (28, 28, 3))
     assert "floor((28 - (2·(3 - 1) + 1)) / 1) + 1 = 24; floor((28 - (2·(5" in parts["dilated"]
     assert "5 + (3 - 1)·1 = 7 pixels, 1·2 = 2 apart; 9 + (3 - 1)·1 = 11 pixels" in parts["same"]

@@ -6,7 +6,7 @@ import jaxconv
 from jaxconv.inspection.summary import layer_rows
 
 
-def test_the_rows_are_what_notebook_003_prints():
+def test_the_rows_are_those_that_notebook_003_prints():
     rows = layer_rows(jaxconv.create_model("strided"), (28, 28, 5))
     assert [(row.output_shape, row.params) for row in rows] == [
         ((13, 13, 16), 736),
@@ -18,7 +18,7 @@ def test_the_rows_are_what_notebook_003_prints():
     ]
 
 
-def test_the_rows_are_what_notebooks_002_and_004_print():
+def test_the_rows_are_those_that_notebooks_002_and_004_print():
     intro = layer_rows(jaxconv.create_model("intro"), (28, 28, 1))
     assert [(row.output_shape, row.params) for row in intro[:6]] == [
         ((26, 26, 32), 320),
@@ -43,7 +43,7 @@ def test_multiply_adds_are_counted_by_definition():
     assert rows["conv1"].macs == 26 * 26 * 32 * 3 * 3 * 1
     assert rows["conv2"].macs == 11 * 11 * 64 * 3 * 3 * 32
     assert rows["logits"].macs == 1152 * 10
-    # A train step is three products a layer, two at the first: FACTS' 18.2 MFLOP a sample.
+    # A train step computes three products a layer, two at the first: 18.2 MFLOP a sample.
     total = 3 * sum(row.macs for row in rows.values()) - rows["conv1"].macs
     assert 2 * total == pytest.approx(18.2e6, rel=0.01)
 

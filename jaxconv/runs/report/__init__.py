@@ -1,4 +1,8 @@
-"""The page of a run: what is collected of the trained net, and how it is shown."""
+"""The page of a run: what it shows of the trained net, and how it is made from the run's files.
+
+The folder may import its own room, `runs`, and the rooms below; only `runs/experiment.py` and the
+scripts import it.
+"""
 
 from jaxconv.runs.report.collect import collect_diagnostics as collect_diagnostics
 from jaxconv.runs.report.collect import save_diagnostics as save_diagnostics

@@ -8,48 +8,24 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Num
 
 from jaxconv.runs.plots import COLORS
+from jaxconv.runs.report._style import STYLE
 
-STYLE = """
-:root { --ink: #1f2328; --soft: #59636e; --line: #d5d9de; --paper: #ffffff; --band: #f3f5f7;
-  --train: #0b6e99; --validation: #d9730d; --test: #0f7b6c; --right: 11 110 153;
-  --wrong: 217 115 13; color-scheme: light; }
-@media screen and (prefers-color-scheme: dark) {
-  :root { --ink: #e2e4e7; --soft: #9aa4af; --line: #3a4048; --paper: #16191d; --band: #1f2429;
-    --train: #4fb3dc; --validation: #f0a052; --test: #4cc2ae; --right: 79 179 220;
-    --wrong: 240 160 82; color-scheme: dark; } }
-body { margin: 2rem auto; max-width: 60rem; padding: 0 1.2rem; background: var(--paper);
-  color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
-h1 { font-size: 1.7rem; margin: 0 0 .2rem; } h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; }
-p { margin: .4rem 0; } .soft, figcaption, caption { color: var(--soft); font-size: .87rem; }
-caption { text-align: left; padding-bottom: .3rem; }
-pre { background: var(--band); padding: .7rem .9rem; border-radius: 4px; white-space: pre-wrap;
-  overflow-wrap: anywhere; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .18rem .7rem; border-bottom: 1px solid var(--line); text-align: left;
-  overflow-wrap: anywhere; }
-th { font-weight: 600; } td.number, th.number { text-align: right; white-space: nowrap; }
-table.confusion td, table.confusion th { text-align: center; padding: .2rem .45rem; }
-.right { background: rgb(var(--right) / var(--share)); }
-.wrong { background: rgb(var(--wrong) / var(--share)); }
-.figures, .tables { display: flex; flex-wrap: wrap; gap: 1rem; }
-.tables { gap: 0 3rem; } figure { margin: 0; }
-.numbers { display: flex; flex-wrap: wrap; gap: .6rem 2.4rem; margin: 1rem 0; }
-.numbers b { display: block; font-size: 1.5rem; line-height: 1.25; }
-img { display: block; image-rendering: pixelated; max-width: 100%; margin-bottom: .25rem; }
-svg { max-width: 100%; height: auto; }
-@media print { body { margin: 0; max-width: none; font-size: 10pt; } h2 { break-after: avoid; }
-  figure, tr, svg, pre { break-inside: avoid; } .scroll { overflow: visible; }
-  * { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
-"""
 _NUMBER = re.compile(r"|[-+]?\d[\d.,e+%± s-]*")
-_INK = "#010203"  # what is drawn in it takes the page's own colour
+_INK = "#010203"  # drawings in this colour take the page's own
 
 
 def document(title: str, *parts: str) -> str:
-    """A whole page. Its policy forbids the browser to load anything from elsewhere.
+    """A whole page, whose policy forbids the browser to load anything from elsewhere.
+
+    Args:
+      title: the page's title.
+      *parts: the HTML of its body.
+
+    Returns:
+      The page's HTML.
 
     Example:
       >>> document("a < b", "<p>yes</p>").splitlines()[0]
@@ -70,7 +46,7 @@ def document(title: str, *parts: str) -> str:
 
 
 def text(value: object) -> str:
-    """Anything as text of a page.
+    """A value as text of a page, without markup.
 
     Example:
       >>> text("<script>")
@@ -80,7 +56,7 @@ def text(value: object) -> str:
 
 
 def section(title: str, *parts: str) -> str:
-    """A headed part of the page; nothing if there is nothing in it.
+    """A part of the page with a heading; an empty string if it has no parts.
 
     Example:
       >>> section("Model", "<p>none</p>"), section("Model")
@@ -92,7 +68,15 @@ def section(title: str, *parts: str) -> str:
 def table(
     rows: Sequence[Sequence[object]], head: Sequence[object] = (), *, caption: str = ""
 ) -> str:
-    """A table; cells that are numbers, or strings of digits and signs, stand to the right.
+    """A table; columns of numbers, or of strings of digits and signs, stand to the right.
+
+    Args:
+      rows: the cells, row by row.
+      head: the titles of the columns.
+      caption: the line above.
+
+    Returns:
+      The table's HTML.
 
     Example:
       >>> table([["params", 160]])
@@ -115,17 +99,26 @@ def table(
 
 
 def image(
-    pixels: np.ndarray, alt: str, *, caption: str = "", scale: int = 1, signed: bool = False
+    pixels: Num[np.ndarray, "height width *rgb"],
+    alt: str,
+    *,
+    caption: str = "",
+    scale: int = 1,
+    signed: bool = False,
 ) -> str:
     """An image inside the page, each pixel as a square.
 
     Args:
-      pixels: `[height, width]`, drawn from its least value, black, to its greatest, white, or from
-        blue over white at 0 to red; NaN is left transparent. Or `[height, width, 3]` in [0, 1].
-      alt: what it shows, for those who cannot see it.
+      pixels: `[height, width]`, drawn from black at the least value to white at the greatest, or
+        from blue over white at 0 to red if `signed`; NaN is transparent. Or colours in [0, 1],
+        `[height, width, 3]`.
+      alt: a description for readers who cannot see it.
       caption: the line beneath.
       scale: the side of a square, in pixels of the page.
-      signed: whether the values have a sign that matters.
+      signed: whether the sign of the values matters.
+
+    Returns:
+      The figure's HTML.
 
     Raises:
       ModuleNotFoundError: without matplotlib.
@@ -151,28 +144,15 @@ def image(
     )
 
 
-def tiles(images: np.ndarray, columns: int) -> np.ndarray:
-    """Images `[number, height, width]` side by side, with NaN between them.
-
-    Example:
-      >>> tiles(np.ones((3, 2, 2)), columns=2).shape
-      (5, 5)
-    """
-    number, height, width = images.shape
-    rows = -(-number // columns)
-    sheet = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1), np.nan)
-    for i, tile in enumerate(images):
-        top, left = i // columns * (height + 1), i % columns * (width + 1)
-        sheet[top : top + height, left : left + width] = tile
-    return sheet
-
-
 def drawing(draw: Callable[[Any], None], alt: str) -> str:
-    """A matplotlib drawing as SVG inside the page, in its colours.
+    """A matplotlib drawing as SVG inside the page, in the page's colours.
 
     Args:
-      draw: draws, and saves to the file that it is given.
-      alt: what it shows.
+      draw: draws, and saves the drawing to the file that it receives.
+      alt: a description for readers who cannot see it.
+
+    Returns:
+      The drawing's SVG.
 
     Raises:
       ModuleNotFoundError: without matplotlib.

@@ -4,44 +4,48 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from jaxconv.runs.report._html import image, section, table, text, tiles
+from jaxconv.runs.plots import tile_images
+from jaxconv.runs.report._html import image, section, table, text
 
-CLASSES = 30
-"""The most classes whose confusion matrix is shown whole."""
+MAX_CLASSES = 30
+"""Up to how many classes the page shows the whole confusion matrix."""
 
 
 def net_sections(
-    kept: Mapping[str, np.ndarray], seeds: Sequence[int], *, drawable: bool
+    diagnostics: Mapping[str, np.ndarray], seeds: Sequence[int], *, drawable: bool
 ) -> list[str]:
-    """Predictions, mistakes, filters, feature maps and the summary, as parts of a page.
+    """Predictions, mistakes, filters, feature maps and the summary, as sections of a page.
 
     Args:
-      kept: arrays as `collect_diagnostics` makes them, and `seed`, whose net it is.
+      diagnostics: the arrays of `collect_diagnostics`, and `seed`, that of the net.
       seeds: all seeds of the run.
-      drawable: whether matplotlib is there to draw images.
+      drawable: whether matplotlib is installed, which draws the images.
+
+    Returns:
+      The sections in HTML; none without diagnostics.
     """
-    if not kept:
+    if not diagnostics:
         return []
-    drawn = [_mistakes(kept), _filters(kept), _maps(kept)] if drawable else []
-    return [_predictions(kept, seeds), *drawn, _model(kept)]
+    drawn = [_mistakes(diagnostics), _filters(diagnostics), _maps(diagnostics)] if drawable else []
+    return [_predictions(diagnostics, seeds), *drawn, _model(diagnostics)]
 
 
-def _predictions(kept: Mapping[str, np.ndarray], seeds: Sequence[int]) -> str:
-    label, prediction = kept["label"], kept["prediction"]
-    count = max(len(kept["probabilities"]), int(label.max()) + 1)
+def _predictions(diagnostics: Mapping[str, np.ndarray], seeds: Sequence[int]) -> str:
+    label, prediction = diagnostics["label"], diagnostics["prediction"]
+    count = max(len(diagnostics["probabilities"]), int(label.max()) + 1)
     matrix = np.zeros((count, count), int)
     np.add.at(matrix, (label, prediction), 1)
-    of = f" by seed {kept['seed']}" if len(seeds) > 1 else ""
+    by = f" by seed {diagnostics['seed']}" if len(seeds) > 1 else ""
     right = int(matrix.trace())
-    said = f"<p>{right:,} of {len(label):,} test samples are recognised{text(of)}.</p>"
-    if count <= CLASSES:
-        return section("Predictions", said, _matrix(matrix))
+    total = f"<p>{right:,} of {len(label):,} test samples are recognised{text(by)}.</p>"
+    if count <= MAX_CLASSES:
+        return section("Predictions", total, _matrix(matrix))
     pairs = [(n, i, j) for (i, j), n in np.ndenumerate(matrix) if i != j and n]
     rows = [[f"{i} taken for {j}", int(n)] for n, i, j in sorted(pairs, reverse=True)[:20]]
     accuracies = [[i, int(row.sum()), _share(row, i)] for i, row in enumerate(matrix)]
     caption = "The most frequent confusions"
     confused = table(rows, ["confused", "samples"], caption=caption) if rows else ""
-    return section("Predictions", said, confused, table(accuracies, ["class", "samples", "right"]))
+    return section("Predictions", total, confused, table(accuracies, ["class", "samples", "right"]))
 
 
 def _matrix(matrix: np.ndarray) -> str:
@@ -63,18 +67,18 @@ def _matrix(matrix: np.ndarray) -> str:
     return f'<div class="scroll"><table class="confusion">{caption}{body}</table></div>'
 
 
-def _share(row: np.ndarray, place: int) -> str:
-    return f"{row[place] / row.sum():.2%}" if row.any() else "none"
+def _share(row: np.ndarray, column: int) -> str:
+    return f"{row[column] / row.sum():.2%}" if row.any() else "none"
 
 
-def _mistakes(kept: Mapping[str, np.ndarray]) -> str:
-    if not len(kept["mistake"]):
+def _mistakes(diagnostics: Mapping[str, np.ndarray]) -> str:
+    if not len(diagnostics["mistake"]):
         return section("Mistakes", "<p>None: every test sample is recognised.</p>")
     figures = []
-    for place, pixels in zip(kept["mistake"], kept["mistake_image"], strict=True):
-        label, prediction = kept["label"][place], kept["prediction"][place]
-        caption = f"{label}, taken for {prediction} ({kept['confidence'][place]:.1%})"
-        alt = f"test sample {place}, {caption}"
+    for index, pixels in zip(diagnostics["mistake"], diagnostics["mistake_image"], strict=True):
+        label, prediction = diagnostics["label"][index], diagnostics["prediction"][index]
+        caption = f"{label}, taken for {prediction} ({diagnostics['confidence'][index]:.1%})"
+        alt = f"test sample {index}, {caption}"
         figures.append(image(_pixels(pixels), alt, caption=caption, scale=_scale(pixels, 112)))
     return section(
         "The most confident mistakes",
@@ -84,7 +88,7 @@ def _mistakes(kept: Mapping[str, np.ndarray]) -> str:
 
 
 def _pixels(pixels: np.ndarray) -> np.ndarray:
-    """An image that can be drawn: grey, or of three colours in [0, 1]."""
+    """An image that can be drawn: grey, or in three colours from 0 to 1."""
     if pixels.shape[-1] != 3:
         return pixels.mean(axis=-1, dtype=np.float32)
     values = pixels.astype(np.float32)
@@ -96,59 +100,60 @@ def _scale(pixels: np.ndarray, width: int) -> int:
     return max(1, round(width / pixels.shape[1]))
 
 
-def _filters(kept: Mapping[str, np.ndarray]) -> str:
-    if "filters" not in kept:
+def _filters(diagnostics: Mapping[str, np.ndarray]) -> str:
+    if "filters" not in diagnostics:
         return ""
-    filters = kept["filters"]
+    filters = diagnostics["filters"]
     height, width, channels, count = filters.shape
     scale = max(1, min(10, 56 // width))
     columns = max(1, min(count, 16, 900 // (scale * (width + 1))))
-    sheet = tiles(filters.mean(axis=2).transpose(2, 0, 1), columns)
-    name = kept["filters_layer"]
+    sheet = tile_images(filters.mean(axis=2).transpose(2, 0, 1), columns)
+    name = diagnostics["filters_layer"]
     over = f", means over {channels} channels" if channels > 1 else ""
-    number = _of(count, int(kept["filters_count"]))
+    number = _shown_of(count, int(diagnostics["filters_count"]))
     caption = f"{number} filters of {name}, {height}×{width}{over}. Red adds, blue subtracts."
     drawn = image(sheet, f"filters of {name}", caption=caption, scale=scale, signed=True)
-    return section("What the first layer looks for", drawn)
+    return section("The filters of the first layer", drawn)
 
 
-def _maps(kept: Mapping[str, np.ndarray]) -> str:
-    names = kept.get("map_layer", ())
+def _maps(diagnostics: Mapping[str, np.ndarray]) -> str:
+    names = diagnostics.get("map_layer", ())
     if not len(names):
         return ""
-    likely = int(kept["probabilities"].argmax())
-    said = f"label {kept['label'][0]}, prediction {likely} ({kept['probabilities'][likely]:.1%})"
-    first = kept["image"]
-    caption = f"the first test sample: {said}"
+    first, probabilities = diagnostics["image"], diagnostics["probabilities"]
+    label, prediction = diagnostics["label"][0], int(probabilities.argmax())
+    outcome = f"label {label}, prediction {prediction} ({probabilities[prediction]:.1%})"
+    caption = f"the first test sample: {outcome}"
     drawn = [
         "<p>The maps of a layer share one scale.</p>",
         image(_pixels(first), caption, caption=caption, scale=_scale(first, 112)),
     ]
     for i, name in enumerate(names):
-        maps = kept[f"map_{i}"]
+        maps = diagnostics[f"map_{i}"]
         height, width, count = maps.shape
         scale = max(1, min(8, 56 // width))
         columns = max(1, min(count, 900 // (scale * (width + 1))))
-        sheet = tiles(maps.transpose(2, 0, 1), columns)
-        number = _of(count, int(kept["map_channels"][i]))
+        sheet = tile_images(maps.transpose(2, 0, 1), columns)
+        number = _shown_of(count, int(diagnostics["map_channels"][i]))
         caption = f"{name}: {height}×{width}, {number} maps"
         signed = bool((maps < 0).any())
         caption += "; red above 0, blue below" if signed else ""
         drawn.append(image(sheet, f"maps of {name}", caption=caption, scale=scale, signed=signed))
-    return section("What the layers make of one sample", *drawn)
+    return section("The feature maps of one sample", *drawn)
 
 
-def _of(shown: int, count: int) -> str:
+def _shown_of(shown: int, count: int) -> str:
+    """How many of a layer's filters or maps are shown."""
     return str(count) if shown == count else f"the first {shown} of {count}"
 
 
-def _model(kept: Mapping[str, np.ndarray]) -> str:
-    params, products = kept["layer_params"], kept["layer_multiply_adds"]
+def _model(diagnostics: Mapping[str, np.ndarray]) -> str:
+    params, macs = diagnostics["layer_params"], diagnostics["layer_multiply_adds"]
     columns = ("layer", "layer_kind", "layer_shape")
     rows = [
         [*map(str, row), f"{n:,}", f"{m:,}"]
-        for *row, n, m in zip(*(kept[name] for name in columns), params, products, strict=True)
+        for *row, n, m in zip(*(diagnostics[name] for name in columns), params, macs, strict=True)
     ]
-    rows.append(["total", "", "", f"{params.sum():,}", f"{products.sum():,}"])
+    rows.append(["total", "", "", f"{params.sum():,}", f"{macs.sum():,}"])
     heads = ["layer", "kind", "output shape", "params", "multiply-adds a sample"]
     return section("Model", table(rows, heads))

@@ -1,4 +1,4 @@
-"""What a run keeps of its trained net for its page: predictions, mistakes, filters, maps."""
+"""Collects the diagnostics of a trained net for the page of its run, `diagnostics.npz`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,28 +15,32 @@ from jaxconv.runs.files import write_arrays
 from jaxconv.training.evaluate import predict
 from jaxconv.training.state import TrainState
 
-MISTAKES, CHANNELS = 24, 64
-"""The most mistakes, and the most filters or feature maps of a layer, that are kept."""
+MAX_MISTAKES = 24
+"""How many mistakes are kept at most."""
+MAX_CHANNELS = 64
+"""How many filters or feature maps of a layer are kept at most."""
 
 
 def collect_diagnostics(model: nn.Module, state: TrainState, test: Split) -> dict[str, np.ndarray]:
-    """Arrays about a trained net, to be kept in a file and read without the net.
+    """Collects predictions, mistakes, filters and feature maps, to be read without the net.
 
     Args:
       model: the Linen classifier.
-      state: its trained parameters.
-      test: the test samples.
+      state: its trained state.
+      test: the test samples, images `[samples, height, width, channels]`.
 
     Returns:
-      - `label`, `prediction` and `confidence` (its probability) of each test sample;
-      - `mistake`, the places of the most confident wrong predictions, the most confident first, and
-        `mistake_image`, their images;
-      - `filters`, the kernel of the first layer that has one, `[height, width, channels, filters]`,
-        where it can be seen as images, `filters_layer`, its name, and `filters_count`, how many
-        there are;
-      - `image`, the first test sample's, `probabilities`, its prediction, `map_layer`, the names of
-        the layers that make images of it, `map_channels`, how many each makes, and `map_0`, `map_1`
-        and so on, their feature maps `[height, width, channels]`;
+      - for each test sample its `label`, `prediction` and `confidence`, the probability of the
+        prediction, all `[samples]`;
+      - `mistake`, the indices of the most confident wrong predictions, the most confident first,
+        and `mistake_image`, their images;
+      - `filters`, the first layer's kernel `[height, width, channels, filters]`, `filters_layer`,
+        the layer's name, and `filters_count`, how many filters the layer has, unless that kernel
+        does not show as images;
+      - `image`, the first test image, and `probabilities`, the net's output for it `[classes]`;
+      - `map_layer`, the names of the layers whose output for that image is a set of feature maps,
+        `map_channels`, how many each gives, and the maps themselves, `map_0`, `map_1` and so on,
+        each `[height, width, channels]`;
       - `layer`, `layer_kind`, `layer_shape`, `layer_params` and `layer_multiply_adds`: the summary.
 
     Raises:
@@ -47,15 +51,15 @@ def collect_diagnostics(model: nn.Module, state: TrainState, test: Split) -> dic
       >>> model, tx = jaxconv.create_model("lab6"), jaxconv.rmsprop()
       >>> state = jaxconv.create_train_state(model, tx, jax.random.key(0), (28, 28, 1))
       >>> test = jaxconv.load_dataset("mnist").test
-      >>> kept = collect_diagnostics(model, state, Split(test.image[:100], test.label[:100]))
-      >>> kept["prediction"].shape, kept["filters"].shape, kept["map_layer"].tolist()
+      >>> arrays = collect_diagnostics(model, state, Split(test.image[:100], test.label[:100]))
+      >>> arrays["prediction"].shape, arrays["filters"].shape, arrays["map_layer"].tolist()
       ((100,), (3, 3, 1, 32), ['conv1', 'pool1', 'conv2', 'pool2', 'conv3'])
     """
     probabilities = np.asarray(predict(state, test.image, model=model), np.float32)
     prediction, confidence = probabilities.argmax(axis=-1), probabilities.max(axis=-1)
     label = np.asarray(test.label)
     wrong = np.flatnonzero(prediction != label)
-    mistakes = wrong[np.argsort(-confidence[wrong], kind="stable")][:MISTAKES]
+    mistakes = wrong[np.argsort(-confidence[wrong], kind="stable")][:MAX_MISTAKES]
     outputs = feature_maps(model, state, test.image[:1])
     maps = {name: _floats(x)[0] for name, x in outputs.items() if x.ndim == 4}
     rows = layer_rows(model, test.image.shape[1:])
@@ -70,7 +74,7 @@ def collect_diagnostics(model: nn.Module, state: TrainState, test: Split) -> dic
         "probabilities": probabilities[0],
         "map_layer": np.array(list(maps), dtype=np.str_),
         "map_channels": np.array([x.shape[-1] for x in maps.values()], np.int32),
-        **{f"map_{i}": x[..., :CHANNELS] for i, x in enumerate(maps.values())},
+        **{f"map_{i}": x[..., :MAX_CHANNELS] for i, x in enumerate(maps.values())},
         "layer": np.array([row.name for row in rows]),
         "layer_kind": np.array([row.kind for row in rows]),
         "layer_shape": np.array([str(row.output_shape) for row in rows]),
@@ -88,39 +92,39 @@ def save_diagnostics(
     *,
     stacked: bool,
 ) -> None:
-    """Writes the details of the first of some replicas that did not diverge, if there is one.
+    """Writes the diagnostics of the first replica that did not diverge, if there is one.
 
     Args:
       path: the file to write.
       model: the Linen classifier.
-      state: the trained state, or those of the replicas, stacked.
-      seeds: the seed of each; its own is kept as `seed`.
-      test: the test samples.
-      stacked: whether `state` is several.
+      state: the trained state, or the replicas' states, stacked.
+      seeds: the seed of each replica; the file holds that of the chosen one as `seed`.
+      test: the test samples, images `[samples, height, width, channels]`.
+      stacked: whether `state` stacks the states of replicas.
 
     Raises:
-      OSError: if it cannot be written.
+      OSError: if the file cannot be written.
     """
-    for place, seed in enumerate(seeds):
-        own = _replica(state, place) if stacked else state
+    for index, seed in enumerate(seeds):
+        own = _replica(state, index) if stacked else state
         if all(np.isfinite(_floats(x)).all() for x in jax.tree.leaves(own.params)):
             write_arrays(path, collect_diagnostics(model, own, test) | {"seed": np.array(seed)})
             return
 
 
 def _storable(image: np.ndarray) -> np.ndarray:
-    """Images as npz files know them: bfloat16 comes back as bytes."""
+    """Images in a dtype that an npz file restores: it would return bfloat16 as bytes."""
     return image if image.dtype == np.uint8 else _floats(image)
 
 
 def _floats(x: Array | np.ndarray) -> np.ndarray:
-    """On the host: JAX would compile a program for each shape."""
+    """The array in float32, converted on the host: JAX would compile a program for each shape."""
     return np.asarray(x).astype(np.float32)
 
 
 @jax.jit
-def _replica(states: TrainState, place: int | Array) -> TrainState:
-    return jax.tree.map(lambda x: x[place], states)
+def _replica(states: TrainState, index: int | Array) -> TrainState:
+    return jax.tree.map(lambda x: x[index], states)
 
 
 def _filters(
@@ -138,7 +142,7 @@ def _filters(
             kernel = kernel.reshape(*shape, -1)
         if kernel.ndim == 4:
             return {
-                "filters": kernel[..., :CHANNELS],
+                "filters": kernel[..., :MAX_CHANNELS],
                 "filters_count": np.array(kernel.shape[-1]),
                 "filters_layer": np.array(row.name),
             }

@@ -1,9 +1,9 @@
-"""What a real browser makes of a page: for tests of the run's report.
+"""Opens a page in a real browser: for tests of the run's report.
 
     python tests/runs/report/browser_check.py CHROMIUM PAGE.html PICTURE.png
 
 Prints JSON: messages of the console, requests, the natural width of each picture, the visible text,
-the background's colour in a light and a dark scheme and on paper, and how wide the content is.
+the background's colour in a light and a dark scheme and on paper, and the width of the content.
 """
 
 import json

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxconv.runs.report._html import document, drawing, image, section, table, tiles
+from jaxconv.runs.plots import tile_images
+from jaxconv.runs.report._html import document, drawing, image, section, table
 
 
 def pixels_of(figure: str) -> np.ndarray:
@@ -43,7 +44,7 @@ def test_colours_stay():
 @pytest.mark.parametrize(("number", "columns"), [(1, 1), (5, 2), (6, 3), (3, 8)])
 def test_tiles_keep_every_image(number, columns):
     images = np.random.default_rng(0).random((number, 2, 3))
-    sheet = tiles(images, min(number, columns))
+    sheet = tile_images(images, min(number, columns))
     assert np.nansum(sheet) == pytest.approx(images.sum())
     for i in range(number):
         row, column = divmod(i, min(number, columns))

@@ -17,6 +17,7 @@ from jaxconv.runs import experiment
 from jaxconv.runs.files import read_arrays, write_arrays
 from jaxconv.runs.report.render import write_report
 from tests.support import ROOT
+from tests.support.run_folders import read_rows
 
 
 def run(net: str, folder: Path, digits, **settings) -> dict:
@@ -61,8 +62,7 @@ def test_it_holds_the_numbers_of_the_run(one):
     text, result = text_of(page), json.loads((one / "result.json").read_text())
     for name in ("test_accuracy", "test_loss"):
         assert f"{result[name]:.4f}" in text
-    rows = [json.loads(line) for line in (one / "metrics.jsonl").read_text().splitlines()]
-    for row in rows:
+    for row in read_rows(one):
         assert all(f"{row[name]:.4f}" in text for name in ("loss", "val_loss", "val_accuracy"))
     assert "34,826" in text
     assert "python experiments/dropout.py --epochs 2 --seed 3" in text
@@ -70,16 +70,16 @@ def test_it_holds_the_numbers_of_the_run(one):
     assert f"{result['seconds_train']:.2f} s" in text
     assert "conv1 Conv (26, 26, 32) 320 194,688" in " ".join(text.split())
 
-    kept = read_arrays(one / "diagnostics.npz")
+    diagnostics = read_arrays(one / "diagnostics.npz")
     cells = confusion_of(page)
     for i, row in enumerate(cells):
-        mine = kept["prediction"][kept["label"] == i]
+        mine = diagnostics["prediction"][diagnostics["label"] == i]
         assert [int(n or 0) for n in row[:10]] == [int((mine == j).sum()) for j in range(10)]
         assert row[10:] == [f"{len(mine):,}", f"{(mine == i).mean():.2%}"]
-    right = (kept["prediction"] == kept["label"]).sum()
+    right = (diagnostics["prediction"] == diagnostics["label"]).sum()
     assert right == round(result["test_accuracy"] * 70)
     assert f"{right} of 70 test samples" in text
-    assert page.count("taken for") >= len(kept["mistake"])
+    assert page.count("taken for") >= len(diagnostics["mistake"])
 
 
 def test_it_needs_nothing_from_elsewhere_and_is_made_the_same_again(one, three):
@@ -109,26 +109,26 @@ def test_a_seed_that_diverged_is_named(three):
     path = three / "result.json"
     result = json.loads(path.read_text())
     result["diverged"], result["test_accuracy_by_seed"][1] = [1], None
-    lines = [json.loads(line) for line in (three / "metrics.jsonl").read_text().splitlines()]
-    for row in lines:
+    rows = read_rows(three)
+    for row in rows:
         row["loss"] = None if row["seed"] == 1 else row["loss"]
-    (three / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in lines))
+    (three / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     path.write_text(json.dumps(result))
     text = text_of(write_report(three).read_text())
-    assert "Diverged, and in no mean: seed 1" in text
+    assert "Diverged and left out of the means: seed 1" in text
     assert "not finite" in text
     assert "1 of 3 diverged" in text
 
 
-def test_what_is_missing_or_damaged_is_said(one, capsys):
+def test_the_page_names_a_missing_or_damaged_file(one, capsys):
     (one / "diagnostics.npz").write_bytes(b"PK")
     text = text_of(write_report(one).read_text())
-    assert "What the net predicts is left out: " in text
+    assert "The net's predictions are left out: " in text
     assert "diagnostics.npz is damaged" in text
     (one / "diagnostics.npz").unlink()
     (one / "metrics.jsonl").write_text('{"epoch": 1, "seed": 8, "loss": 1}\n')
     text = text_of(write_report(one).read_text())
-    assert "metrics.jsonl has a line that is not of this run" in text
+    assert "metrics.jsonl has a line of another run" in text
     assert "No such file" in text
     for line in ("5", "null", '{"seed": [1]}', "{"):
         (one / "metrics.jsonl").write_text(line + "\n")
@@ -136,16 +136,16 @@ def test_what_is_missing_or_damaged_is_said(one, capsys):
     (one / "metrics.jsonl").unlink()
     text = text_of(write_report(one).read_text())
     assert text.count("No such file") == 2
-    np.save(one / "details.npy", np.arange(3))
-    (one / "details.npy").rename(one / "diagnostics.npz")
+    np.save(one / "array.npy", np.arange(3))
+    (one / "array.npy").rename(one / "diagnostics.npz")
     assert "diagnostics.npz is damaged" in text_of(write_report(one).read_text())
     assert "The epochs are left out: " in capsys.readouterr().out
 
 
-def test_files_of_another_version_are_told(one):
-    kept = read_arrays(one / "diagnostics.npz")
-    del kept["filters_count"]
-    write_arrays(one / "diagnostics.npz", kept)
+def test_the_page_names_a_file_of_another_version(one):
+    diagnostics = read_arrays(one / "diagnostics.npz")
+    del diagnostics["filters_count"]
+    write_arrays(one / "diagnostics.npz", diagnostics)
     text = text_of(write_report(one).read_text())
     assert "diagnostics.npz is of another version ('filters_count')" in text
     result = json.loads((one / "result.json").read_text())
@@ -200,33 +200,38 @@ def test_names_from_elsewhere_are_text(one):
 
 @pytest.mark.parametrize("channels", [1, 3, 5])
 def test_images_of_any_channels_and_many_classes_are_shown(one, channels):
-    kept = read_arrays(one / "diagnostics.npz")
+    diagnostics = read_arrays(one / "diagnostics.npz")
     rng = np.random.default_rng(0)
-    kept["label"], kept["prediction"] = rng.integers(0, 40, (2, 500), dtype=np.int32)
-    kept["prediction"][::2] = kept["label"][::2]  # right, and no confusion
-    kept["label"][kept["label"] == 17] = 18  # a class without a sample
-    kept["probabilities"] = np.full(40, 1 / 40, np.float32)
-    count = len(kept["mistake"])
-    kept["mistake_image"] = rng.integers(0, 255, (count, 9, 8, channels), dtype=np.uint8)
-    kept["image"] = rng.random((9, 8, channels), dtype=np.float32)
-    kept["filters"] = rng.standard_normal((3, 3, channels, 4), dtype=np.float32)
-    write_arrays(one / "diagnostics.npz", kept)
+    diagnostics["label"], diagnostics["prediction"] = rng.integers(0, 40, (2, 500), dtype=np.int32)
+    diagnostics["prediction"][::2] = diagnostics["label"][::2]  # right, and no confusion
+    diagnostics["label"][diagnostics["label"] == 17] = 18  # a class without a sample
+    diagnostics["probabilities"] = np.full(40, 1 / 40, np.float32)
+    count = len(diagnostics["mistake"])
+    diagnostics["mistake_image"] = rng.integers(0, 255, (count, 9, 8, channels), dtype=np.uint8)
+    diagnostics["image"] = rng.random((9, 8, channels), dtype=np.float32)
+    diagnostics["filters"] = rng.standard_normal((3, 3, channels, 4), dtype=np.float32)
+    write_arrays(one / "diagnostics.npz", diagnostics)
     page = write_report(one).read_text()
     text = " ".join(text_of(page).split())
     assert "confusion" not in re.findall(r'<table class="(\w+)"', page)
     assert " 17 0 none " in text
-    wrong = Counter(zip(kept["label"].tolist(), kept["prediction"].tolist(), strict=True))
+    wrong = Counter(
+        zip(diagnostics["label"].tolist(), diagnostics["prediction"].tolist(), strict=True)
+    )
     (i, j), most = max((x for x in wrong.items() if x[0][0] != x[0][1]), key=lambda x: (x[1], x[0]))
     assert f"confused samples {i} taken for {j} {most} " in text
     assert (f"means over {channels} channels" in text) == (channels > 1)
-    assert page.count("<img") == count + 2 + len(kept["map_layer"])
+    assert page.count("<img") == count + 2 + len(diagnostics["map_layer"])
 
 
-def test_no_mistake_is_said(one):
-    kept = read_arrays(one / "diagnostics.npz")
-    kept["prediction"] = kept["label"]
-    kept["mistake"], kept["mistake_image"] = kept["mistake"][:0], kept["mistake_image"][:0]
-    write_arrays(one / "diagnostics.npz", kept)
+def test_a_net_without_mistakes_has_a_page(one):
+    diagnostics = read_arrays(one / "diagnostics.npz")
+    diagnostics["prediction"] = diagnostics["label"]
+    diagnostics["mistake"], diagnostics["mistake_image"] = (
+        diagnostics["mistake"][:0],
+        diagnostics["mistake_image"][:0],
+    )
+    write_arrays(one / "diagnostics.npz", diagnostics)
     assert "every test sample is recognised" in text_of(write_report(one).read_text())
 
 
@@ -240,17 +245,19 @@ def test_a_page_that_cannot_be_written_ends_no_run(tmp_path, digits, monkeypatch
     monkeypatch.setattr(experiment, "write_report", full)
     monkeypatch.setattr(experiment, "save_diagnostics", broken)
     result = run("dense", tmp_path / "a", digits, epochs=1)
-    said = capsys.readouterr().err
-    assert "report.html WAS NOT WRITTEN" in said
-    assert "diagnostics.npz WAS NOT WRITTEN: KeyError: 'aux'" in said
+    printed = capsys.readouterr().err
+    assert "report.html WAS NOT WRITTEN" in printed
+    assert "diagnostics.npz WAS NOT WRITTEN: KeyError: 'aux'" in printed
     assert json.loads((tmp_path / "a" / "result.json").read_text()) == result
     monkeypatch.undo()
-    run("dense", tmp_path / "a", digits, epochs=1, resume=True)  # finished: the page is made up for
+    run(
+        "dense", tmp_path / "a", digits, epochs=1, resume=True
+    )  # finished: only the page is missing
     assert f"{result['test_accuracy']:.4f}" in (tmp_path / "a" / "report.html").read_text()
 
 
 @pytest.mark.parametrize("settings", [{}, {"seeds": "2"}])
-def test_a_run_resumed_at_its_end_makes_up_for_the_details(settings, tmp_path, digits):
+def test_a_run_resumed_at_its_end_writes_the_diagnostics(settings, tmp_path, digits):
     options = {"epochs": 1, "save_every": "epoch", **settings}
     run("dense", tmp_path / "a", digits, **options)
     whole = read_arrays(tmp_path / "a" / "diagnostics.npz")
@@ -278,7 +285,7 @@ def test_a_real_browser_shows_it(finished, tmp_path):
         assert done.returncode == 0, done.stderr
         seen = json.loads(done.stdout)
         assert seen["console"] == []
-        assert len(seen["requests"]) == 1  # the page itself, but for what is in it
+        assert len(seen["requests"]) == 1  # the page itself
         assert len(seen["pictures"]) == path.read_text().count("<img")
         assert all(width > 0 for width in seen["pictures"])
         assert [width > 500 for width in seen["drawings"]] == [True]
