@@ -1,4 +1,4 @@
-"""Checks of arguments, whose messages quote what was given and say what to do."""
+"""Checks of arguments. Their messages quote the value that was given and name the remedy."""
 
 import difflib
 from collections.abc import Iterable
@@ -7,7 +7,11 @@ import numpy as np
 
 
 def check_positive(name: str, value: object) -> None:
-    """Refuses all but positive integers.
+    """Refuses everything but a positive integer.
+
+    Args:
+      name: the argument's name, for the message.
+      value: the value to check; NumPy integers pass, booleans do not.
 
     Raises:
       ValueError: with the name and the value.
@@ -22,7 +26,11 @@ def check_positive(name: str, value: object) -> None:
 
 
 def check_natural(name: str, value: object) -> None:
-    """Refuses all but positive integers and 0.
+    """Refuses everything but 0 and the positive integers.
+
+    Args:
+      name: the argument's name, for the message.
+      value: the value to check; NumPy integers pass, booleans do not.
 
     Raises:
       ValueError: with the name and the value.
@@ -37,10 +45,15 @@ def check_natural(name: str, value: object) -> None:
 
 
 def check_choice(what: str, given: object, known: Iterable[object]) -> None:
-    """Refuses what is not among the known names, and suggests the nearest one.
+    """Refuses an unknown name and suggests the nearest known one.
+
+    Args:
+      what: the kind of thing that is named, for the message.
+      given: the name to check.
+      known: the names that pass; the message lists up to 30 of them.
 
     Raises:
-      ValueError: with the name given, the nearest match, and all known ones where they are few.
+      ValueError: with the given name, the nearest match, and all known names if they are few.
 
     Example:
       >>> check_choice("architecture", "lab5", ["lab6", "intro"])

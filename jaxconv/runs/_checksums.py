@@ -1,4 +1,4 @@
-"""Folders whose every byte is known: SHA-256 sums in a file that `sha256sum -c` reads."""
+"""SHA-256 sums over every byte of a folder, in a file that `sha256sum -c` reads."""
 
 import hashlib
 import os
@@ -9,11 +9,11 @@ SUMS = "SHA256SUMS"
 
 
 def write_sums(folder: Path) -> None:
-    """Writes `SHA256SUMS`, and returns when the folder is on the disk, should the power fail.
+    """Writes `SHA256SUMS`, and returns once the folder is on the disk and survives a power failure.
 
     Raises:
-      OSError: if it cannot be written.
-      ValueError: if there is anything but plain files and folders in it.
+      OSError: if the file cannot be written.
+      ValueError: if the folder holds anything but plain files and folders.
 
     Example:
       >>> import tempfile
@@ -32,11 +32,11 @@ def write_sums(folder: Path) -> None:
 
 
 def check_sums(folder: Path) -> None:
-    """Refuses a folder with a file that is changed, missing or new.
+    """Refuses a folder in which a file is changed, missing or new.
 
     Raises:
-      OSError: if it cannot be read.
-      ValueError: with what differs.
+      OSError: if the folder cannot be read.
+      ValueError: with the names of the files that differ.
     """
     if not (folder / SUMS).is_file():
         raise ValueError(f"there is no {SUMS}.")
@@ -51,7 +51,7 @@ def check_sums(folder: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Returns when a file or folder is on the disk."""
+    """Returns once a file or folder is on the disk."""
     if os.name != "posix":  # folders cannot be opened there
         return
     descriptor = os.open(path, os.O_RDONLY)
@@ -62,7 +62,7 @@ def sync(path: Path) -> None:
 
 
 def _sums(folder: Path) -> str:
-    """What `SHA256SUMS` should hold."""
+    """The lines of `SHA256SUMS` for the files that the folder holds now."""
     lines = []
     for parent, folders, files in os.walk(folder):
         for name in [*folders, *files]:

@@ -1,4 +1,4 @@
-"""Where a training stands, also as JSON: what a checkpoint holds beside the arrays."""
+"""A `ResumePoint` as JSON: the part of a checkpoint beside its arrays."""
 
 import base64
 import json
@@ -14,40 +14,53 @@ _DTYPES = ("bfloat16", "float16", "float32", "float64", "int32", "int64", "uint3
 
 
 class OtherFormatError(Exception):
-    """What another version of jaxconv wrote, in a format of its own."""
+    """Another version of jaxconv wrote the checkpoint, in another format."""
 
 
-def to_json(position: ResumePoint, **more: Any) -> str:
-    """A position, and what else belongs to it, as text that `from_json` gives back to the bit.
+def to_json(resume_point: ResumePoint, **more: Any) -> str:
+    """Writes a resume point as text that `from_json` reads back to the bit.
+
+    Args:
+      resume_point: where the training stands.
+      **more: further values to write beside it, as JSON has them.
+
+    Returns:
+      The text. It holds NaN and infinity as `json.dumps` writes them.
 
     Example:
-      >>> position = ResumePoint(7, range(1), [[{"epoch": 1, "loss": 0.1, "seconds": 2.0}]])
-      >>> text = to_json(position, settings={"seed": 3})
-      >>> from_json(text)[0] == position, from_json(text)[1]["settings"]
+      >>> resume_point = ResumePoint(7, range(1), [[{"epoch": 1, "loss": 0.1, "seconds": 2.0}]])
+      >>> text = to_json(resume_point, settings={"seed": 3})
+      >>> from_json(text)[0] == resume_point, from_json(text)[1]["settings"]
       (True, {'seed': 3})
     """
     sums = {}
-    for name, rows in position.sums.items():
+    for name, rows in resume_point.sums.items():
         content = base64.b64encode(np.ascontiguousarray(rows).tobytes()).decode()
         sums[name] = {"dtype": str(rows.dtype), "shape": rows.shape, "base64": content}
     content = {
         "format": FORMAT,
-        "step": position.step,
-        "members": [position.members.start, position.members.stop],
-        "seconds": position.seconds,
-        "stopped": position.stopped,
+        "step": resume_point.step,
+        "members": [resume_point.members.start, resume_point.members.stop],
+        "seconds": resume_point.seconds,
+        "stopped": resume_point.stopped,
         "sums": sums,
-        "histories": position.histories,
+        "histories": resume_point.histories,
     }
-    return json.dumps(content | more) + "\n"  # NaN and Infinity as such: bits matter here
+    return json.dumps(content | more) + "\n"  # NaN and infinity stay: each bit counts here
 
 
 def from_json(text: str) -> tuple[ResumePoint, dict[str, Any]]:
-    """The position in a text that `to_json` wrote, and what else is in it.
+    """Reads a text that `to_json` wrote.
+
+    Args:
+      text: the text. It may come from anywhere: nothing in it is executed.
+
+    Returns:
+      The resume point, and all that the text holds as a dictionary.
 
     Raises:
-      ValueError: if `to_json` did not write it.
-      OtherFormatError: if another version of jaxconv did, in a format of its own.
+      ValueError: if `to_json` did not write the text.
+      OtherFormatError: if another version of jaxconv wrote it, in another format.
     """
     try:
         content = json.loads(text)
@@ -56,10 +69,10 @@ def from_json(text: str) -> tuple[ResumePoint, dict[str, Any]]:
         sums = {}
         for name, rows in content["sums"].items():
             if rows["dtype"] not in _DTYPES:
-                raise ValueError(f"{name} is of {rows['dtype']!r}.")
+                raise ValueError(f"{name} has the dtype {rows['dtype']!r}.")
             flat = np.frombuffer(base64.b64decode(rows["base64"]), np.dtype(rows["dtype"]))
             sums[name] = flat.reshape(rows["shape"])
-        position = ResumePoint(
+        resume_point = ResumePoint(
             operator.index(content["step"]),
             range(*map(operator.index, content["members"])),
             [[_row(row) for row in rows] for rows in content["histories"]],
@@ -67,11 +80,12 @@ def from_json(text: str) -> tuple[ResumePoint, dict[str, Any]]:
             float(content["seconds"]),
             bool(content["stopped"]),
         )
-        if not 0 <= position.members.start < position.members.stop <= len(position.histories):
-            raise ValueError(f"it has {len(position.histories)} histories of {position.members}.")
+        members, count = resume_point.members, len(resume_point.histories)
+        if not 0 <= members.start < members.stop <= count:
+            raise ValueError(f"it has {count} histories for the replicas {members}.")
         if sums and ("count" not in sums or len({rows.shape for rows in sums.values()}) > 1):
             raise ValueError(f"the sums of its steps are {sorted(sums)}.")
-        return position, content
+        return resume_point, content
     except OtherFormatError as error:
         raise OtherFormatError(
             f"a checkpoint of format {error}, where this version knows {FORMAT}: resume with the "

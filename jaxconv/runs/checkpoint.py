@@ -1,9 +1,10 @@
-"""Checkpoints: all that a run needs to go on to the bit, whole or not at all.
+"""Checkpoints: a run resumes from one to the bit, and each is whole or absent.
 
-A checkpoint is a folder with the number of steps taken as its name. In it are `state/`, the arrays
-as Orbax writes them, `position.json`, and `SHA256SUMS` over every byte of both, as `sha256sum -c`
-reads it, since Orbax has no checksums. It is written under another name and renamed once it is on
-the disk. Nothing in it is ever executed, and no array is read before its size is known to be right.
+A checkpoint is a folder, named by the number of steps taken. It holds `state/` (the arrays, as
+Orbax writes them), `position.json` (the resume point), and `SHA256SUMS` over every byte of both, in
+the form that `sha256sum -c` reads, because Orbax has no checksums. It is written under another name
+and renamed once it is on the disk. Reading one executes nothing, and checks the size of each array
+before it reads the array.
 """
 
 import concurrent.futures
@@ -29,15 +30,15 @@ from jaxconv.runs._checksums import check_sums, sync, write_sums
 from jaxconv.runs._resume_point import OtherFormatError, from_json, to_json
 from jaxconv.training.state import ResumePoint, TrainState
 
-STATE, POSITION = "state", "position.json"
+STATE, RESUME_POINT = "state", "position.json"
 VERSIONS = (
     "backend", "cpu", "cpu_count", "device_count", "device_kind", "flax_version", "jax_version",
     "jaxlib_version", "optax_version", "xla_flags",
 )  # fmt: skip
 """The facts on which the bits of a training depend."""
 MAX_BYTES = 2**26
-"""Of `position.json`, and of what Orbax writes beside the arrays."""
-_LOCK = threading.Lock()  # the logger that is silenced while Orbax works is the process's
+"""The most bytes of `position.json`, and of each file that Orbax writes beside the arrays."""
+_LOCK = threading.Lock()  # the whole process shares the logger that is silenced for Orbax
 
 Template = TrainState | Callable[[ResumePoint], TrainState]
 
@@ -45,17 +46,17 @@ Template = TrainState | Callable[[ResumePoint], TrainState]
 class Checkpoints:
     """The checkpoints of one run, written in the background. Pass it to `fit` as `save`.
 
-    A save that fails is told, and the training goes on: what was saved before stays.
+    A save that fails prints a warning, and the training goes on: earlier checkpoints stay.
 
     Args:
-      folder: where they are. It belongs to this run: what a killed save left there is deleted by
-        the next save, or by `restore`.
-      settings: what the training follows from, as JSON has it. `restore` refuses other settings.
-      every: after how many steps to save, counted by `state.step`, at the next end of a chunk
-        (`fit(save_every=...)` ends one there), or `"epoch"`, after each epoch. None saves when
-        `save` is called.
-      keep: how many checkpoints to keep, the newest. With 1, a damaged one leaves nothing.
-      warn: told in words what went wrong.
+      folder: the folder of the checkpoints. It belongs to this run: the next save, or `restore`,
+        deletes the remains of a save that was killed.
+      settings: the values that determine the training, as JSON has them. `restore` refuses others.
+      every: the number of steps between saves, counted by `state.step`; a save happens at the next
+        end of a chunk (`fit(save_every=...)` ends one there). `"epoch"` saves after each epoch, and
+        None only when `save` is called.
+      keep: how many of the newest checkpoints to keep; at least 2 to survive a damaged one.
+      warn: receives the text of each warning.
 
     Raises:
       ValueError: if a number is not positive, or the settings are not JSON.
@@ -70,9 +71,9 @@ class Checkpoints:
       ...     with Checkpoints(folder, every="epoch") as saves:
       ...         state, _ = jaxconv.fit(state, data, epochs=2, save=saves, **run)
       ...     with Checkpoints(folder, every="epoch") as saves:
-      ...         state, position = saves.restore(state)
-      ...         state, history = jaxconv.fit(state, data, epochs=3, resume=position, **run)
-      >>> position.step, len(history)
+      ...         state, resume_point = saves.restore(state)
+      ...         state, history = jaxconv.fit(state, data, epochs=3, resume=resume_point, **run)
+      >>> resume_point.step, len(history)
       (16, 3)
 
     Source: https://orbax.readthedocs.io/en/latest/guides/checkpoint/orbax_checkpoint_101.html
@@ -104,82 +105,83 @@ class Checkpoints:
         self.wait()
         self._writer.shutdown()
 
-    def __call__(self, state: TrainState, position: ResumePoint) -> None:
-        """Saves where `every` says so."""
+    def __call__(self, state: TrainState, resume_point: ResumePoint) -> None:
+        """Saves if `every` steps have passed, or the epoch has ended."""
         if isinstance(self._every, int):
             before, self._due = self._due, self._reached(state)
             due = self._due > before
         else:
-            due = self._every == "epoch" and not position.sums
+            due = self._every == "epoch" and not resume_point.sums
         if due:
-            self.save(state, position)
+            self.save(state, resume_point)
 
     def _reached(self, state: TrainState) -> int:
         step = int(np.max(jax.device_get(state.step)))
         return step // self._every if isinstance(self._every, int) else 0
 
-    def save(self, state: TrainState, position: ResumePoint) -> None:
-        """Copies state and position, and writes them in the background.
+    def save(self, state: TrainState, resume_point: ResumePoint) -> None:
+        """Copies the state and its resume point, and writes them in the background.
 
         Raises:
-          FileExistsError: if the folder holds checkpoints, and none of them was asked for.
+          FileExistsError: if the folder holds checkpoints and `restore` was not called.
         """
         if not self._mine and self.steps():
             raise FileExistsError(
                 f"{self.folder} holds the checkpoints of another run: restore from them, or name "
                 "another folder."
             )
-        if position.step == self._last:
+        if resume_point.step == self._last:
             return
         self.wait()
         if not self._mine:
             self._clean()
-        arrays, text = (
-            _arrays_of(state),
-            to_json(position, settings=self.settings, versions=_versions()),
-        )
-        self._last = position.step
-        self._writing = self._writer.submit(self._write, str(position.step), arrays, text)
+        arrays = _arrays_of(state)
+        text = to_json(resume_point, settings=self.settings, versions=_versions())
+        self._last = resume_point.step
+        self._writing = self._writer.submit(self._write, str(resume_point.step), arrays, text)
 
     def wait(self) -> None:
-        """Returns when the last save is on the disk, or has failed."""
+        """Returns once the last save is on the disk or has failed."""
         if self._writing is not None:
             self._writing.result()
 
     def steps(self) -> list[int]:
-        """The steps of the checkpoints that there are, good or not, oldest first."""
+        """The steps of all checkpoints, good or damaged, oldest first."""
         names = [path.name for path in self.folder.glob("[0-9]*") if path.is_dir()]
         return sorted(int(name) for name in names if name.isdecimal() and str(int(name)) == name)
 
     def _clean(self) -> None:
-        """Takes the folder as its own."""
+        """Takes possession of the folder: deletes the remains of saves that were killed."""
         self._mine = True
         for leftover in self.folder.glob(".[0-9]*.tmp"):
             shutil.rmtree(leftover, ignore_errors=True)
 
     def restore(self, template: Template) -> tuple[TrainState, ResumePoint] | None:
-        """The newest good checkpoint; None if there is none.
+        """Reads the newest good checkpoint.
 
-        A damaged one is told, and put aside as `damaged-STEP`.
+        A damaged one prints a warning and is renamed to `damaged-STEP`.
 
         Args:
-          template: a state of the same shape, whose devices and key the restored one gets, or a
-            function that gives it for a position.
+          template: a state of the same shape, which gives the restored one its devices and its
+            kind of key; or a function that returns such a state for a resume point.
+
+        Returns:
+          The state and its resume point; None if there is no good checkpoint.
 
         Raises:
-          ValueError: if it was saved with other settings, or in another version's format, or its
-            arrays are not those of the template. The message has the differences. Nothing is put
-            aside or deleted then.
+          ValueError: if the checkpoint has other settings, another version's format, or other
+            arrays than the template. The message has the differences. Nothing is renamed or
+            deleted then.
         """
         damaged = []
         for step in reversed(self.steps()):
             path = self.folder / str(step)
             try:
                 check_sums(path)
-                position, more = from_json(_read_text(path / POSITION))
+                resume_point, more = from_json(_read_text(path / RESUME_POINT))
                 settings, versions = dict(more["settings"]), dict(more["versions"])
-                if position.step != step:
-                    raise ValueError(f"it is of step {position.step}.")
+                if resume_point.step != step:
+                    raise ValueError(f"its step is {resume_point.step}.")
             except OtherFormatError as error:
                 raise ValueError(f"{path} is {error}") from None
             except OSError as error:
@@ -194,32 +196,32 @@ class Checkpoints:
                     f"{path} was saved by a run with other settings ({'; '.join(changed)}): "
                     "resume with the same ones, or begin anew in another folder."
                 )
-            state = _read(path / STATE, template(position) if callable(template) else template)
+            state = _read(path / STATE, template(resume_point) if callable(template) else template)
             if changed := differences(versions, _versions()):
                 self._warn(f"Saved elsewhere ({'; '.join(changed)}): bits may differ.")
-            self._last, self._due = position.step, self._reached(state)
+            self._last, self._due = resume_point.step, self._reached(state)
             break
         else:
-            state = position = None
+            state = resume_point = None
         self._clean()
         for path in damaged:
             with contextlib.suppress(OSError):
                 _put_aside(path)
-        return None if state is None or position is None else (state, position)
+        return None if state is None or resume_point is None else (state, resume_point)
 
-    def _write(self, name: str, arrays: Mapping[str, np.ndarray], position: str) -> None:
+    def _write(self, name: str, arrays: Mapping[str, np.ndarray], text: str) -> None:
         path, draft = self.folder / name, self.folder / f".{name}.tmp"
         try:
             shutil.rmtree(draft, ignore_errors=True)
             draft.mkdir(parents=True)
             _check_space(draft, [x.nbytes for x in arrays.values()])
-            if len(position) > MAX_BYTES:
-                raise ValueError(f"its {POSITION} would have {len(position)} bytes.")
+            if len(text) > MAX_BYTES:
+                raise ValueError(f"its {RESUME_POINT} would have {len(text)} bytes.")
             with _orbax() as (ocp, checkpointer):
                 checkpointer.save(draft.absolute() / STATE, args=ocp.args.PyTreeSave(dict(arrays)))
-            (draft / POSITION).write_text(position)
+            (draft / RESUME_POINT).write_text(text)
             write_sums(draft)
-            if path.exists():  # one that could not be read
+            if path.exists():  # a checkpoint that could not be read
                 _put_aside(path)
             draft.rename(path)
             sync(self.folder)
@@ -233,7 +235,8 @@ class Checkpoints:
             )
             return
         for step in self.steps()[: -self._keep]:
-            old = self.folder / f".{step}.tmp"  # a name that is cleaned, should this be killed
+            # If the process is killed here, `_clean` deletes this name later.
+            old = self.folder / f".{step}.tmp"
             try:
                 shutil.rmtree(old, ignore_errors=True)
                 (self.folder / str(step)).rename(old)
@@ -243,7 +246,7 @@ class Checkpoints:
 
 
 def _arrays_of(state: TrainState) -> dict[str, np.ndarray]:
-    """Copies on the host by name; keys as their data. Orbax saves no array without elements."""
+    """Copies by name on the host, keys as their data, without empty arrays (Orbax has none)."""
     names = _named(state)
     host = jax.device_get({name: _raw(x) for name, x in names.items()})
     return {name: np.array(x) for name, x in host.items() if x.size}
@@ -274,7 +277,7 @@ def _read(path: Path, template: TrainState) -> TrainState:
             arrays = checkpointer.restore(path.absolute(), args=arguments)
         for name, x in wanted.items():
             if (arrays[name].shape, arrays[name].dtype) != (x.shape, x.dtype):
-                raise ValueError(f"{name} came as {arrays[name].shape} {arrays[name].dtype}.")
+                raise ValueError(f"{name} was read as {arrays[name].shape} {arrays[name].dtype}.")
     except Exception as error:  # Orbax and TensorStore raise nearly anything
         raise ValueError(f"{path} cannot be read: {error}") from error
 
@@ -292,7 +295,7 @@ def _read(path: Path, template: TrainState) -> TrainState:
 
 
 def _check_arrays(path: Path, wanted: Mapping[str, Any]) -> None:
-    """Refuses all but the arrays wanted, each in one file of its own bytes: nothing to unpack."""
+    """Refuses all but the wanted arrays, each uncompressed in one file of its exact size."""
     for file in path.iterdir():
         if file.suffix == ".ocdbt":
             raise ValueError("its arrays are in a database.")
@@ -323,11 +326,11 @@ def _check_arrays(path: Path, wanted: Mapping[str, Any]) -> None:
 
 @contextlib.contextmanager
 def _orbax() -> Iterator[tuple[Any, Any]]:
-    """Orbax, and its checkpointer of plain files, whose size is that of the arrays."""
+    """Orbax and its checkpointer of plain files, which are as large as the arrays."""
     import orbax.checkpoint as ocp
 
-    logger = logging.getLogger("absl")  # what matters is raised, and told by us
-    # Of several processes the first one writes, alone: each has the whole state.
+    logger = logging.getLogger("absl")  # Orbax raises what matters, and we print it
+    # The first process writes alone: each process has the whole state.
     here = jax.process_index()
     alone = ocp.options.MultiprocessingOptions(primary_host=here, active_processes={here})
     handler = ocp.PyTreeCheckpointHandler(
@@ -350,9 +353,9 @@ def _read_text(path: Path) -> str:
 
 
 def _check_space(folder: Path, sizes: Sequence[int]) -> None:
-    """Raises OSError where files of these sizes do not fit.
+    """Raises OSError if files of these sizes do not fit.
 
-    Orbax would find out as well, but leave writes behind that print their own tracebacks.
+    Orbax would raise it too, but its pending writes then print tracebacks of their own.
     """
     scratch = folder / "space"
     scratch.mkdir()
@@ -368,7 +371,7 @@ def _versions() -> dict[str, Any]:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """What differs between two mappings, in words.
+    """Lists in words how two mappings differ.
 
     Example:
       >>> differences({"seed": 1, "epochs": 5}, {"seed": 2, "epochs": 5})

@@ -1,4 +1,4 @@
-"""The command line of a script whose settings are a dataclass: options, errors, exit codes."""
+"""The command line of a script: options from a dataclass, error messages, exit codes."""
 
 import contextlib
 import os
@@ -14,12 +14,17 @@ C = TypeVar("C")
 _OUT_OF_MEMORY = re.compile("out of memory|RESOURCE_EXHAUSTED", re.IGNORECASE)
 
 
-def cli(config: type[C], main: Callable[[C], Any], description: str | None) -> None:
+def cli(config_class: type[C], main: Callable[[C], Any], description: str | None) -> None:
     """Runs `main` with the settings of the command line: the entry point of an experiment's script.
 
-    Errors that the user can mend end with a message and exit code 2, a loss that is not finite with
-    1, Ctrl-C with 130, SIGTERM with 143. Settings with a field `deterministic` that is true ask XLA
-    for deterministic operations on a GPU, before JAX starts.
+    Errors that the user can correct end with a message and exit code 2, a loss that is not finite
+    with 1, Ctrl-C with 130, SIGTERM with 143. A true field `deterministic` asks XLA for
+    deterministic operations on a GPU, before JAX starts.
+
+    Args:
+      config_class: a dataclass; its fields are the options, their docstrings the help.
+      main: receives an instance of it.
+      description: the help text above the options.
     """
     with contextlib.suppress(ValueError, AttributeError):  # a user's pipe may be ASCII
         sys.stdout.reconfigure(errors="replace")  # pyright: ignore[reportAttributeAccessIssue]
@@ -33,21 +38,22 @@ def cli(config: type[C], main: Callable[[C], Any], description: str | None) -> N
             )
             sys.exit(2)
         print("tyro is not installed: running with the defaults.")
-        settings = config()  # pyright: ignore[reportCallIssue]
+        config = config_class()  # pyright: ignore[reportCallIssue]
     else:
-        settings = tyro.cli(config, description=description, config=(tyro.conf.FlagCreatePairsOff,))
-    if getattr(settings, "deterministic", False):
+        options = (tyro.conf.FlagCreatePairsOff,)
+        config = tyro.cli(config_class, description=description, config=options)
+    if getattr(config, "deterministic", False):
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {DETERMINISTIC}".strip()
     out, err = _Enduring(sys.stdout), _Enduring(sys.stderr)
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), exit_codes():
-        main(settings)
+        main(config)
 
 
 class _Enduring:
-    """A stream whose end, a closed pipe or a full disk, ends nothing else."""
+    """Wraps a stream so that a closed pipe or a full disk does not end the run."""
 
     def __init__(self, stream: Any) -> None:
-        self._stream, self._told = stream, False
+        self._stream, self._warned = stream, False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -62,8 +68,8 @@ class _Enduring:
         try:
             return function(*arguments)
         except OSError as error:
-            if not self._told:
-                self._told = True
+            if not self._warned:
+                self._warned = True
                 with contextlib.suppress(OSError):
                     print(f"WARNING: OUTPUT IS LOST ({error}); the run goes on", file=sys.stderr)
             return None
@@ -71,9 +77,9 @@ class _Enduring:
 
 @contextlib.contextmanager
 def exit_codes() -> Iterator[None]:
-    """Ends the process as a command line does: 2 with a message for bad input, 130 for Ctrl-C.
+    """Turns exceptions into exit codes: 2 and a message for bad input, 130 for Ctrl-C.
 
-    A run that came to nothing (FloatingPointError) ends with 1, SIGTERM as `Terminated` with 143.
+    A loss that is not finite (FloatingPointError) ends with 1, SIGTERM (`Terminated`) with 143.
 
     Example:
       >>> with exit_codes():
@@ -86,7 +92,7 @@ def exit_codes() -> Iterator[None]:
     except KeyboardInterrupt as interrupt:
         with contextlib.suppress(OSError):
             sys.stdout.flush()
-        # An orderly exit crashes where XLA is still compiling.
+        # sys.exit would crash while XLA is compiling.
         os._exit(143 if isinstance(interrupt, Terminated) else 130)
     except FloatingPointError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -1,36 +1,33 @@
-"""The settings that all experiments have in common, and what is wrong with them."""
+"""`Config`, the settings that all experiments have in common, and their checks."""
 
 import dataclasses
-import inspect
 import json
 import math
 import os
-import shlex
-from pathlib import Path
 from typing import Any, Literal
 
 import jax
 import numpy as np
 
 from jaxconv._checks import check_natural, check_positive
-from jaxconv.runs import folder as run_folder
 from jaxconv.runs.cli import DETERMINISTIC
-from jaxconv.runs.seed_list import parse_seeds
-from jaxconv.training.replicas import choose_strategy
+from jaxconv.runs.folder import check_output_dir
+from jaxconv.training import choose_strategy
 
 OPERATIONAL = (
     "compilation_cache", "coordinator", "data_dir", "devices", "export_keras", "init_from", "keep",
     "output_dir", "overwrite", "process_id", "processes", "quiet", "resume", "save_every",
     "workers",
 )  # fmt: skip
-"""The settings that change nothing in a training; `init_from` does by the weights in it."""
+"""Fields that do not affect the result. (Initial weights are fingerprinted separately.)"""
 JAX_OPTIONS = {
     "jax_default_matmul_precision": None,
     "jax_default_prng_impl": "threefry2x32",
     "jax_enable_x64": False,
     "jax_threefry_partitionable": True,
 }
-"""JAX' own options on which a training's random numbers and figures depend, and their defaults."""
+"""The options of JAX that affect a training's random numbers and rounding, and their defaults."""
+MAX_SEEDS = 10_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,63 +35,65 @@ class Config:
     """The settings that all experiments have in common."""
 
     epochs: int
-    """Epochs to train."""
+    """The number of epochs to train."""
     batch_size: int
-    """Samples a step; the last step of an epoch takes what is left."""
+    """The number of samples in a step; the last step of an epoch takes the remainder."""
     learning_rate: float
-    """Learning rate of the optimizer."""
+    """The learning rate of the optimizer."""
     seed: int = 0
-    """Seed of the root key: initial parameters, shuffles and dropout follow from it."""
+    """The seed of the root key, which decides the initial parameters, shuffles and dropout."""
     seeds: str | None = None
-    """Train a replica for each of several seeds: how many, from --seed on, or a list, 3,7,11."""
+    """Train one replica a seed: give the number of seeds, from --seed on, or a list, 3,7,11."""
     strategy: Literal["map", "vmap"] | None = None
-    """How replicas run: map, in turn, or vmap, in each operation (the backend's own)."""
+    """How replicas run: map trains them one after the other, vmap joins them in every operation.
+    Without it, the backend decides."""
     group: int | None = None
-    """The most replicas that one program trains (the backend's own number)."""
+    """The most replicas that one program trains. Without it, the backend decides."""
     dataset: str = "mnist"
-    """"mnist", the bundled one, or "tfds:NAME", a set that TFDS has prepared on this disk."""
+    """The data set: "mnist" is bundled, "tfds:NAME" is one that TFDS has prepared on this disk."""
     data_dir: str | None = None
-    """Where TFDS keeps its sets, if not in its own folder."""
+    """The folder of the TFDS data sets, if TFDS does not use its own."""
     stream: bool = False
-    """Leave the training samples of a tfds:NAME set on the disk, and read them as they come."""
+    """Read the training samples of a tfds:NAME set from the disk, not from memory."""
     workers: int = 0
-    """Processes that read the stream ahead (0: a thread)."""
+    """The number of processes that read the stream ahead; 0 uses a thread."""
     validation_split: float = 0.0
-    """Share of the training samples, taken from the end, to validate on after each epoch."""
+    """The share of the training samples, taken from the end, on which each epoch is validated."""
     save_every: int | Literal["epoch"] | None = None
-    """Save a checkpoint after so many steps, or after each epoch: epoch; else when interrupted."""
+    """Save after so many steps, or after each epoch (epoch). An interrupted run always saves."""
     keep: int = 2
-    """Checkpoints to keep, the newest."""
+    """How many of the newest checkpoints to keep; at least 2 to survive a damaged one."""
     resume: bool = False
-    """Go on with the run that --output-dir holds, or the newest of this seed in runs/."""
+    """Resume the run in --output-dir, or else the newest run of this seed in runs/."""
     devices: int | None = None
-    """Devices to divide each batch among (1; under a launcher all that each process has)."""
+    """The number of devices that share each batch (1; under a launcher, all of each process)."""
     processes: int | None = None
-    """How many processes train together (as SLURM, Open MPI, Kubernetes or a TPU pod says; 1)."""
+    """The number of processes that train together. Without it, SLURM, Open MPI, Kubernetes or a TPU
+    pod gives the number, or it is 1."""
     process_id: int | None = None
-    """Which of them this one is, from 0 (as they say)."""
+    """The number of this process, from 0. Without it, the launcher gives the number."""
     coordinator: str | None = None
-    """Where the first of them listens, HOST:PORT (as they say)."""
+    """The address of the first process, HOST:PORT. Without it, the launcher gives the address."""
     deterministic: bool = False
-    """Ask XLA for deterministic operations on a GPU, where resumption is not exact without."""
+    """Ask XLA for deterministic operations on a GPU, which make a resumed run exact there."""
     padding: int | str = "valid"
-    """Padding of the convolutions: valid, same, or a number of zeros on each side."""
+    """The padding of the convolutions: valid, same, or a number of zeros on each side."""
     init_from: str | None = None
-    """Begin with the weights in a Keras file, NAME.weights.h5 or NAME.keras, not random ones."""
+    """Start from the weights in a Keras file, NAME.weights.h5 or NAME.keras, not random ones."""
     export_keras: str | None = None
-    """Write the trained weights for Keras as well, to NAME.weights.h5."""
+    """Also write the trained weights for Keras, to NAME.weights.h5."""
     output_dir: str | None = None
-    """The run's folder, if not the next free runs/EXPERIMENT-SEED-N (or -3seeds-N, of three)."""
+    """The run's folder. Without it, the next free runs/EXPERIMENT-SEED-N (or -3seeds-N)."""
     compilation_cache: bool = True
-    """Keep compiled programs in the user's cache folder, and take them from there."""
+    """Reuse the compiled programs in the user's cache folder, and add new ones."""
     overwrite: bool = False
-    """Replace the run that --output-dir holds, and the file that --export-keras names."""
+    """Replace the run in --output-dir and the file that --export-keras names."""
     quiet: bool = False
-    """Print nothing but the result."""
+    """Print only the result."""
 
 
 def seeds_of(config: Config) -> tuple[int, ...]:
-    """The seeds that a run trains.
+    """Returns the seeds that a run trains.
 
     Example:
       >>> seeds_of(Config(epochs=1, batch_size=64, learning_rate=0.001, seed=5, seeds="2"))
@@ -103,8 +102,55 @@ def seeds_of(config: Config) -> tuple[int, ...]:
     return (config.seed,) if config.seeds is None else parse_seeds(config.seeds, config.seed)
 
 
+def parse_seeds(text: str, start: int = 0) -> tuple[int, ...]:
+    """Reads the seeds of a command line: their number, or a list of them.
+
+    Args:
+      text: a number such as `"10"`, or a list such as `"3,7,11"` or `"7,"`: a comma makes a list.
+      start: the first of a number of seeds.
+
+    Returns:
+      The seeds, each once.
+
+    Raises:
+      ValueError: if the text is neither, asks for more than `MAX_SEEDS`, has a seed twice or one
+        outside [0, 2**32), or if a list comes with a `start`.
+
+    Example:
+      >>> parse_seeds("3"), parse_seeds("3,7,11"), parse_seeds("7,")
+      ((0, 1, 2), (3, 7, 11), (7,))
+    """
+    parts = text.strip().removesuffix(",").split(",")
+    if not all(part.strip().isdecimal() for part in parts):
+        raise ValueError(
+            f"seeds must be a number of seeds such as 10, or a list such as 3,7,11; not {text!r}."
+        )
+    given = tuple(map(int, parts))
+    if "," in text:
+        if start:
+            raise ValueError(f"seed {start} and the list of seeds {text!r} exclude each other.")
+        if len(set(given)) < len(given):
+            raise ValueError(f"seeds {text!r} has one twice: every replica needs its own.")
+    elif not 0 < given[0] <= MAX_SEEDS:
+        raise ValueError(f"seeds must be 1 to {MAX_SEEDS}, not {text!r}.")
+    else:
+        given = tuple(range(start, start + given[0]))
+    if max(given) >= 2**32:
+        raise ValueError(f"seeds must be in [0, 2**32), not {max(given)}.")
+    return given
+
+
 def training_settings(config: Config, name: str) -> dict[str, Any]:
-    """What a training follows from, but for its data and weights: as JSON gives it back.
+    """Returns the settings that determine a training, except its data and initial weights.
+
+    A run resumes only with equal ones.
+
+    Args:
+      config: the settings.
+      name: the experiment's name.
+
+    Returns:
+      The settings by name, as JSON reads them back.
 
     Example:
       >>> settings = training_settings(Config(epochs=1, batch_size=64, learning_rate=0.001), "lab6")
@@ -112,8 +158,8 @@ def training_settings(config: Config, name: str) -> dict[str, Any]:
       ('lab6', False)
     """
     settings = {"experiment": name, **dataclasses.asdict(config)}
-    for outward in OPERATIONAL:
-        del settings[outward]
+    for field in OPERATIONAL:
+        del settings[field]
     if config.seeds is not None:
         del settings["strategy"], settings["group"]
         settings["program"] = "{} of {}".format(*choose_strategy(config.strategy, config.group))
@@ -121,47 +167,18 @@ def training_settings(config: Config, name: str) -> dict[str, Any]:
     return json.loads(json.dumps(settings))
 
 
-def command(config: Config, name: str) -> str:
-    """The command line that trains the same again; empty if the settings are of no script's own.
-
-    Example:
-      >>> command(Config(epochs=1, batch_size=64, learning_rate=0.001, seeds="3,7,"), "lab6")
-      ''
-    """
-    if type(config) is Config:
-        return ""
-    try:
-        path = Path(inspect.getfile(type(config))).resolve()
-        script = str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
-    except (OSError, TypeError):  # from no file
-        script = f"{name}.py"
-    changed = {x: getattr(jax.config, x, usual) for x, usual in JAX_OPTIONS.items()}
-    changed = {x: value for x, value in changed.items() if value != JAX_OPTIONS[x]}
-    words = [*(f"{x.upper()}={value}" for x, value in changed.items()), "python", script]
-    for field in dataclasses.fields(config):
-        value, option = getattr(config, field.name), field.name.replace("_", "-")
-        asked = field.name not in OPERATIONAL or field.name in ("data_dir", "devices", "init_from")
-        if asked and value != field.default:
-            if isinstance(value, bool):
-                words.append(f"--{option}" if value else f"--no-{option}")
-            else:
-                items = value if isinstance(value, list | tuple) else [value]
-                words += [f"--{option}", *map(str, items)]
-    return shlex.join(words)
-
-
 def check(config: Config) -> None:
-    """Refuses settings that make no sense, whatever the net and the data.
+    """Refuses settings that make no sense for any net and any data.
 
     Raises:
-      ValueError: with the setting and what it may be.
+      ValueError: with the setting and its allowed values.
 
     Example:
       >>> check(Config(epochs=0, batch_size=64, learning_rate=0.001))
       Traceback (most recent call last):
       ValueError: epochs must be a positive integer, not 0.
     """
-    run_folder.check_output_dir(config.output_dir)
+    check_output_dir(config.output_dir)
     check_positive("epochs", config.epochs)
     check_positive("batch_size", config.batch_size)
     check_positive("keep", config.keep)
@@ -198,7 +215,9 @@ def check(config: Config) -> None:
             "that seed alone with --seed."
         )
     if config.seeds is None and (config.strategy, config.group) != (None, None):
-        raise ValueError("strategy and group are for several seeds: add --seeds 5, say.")
+        raise ValueError(
+            "strategy and group are for several seeds: add --seeds, such as --seeds 5."
+        )
     seeds_of(config)
     choose_strategy(config.strategy, config.group)
     if config.overwrite and config.output_dir is None and config.export_keras is None:

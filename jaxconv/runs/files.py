@@ -1,4 +1,4 @@
-"""The files of a run: whole or absent, and read without executing anything."""
+"""Reading and writing the files of a run. A file is whole or absent; reading executes nothing."""
 
 import contextlib
 import io
@@ -18,17 +18,21 @@ import numpy as np
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Writes a JSON file, which appears whole or not at all.
 
+    Args:
+      path: the file.
+      content: the object to write; NaN and infinity, which JSON does not have, become null.
+
     Raises:
-      OSError: if it cannot be written.
+      OSError: if the file cannot be written.
     """
     _replace(path, (_json(content, indent=2) + "\n").encode())
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a file in UTF-8, which appears whole or not at all.
+    """Writes a text file in UTF-8, which appears whole or not at all.
 
     Raises:
-      OSError: if it cannot be written.
+      OSError: if the file cannot be written.
     """
     _replace(path, text.encode())
 
@@ -45,19 +49,23 @@ def _replace(path: Path, content: bytes) -> None:
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Writes a JSON Lines file anew, which appears whole or not at all.
+    """Replaces a JSON Lines file, which appears whole or not at all.
 
     Raises:
-      OSError: if it cannot be written.
+      OSError: if the file cannot be written.
     """
     _replace(path, "".join(_json(row) + "\n" for row in rows).encode())
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes an npz file, compressed, which appears whole or not at all.
+    """Writes a compressed npz file, which appears whole or not at all.
+
+    Args:
+      path: the file.
+      arrays: arrays of any shape, by name.
 
     Raises:
-      OSError: if it cannot be written.
+      OSError: if the file cannot be written.
 
     Example:
       >>> import tempfile
@@ -77,11 +85,11 @@ _DAMAGED = (
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an npz file; nothing in it is executed.
+    """Reads the arrays of an npz file by name, without executing anything in it.
 
     Raises:
-      FileNotFoundError: if there is none.
-      ValueError: if it is damaged.
+      FileNotFoundError: if there is no such file.
+      ValueError: if the file is damaged.
     """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
@@ -93,10 +101,10 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def append_row(path: Path, row: Mapping[str, Any]) -> None:
-    """Adds a line to a JSON Lines file and closes it, so that an interrupted run keeps it.
+    """Adds a line to a JSON Lines file and closes it, so that an interrupted run keeps the line.
 
     Raises:
-      OSError: if it cannot be written; the file is as before then.
+      OSError: if the line cannot be written; the file is then as before.
     """
     with path.open("ab", buffering=0) as file:
         size = file.tell()
@@ -111,7 +119,7 @@ def append_row(path: Path, row: Mapping[str, Any]) -> None:
 
 
 class RowWriter:
-    r"""A run's JSON Lines file. A full disk does not end the run: its rows are written later.
+    r"""Writes a run's JSON Lines file. A full disk does not end the run: rows are written later.
 
     Example:
       >>> import tempfile
@@ -126,16 +134,18 @@ class RowWriter:
         self.path, self._late = path, []
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """Writes a row and those that are late, or tells why not."""
+        """Writes the late rows and this one, or prints a warning."""
         self._late.append(row)
         try:
             self.flush()
         except OSError as error:
-            message = f"WARNING: A ROW OF {self.path} WAS NOT WRITTEN: {error}. It is tried again."
+            message = (
+                f"WARNING: A ROW OF {self.path} WAS NOT WRITTEN: {error}. The run tries again."
+            )
             print(message, file=sys.stderr)
 
     def flush(self) -> None:
-        """Writes the rows that are late.
+        """Writes the late rows.
 
         Raises:
           OSError: if they cannot be written.
@@ -146,7 +156,7 @@ class RowWriter:
 
 
 def _json(content: Mapping[str, Any], indent: int | None = None) -> str:
-    """Strict JSON: NaN and infinity, which it does not have, become null."""
+    """Strict JSON: NaN and infinity become null."""
     return json.dumps(_finite(content), indent=indent, allow_nan=False)
 
 
@@ -160,7 +170,7 @@ def _finite(value: Any) -> Any:
 
 @contextlib.contextmanager
 def warn_if_not_written(path: Path) -> Iterator[None]:
-    """Lets a run go on that cannot write one of its files, for whatever reason, and says so.
+    """Prints a warning if the block cannot write a file for any reason, and lets the run go on.
 
     Example:
       >>> with warn_if_not_written(Path("a.png")):

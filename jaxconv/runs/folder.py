@@ -1,4 +1,4 @@
-"""The folder of a run: found free or refused, locked, and the names of its files."""
+"""The folder of a run: its name, its lock, and the names of its files."""
 
 import contextlib
 import os
@@ -13,37 +13,31 @@ DIFFERENCES, SWEEP, PICTURE = "differences.png", "sweep.png", "picture.png"
 CHECKPOINTS, LOCK = "checkpoints", ".lock"
 TRAINED, DIAGNOSTICS, REPORT = "trained.weights.h5", "diagnostics.npz", "report.html"
 FILES = (
-    CONFIG,
-    METRICS,
-    RESULT,
-    CURVES,
-    DIFFERENCES,
-    SWEEP,
-    PICTURE,
-    CHECKPOINTS,
-    TRAINED,
-    DIAGNOSTICS,
+    CONFIG, METRICS, RESULT, CURVES, DIFFERENCES, SWEEP, PICTURE, CHECKPOINTS, TRAINED, DIAGNOSTICS,
     REPORT,
-)
+)  # fmt: skip
+"""All files of a run, which `overwrite` deletes."""
 
 
 @contextlib.contextmanager
 def new_run_folder(
     name: str, output_dir: str | None = None, *, overwrite: bool = False
 ) -> Iterator[Path]:
-    """Makes the folder of a new run, and keeps other runs out of it in its block.
+    """Makes the folder of a new run, and keeps other runs out of it within the block.
 
     Args:
-      name: what the run is called, `lab6-0`; without `output_dir` its folder is `runs/lab6-0-<n>`
-        with the first n that is free, also when several runs start at once.
-      output_dir: the folder itself, made if need be.
-      overwrite: whether a run that `output_dir` holds already is deleted first. Only the run's own
-        files are.
+      name: the run's name, such as `lab6-0`. Without `output_dir` the folder is `runs/lab6-0-<n>`
+        with the first free n, also when several runs start at once.
+      output_dir: the folder itself; it is made if it does not exist.
+      overwrite: whether to delete the run that `output_dir` holds. Only files of a run are deleted.
+
+    Yields:
+      The folder.
 
     Raises:
-      ValueError: if `output_dir` is empty.
+      ValueError: if `output_dir` is the empty string.
       FileExistsError: if `output_dir` holds a run and `overwrite` is False.
-      BlockingIOError: if a run is under way in it.
+      BlockingIOError: if another run uses the folder.
       OSError: if the folder cannot be made.
 
     Example:
@@ -60,8 +54,8 @@ def new_run_folder(
         if found and not overwrite:
             raise FileExistsError(
                 f"{folder} already holds a run ({', '.join(file.name for file in found)}): name "
-                "another --output-dir, or add --overwrite to delete it (an experiment goes on with "
-                "its own by --resume)."
+                "another --output-dir, add --overwrite to delete the run, or resume an experiment "
+                "with --resume."
             )
         for file in found:
             shutil.rmtree(file) if file.is_dir() else file.unlink()
@@ -69,11 +63,18 @@ def new_run_folder(
 
 
 def find_run_folder(name: str, output_dir: str | None = None) -> Path:
-    """The folder of the run to go on with: the newest `runs/<name>-<n>`, or `output_dir`.
+    """Finds the folder of the run to resume.
+
+    Args:
+      name: the run's name, such as `lab6-0`.
+      output_dir: the folder itself.
+
+    Returns:
+      `output_dir`, or else the newest `runs/<name>-<n>`.
 
     Raises:
-      ValueError: if `output_dir` is empty.
-      FileNotFoundError: if it is not given and there is no such run.
+      ValueError: if `output_dir` is the empty string.
+      FileNotFoundError: if `output_dir` is None and there is no such run.
     """
     check_output_dir(output_dir)
     if output_dir is not None:
@@ -88,10 +89,10 @@ def find_run_folder(name: str, output_dir: str | None = None) -> Path:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keeps other runs out of a folder, until this block or this process ends, however it does.
+    """Keeps other runs out of a folder until the block or the process ends, even if it is killed.
 
     Raises:
-      BlockingIOError: if another run is under way there.
+      BlockingIOError: if another run uses the folder.
       OSError: if the folder cannot be made or written.
 
     Example:
@@ -116,7 +117,7 @@ def locked(folder: Path) -> Iterator[None]:
 
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not _is(file, path):
-                raise BlockingIOError  # its run was just ending, and took the file away
+                raise BlockingIOError  # its run has just ended and deleted the file
         except BlockingIOError:
             file.seek(0)
             raise BlockingIOError(
@@ -135,10 +136,10 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def check_output_dir(output_dir: str | None) -> None:
-    """Refuses the empty name, which would be the current folder.
+    """Refuses an empty name, which would be the current folder.
 
     Raises:
-      ValueError: if it is empty.
+      ValueError: if the name is empty.
 
     Example:
       >>> check_output_dir("")
@@ -151,15 +152,15 @@ def check_output_dir(output_dir: str | None) -> None:
 
 @contextlib.contextmanager
 def report_interrupt(folder: Path) -> Iterator[None]:
-    """Says of Ctrl-C what it leaves in a run's folder."""
+    """Prints which files a run leaves when Ctrl-C or SIGTERM ends it."""
     try:
         yield
     except KeyboardInterrupt:
         rows = folder / METRICS
         if rows.exists():
-            print(f"Interrupted. The epochs that ended are in {rows}")
+            print(f"Interrupted. The finished epochs are in {rows}")
         else:
-            print(f"Interrupted before an epoch had ended; the settings are in {folder}")
+            print(f"Interrupted before the first epoch ended; the settings are in {folder}")
         raise
 
 
@@ -176,13 +177,13 @@ def _numbered(parent: Path, name: str) -> list[Path]:
 
 
 def next_free(parent: Path, name: str) -> Path:
-    """Makes the folder `<name>-<n>` with the first free n, also when several ask at once."""
+    """Makes the folder `<name>-<n>` with the first free n, also when several processes ask."""
     parent.mkdir(exist_ok=True)
     n = 1
     while True:
         folder = parent / f"{name}-{n}"
         try:
-            folder.mkdir()  # atomic: of two runs that start at once, each gets its own
+            folder.mkdir()  # atomic: two runs that start at once get different folders
             return folder
         except FileExistsError:
             n += 1

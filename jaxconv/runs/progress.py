@@ -1,11 +1,16 @@
-"""What a training run shows: Keras' epoch line, with a live bar where stdout is a terminal."""
+"""The progress of a training: Keras' epoch line, and a live bar if stdout is a terminal."""
 
 import sys
 from collections.abc import Mapping
 
 
 def epoch_line(row: Mapping[str, float], step: int, steps: int) -> str:
-    """Keras' line (`verbose=2`): steps, time, and the means so far.
+    """Formats Keras' line (`verbose=2`): steps, time, and the means so far.
+
+    Args:
+      row: `seconds` of the epoch so far, and the means by name.
+      step: the number of steps that `seconds` covers.
+      steps: the number of steps in the epoch.
 
     Example:
       >>> epoch_line({"seconds": 3.2, "loss": 0.0486, "accuracy": 0.9853}, 938, 938)
@@ -25,11 +30,11 @@ def _means(row: Mapping[str, float]) -> list[str]:
 
 
 class Progress:
-    """Shows a `fit` while it runs: pass `on_chunk` and `on_epoch`, and use it in a `with` block.
+    """Shows the progress of a `fit`. Use it in a `with` block, with `on_chunk` and `on_epoch`.
 
     Args:
-      epochs: how many epochs there will be.
-      quiet: show nothing.
+      epochs: the number of epochs.
+      quiet: whether to show nothing.
     """
 
     def __init__(self, epochs: int, *, quiet: bool = False) -> None:
@@ -58,20 +63,20 @@ class Progress:
             self._bar.stop()
 
     def on_chunk(self, row: Mapping[str, float]) -> None:
-        """Moves the epoch's bar to where the epoch is."""
+        """Moves the bar to the epoch's current step."""
         self._steps = int(row["steps"])
         if self._bar:
             epoch, step = f"{int(row['epoch'])}/{self._epochs}", int(row["step"])
             if self._task is None:
                 self._task = self._bar.add_task("", total=self._steps, epoch=epoch, line="")
-            line = " - ".join([f"{step}/{self._steps}", *_means(row)])  # short: it must not wrap
+            line = " - ".join([f"{step}/{self._steps}", *_means(row)])  # short enough not to wrap
             self._bar.update(self._task, completed=step, line=line)
 
-    def on_epoch(self, row: Mapping[str, float], whose: str = "") -> None:
-        """Puts the epoch's line, behind whose it is, in the place of its bar."""
+    def on_epoch(self, row: Mapping[str, float], prefix: str = "") -> None:
+        """Replaces the bar by the epoch's line, after `prefix`."""
         if self._quiet:
             return
-        epoch = f"{whose}Epoch {int(row['epoch'])}/{self._epochs}"
+        epoch = f"{prefix}Epoch {int(row['epoch'])}/{self._epochs}"
         line = f"{epoch} - {epoch_line(row, self._steps, self._steps)}"
         if self._bar and self._task is not None:
             self._bar.remove_task(self._task)

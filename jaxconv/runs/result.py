@@ -1,28 +1,27 @@
-"""What the replicas of a run came to: figures seed by seed, and what they say together."""
+"""Per-seed metrics of a run, their mean, standard deviation and confidence interval."""
 
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxconv.measure.statistics import summarize
-from jaxconv.runs.seed_list import name_seeds
+from jaxconv.training import Row
 
-Row = Mapping[str, float]
 Figures = Mapping[str, Sequence[float | None]]
 
 
 def figures_of(
     histories: Sequence[Sequence[Row]], tests: Sequence[Row]
 ) -> dict[str, list[float | None]]:
-    """The last epoch's means and the final test's, a value for each replica, by the result's names.
+    """Collects the metrics of the last epoch and the final test, one value for each replica.
 
     Args:
-      histories: of each replica, the rows that `fit` returns.
-      tests: of each replica, what `evaluate` returns.
+      histories: the rows that `fit` returns, for each replica.
+      tests: the metrics that `evaluate` returns, for each replica.
 
     Returns:
-      `train_loss`, `train_accuracy`, `val_loss`, `val_accuracy` (None without validation),
-      `test_loss`, `test_accuracy`.
+      The values by the names of `result.json`: `train_loss`, `train_accuracy`, `val_loss`,
+      `val_accuracy` (None without validation), `test_loss`, `test_accuracy`.
 
     Example:
       >>> means = {"loss": 0.5, "accuracy": 0.875}
@@ -42,7 +41,7 @@ def figures_of(
 
 
 def joint_row(rows: Sequence[Row]) -> dict[str, float]:
-    """The means over the rows of one epoch, but for those of replicas that diverged; all seconds.
+    """Averages the rows of one epoch, without replicas that diverged, and adds up the seconds.
 
     Example:
       >>> joint_row([{"loss": 0.5, "seconds": 2.0}, {"loss": 0.25, "seconds": 2.0}])
@@ -54,7 +53,7 @@ def joint_row(rows: Sequence[Row]) -> dict[str, float]:
 
 
 def diverged(histories: Sequence[Sequence[Row]], tests: Sequence[Row]) -> list[bool]:
-    """Whether anything in a replica's history or test is not finite.
+    """Returns for each replica whether a value of its history or test is not finite.
 
     Example:
       >>> diverged([[{"epoch": 1, "loss": 0.5}], [{"epoch": 1, "loss": float("inf")}]], [{}, {}])
@@ -67,17 +66,17 @@ def diverged(histories: Sequence[Sequence[Row]], tests: Sequence[Row]) -> list[b
 
 
 def spread_figures(seeds: Sequence[int], figures: Figures, lost: Sequence[bool]) -> dict[str, Any]:
-    """The part of `result.json` that several seeds have.
+    """Makes the part of `result.json` that only a run of several seeds has.
 
     Args:
       seeds: the seeds.
-      figures: of each, by name, as `figures_of` gives them.
-      lost: whether each `diverged`.
+      figures: a value for each seed, by name, as `figures_of` returns them.
+      lost: whether each seed `diverged`.
 
     Returns:
-      `diverged`, the seeds that did; and for each figure its mean by its own name, `_std`, `_min`,
-      `_max`, `_low` and `_high` (the mean's 95% confidence interval), all over the seeds that did
-      not diverge, and `_by_seed`, all values. None where there is nothing to say.
+      `diverged`, the seeds that did. For each figure: its mean under its own name, `_std`, `_min`,
+      `_max`, `_low` and `_high` (the mean's 95% confidence interval), over the seeds that did not
+      diverge, and `_by_seed`, all values. A number is None if it does not exist.
 
     Example:
       >>> result = spread_figures([3, 7], {"test_loss": [0.5, 0.25]}, [False, False])
@@ -97,7 +96,7 @@ def spread_figures(seeds: Sequence[int], figures: Figures, lost: Sequence[bool])
 
 
 def spread_lines(result: Mapping[str, Any]) -> str:
-    """What is printed of several seeds' test.
+    """Formats the test metrics of several seeds.
 
     Example:
       >>> figures = {"test_loss": [0.5, 0.25], "test_accuracy": [0.75, 1.0]}
@@ -109,14 +108,14 @@ def spread_lines(result: Mapping[str, Any]) -> str:
     count = len(result["seeds"]) - len(result["diverged"])
     lines = []
     for name in ("test_loss", "test_accuracy") if count else ():
-        mean, std, least, most, low, high = (
+        mean, std, lowest, highest, low, high = (
             result[name + end] for end in ("", "_std", "_min", "_max", "_low", "_high")
         )
-        more = ""
+        spread = ""
         if count > 1:
             interval = f"95% interval of the mean {low:.4f} to {high:.4f}"
-            more = f" ± {std:.4f} ({least:.4f} to {most:.4f}; {interval})"
-        lines.append(f"{name.capitalize().replace('_', ' ')}: {mean:.4f}{more}")
+            spread = f" ± {std:.4f} ({lowest:.4f} to {highest:.4f}; {interval})"
+        lines.append(f"{name.capitalize().replace('_', ' ')}: {mean:.4f}{spread}")
     if count > 1:
         lines.append(f"Mean ± std of {count} seeds")
     if result["diverged"]:
@@ -125,7 +124,7 @@ def spread_lines(result: Mapping[str, Any]) -> str:
 
 
 def result_lines(result: Mapping[str, Any]) -> str:
-    """What is printed of a result's test, of one seed or several.
+    """Formats the test metrics of a result, of one seed or several.
 
     Example:
       >>> print(result_lines({"test_loss": 0.5, "test_accuracy": 0.75}))
@@ -138,7 +137,7 @@ def result_lines(result: Mapping[str, Any]) -> str:
 
 
 def seed_table(seeds: Sequence[int], figures: Figures) -> str:
-    """A line for each seed.
+    """Formats a table with a line for each seed.
 
     Example:
       >>> print(seed_table([3, 11], {"train_loss": [0.5, 0.25], "val_loss": [None, None]}))
@@ -148,12 +147,26 @@ def seed_table(seeds: Sequence[int], figures: Figures) -> str:
     """
     columns = {name: values for name, values in figures.items() if values[0] is not None}
     heads = [name.replace("_", " ") for name in columns]
-    first = max(4, *(len(str(seed)) for seed in seeds))
-    lines = ["  ".join(["seed".rjust(first), *heads])]
+    width = max(4, *(len(str(seed)) for seed in seeds))
+    lines = ["  ".join(["seed".rjust(width), *heads])]
     for i, seed in enumerate(seeds):
         cells = [
             f"{values[i]:.4f}".rjust(len(head))
             for head, values in zip(heads, columns.values(), strict=True)
         ]
-        lines.append("  ".join([str(seed).rjust(first), *cells]))
+        lines.append("  ".join([str(seed).rjust(width), *cells]))
     return "\n".join(lines)
+
+
+def name_seeds(seeds: Sequence[int]) -> str:
+    """Names seeds in words.
+
+    Example:
+      >>> name_seeds([3]), name_seeds([0, 1, 2]), name_seeds([3, 7, 11])
+      ('seed 3', 'seeds 0 to 2', 'seeds 3, 7, 11')
+    """
+    if len(seeds) == 1:
+        return f"seed {seeds[0]}"
+    if len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[0] + len(seeds))):
+        return f"seeds {seeds[0]} to {seeds[-1]}"
+    return f"seeds {', '.join(map(str, seeds))}"

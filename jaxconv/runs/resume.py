@@ -1,4 +1,4 @@
-"""What a run needs to go on: whether it is the same one, or finished, and where it stands."""
+"""Resuming a run: are its settings and data the same, is it finished, where did it end?"""
 
 import contextlib
 import hashlib
@@ -14,27 +14,31 @@ from jaxtyping import PyTree
 
 from jaxconv.data.arrays import Dataset
 from jaxconv.data.stream import Stream, StreamedDataset
-from jaxconv.runs import folder as run_folder
 from jaxconv.runs.checkpoint import Checkpoints, differences
+from jaxconv.runs.folder import CONFIG, RESULT
 from jaxconv.runs.result import result_lines
 
 
 def check_settings(folder: Path, settings: Mapping[str, Any]) -> bool:
-    """Refuses to resume a run that was begun with other settings.
+    """Refuses to resume a run that was started with other settings.
+
+    Args:
+      folder: the run's folder.
+      settings: the settings of the run to come, as `training_settings` returns them.
 
     Returns:
-      Whether `config.json` tells its settings.
+      Whether the folder's `config.json` could be read.
 
     Raises:
-      ValueError: with what differs.
+      ValueError: with the settings that differ.
     """
-    path = folder / run_folder.CONFIG
+    path = folder / CONFIG
     if not path.exists():
         return False
     try:
         begun = dict(json.loads(path.read_text()))
     except (RecursionError, TypeError, ValueError) as error:
-        print(f"{path} is damaged and cannot tell the settings: {error}")
+        print(f"{path} is damaged, so its settings are unknown: {error}")
         return False
     own = {key: value for key, value in settings.items() if key in begun}
     if changed := differences({key: begun[key] for key in own}, own):
@@ -46,12 +50,19 @@ def check_settings(folder: Path, settings: Mapping[str, Any]) -> bool:
 
 
 def finished(folder: Path, export_keras: str | None) -> dict[str, Any]:
-    """The result of a run that is finished, shown again.
+    """Prints and returns the result of a run that is finished.
+
+    Args:
+      folder: the run's folder.
+      export_keras: the file to which the run should have exported its weights, if any.
+
+    Returns:
+      The contents of `result.json`.
 
     Raises:
-      ValueError: if `result.json` is damaged, or the run was to export weights and did not.
+      ValueError: if `result.json` is damaged, or the file `export_keras` does not exist.
     """
-    path = folder / run_folder.RESULT
+    path = folder / RESULT
     if export_keras is not None and not Path(export_keras).exists():
         raise ValueError(
             f"The run in {folder} is finished, and {export_keras} was not among its files: leave "
@@ -69,7 +80,11 @@ def finished(folder: Path, export_keras: str | None) -> dict[str, Any]:
 def rows_so_far(
     histories: Sequence[Sequence[Mapping[str, float]]], groups: Sequence[range]
 ) -> Iterator[tuple[int, Mapping[str, float]]]:
-    """The rows of a run with the replica of each, in the order in which they were made.
+    """Yields each row of a run with its replica's index, in the order of the training.
+
+    Args:
+      histories: the rows of each replica.
+      groups: the replicas that were trained together, in order.
 
     Example:
       >>> list(rows_so_far([[{"epoch": 1}, {"epoch": 2}], [{"epoch": 1}]], [range(2)]))
@@ -82,17 +97,17 @@ def rows_so_far(
 
 @contextlib.contextmanager
 def report_resume_point(folder: Path, checkpoints: Checkpoints) -> Iterator[None]:
-    """Says of a run that ends early where it can go on."""
+    """Prints how to resume a run that ended early."""
     try:
         yield
     except KeyboardInterrupt:
         checkpoints.wait()
-        if (folder / run_folder.RESULT).exists():
+        if (folder / RESULT).exists():
             print(f"The run is finished: {folder}")
         elif steps := checkpoints.steps():
             print(
-                f"Saved at step {steps[-1]}. An experiment goes on with its options (but for "
-                f"--overwrite) and --resume --output-dir {shlex.quote(str(folder))}"
+                f"Saved at step {steps[-1]}. To resume, repeat the options (without --overwrite) "
+                f"and add --resume --output-dir {shlex.quote(str(folder))}"
             )
         raise
     except FloatingPointError as error:
@@ -103,7 +118,7 @@ def report_resume_point(folder: Path, checkpoints: Checkpoints) -> Iterator[None
 
 
 def fingerprint(*arrays: np.ndarray) -> str:
-    """The SHA-256 of arrays: of their shapes, dtypes and bytes.
+    """Returns the SHA-256 of the shapes, dtypes and bytes of arrays.
 
     Example:
       >>> fingerprint(np.arange(3))[:8] == fingerprint(np.arange(3.0))[:8]
@@ -117,9 +132,16 @@ def fingerprint(*arrays: np.ndarray) -> str:
 
 
 def fingerprints(data: Dataset | StreamedDataset, params: PyTree | None) -> dict[str, str | None]:
-    """Of the data, validation split off, and of the weights to begin with, if they are given.
+    """SHA-256 of the data (after the validation split) and of the initial weights.
 
-    A stream's is what its set says of itself.
+    A stream is identified by its TFDS name, version and size.
+
+    Args:
+      data: the data set.
+      params: the initial weights; None if they follow from the seed.
+
+    Returns:
+      `data` and `initial_weights`, which is None without `params`.
     """
     splits = [split for split in (data.train, data.validation, data.test) if split is not None]
     parts: list[np.ndarray] = []

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as exceptions, which wait for the next safe place where one is declared."""
+"""Ctrl-C and SIGTERM as exceptions that can wait for a safe moment."""
 
 import contextlib
 import os
@@ -10,15 +10,14 @@ from typing import Any, NoReturn
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, as KeyboardInterrupt is SIGINT (Ctrl-C)."""
+    """Raised for SIGTERM, as KeyboardInterrupt is for SIGINT (Ctrl-C)."""
 
 
 class Interrupts:
     """Raises SIGINT as KeyboardInterrupt and SIGTERM as `Terminated`, in a `with` block.
 
-    Within `held` the first signal waits, as `pending`, and the second is raised at once. A signal
-    that the process was told to ignore stays ignored, and outside of the main thread, where Python
-    hears none, nothing changes.
+    Within `held` the first signal waits in `pending`, and the second is raised at once. Ignored
+    signals stay ignored. Outside the main thread this does nothing.
 
     Example:
       >>> with Interrupts() as interrupts, contextlib.suppress(Terminated):
@@ -45,7 +44,7 @@ class Interrupts:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """A block that asks for `pending` where it can end; what is left is raised at its end."""
+        """A block that may check `pending` itself; its end raises a signal that still waits."""
         self._held = True
         try:
             yield
@@ -54,18 +53,18 @@ class Interrupts:
         self.raise_pending()
 
     def raise_pending(self) -> None:
-        """Raises the signal that waits, if one does."""
+        """Raises the signal that waits, if any."""
         if self.pending is not None:
             self.raise_for(self.pending)
 
     def raise_for(self, number: int) -> NoReturn:
-        """Raises the signal of this number, be it one that another process heard."""
+        """Raises the signal of this number, which another process may have received."""
         raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
     def _handle(self, number: int, _: FrameType | None) -> Any:
-        first, self.pending = self.pending is None, self.pending or signal.Signals(number)
-        if not (self._held and first):
+        repeated, self.pending = self.pending is not None, self.pending or signal.Signals(number)
+        if repeated or not self._held:
             self.raise_pending()
-        # print is not safe in a handler
-        with contextlib.suppress(OSError):  # stderr may be a pipe that the signal has closed
+        # A handler must not print. Stderr may be a pipe that the signal has closed.
+        with contextlib.suppress(OSError):
             os.write(2, f"\n{self.pending.name}: saving first (again: at once)\n".encode())

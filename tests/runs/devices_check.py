@@ -37,29 +37,29 @@ def main(what: str, folder: str) -> None:
     if what == "save":
         kept = []
         jaxconv.fit(state, data, epochs=1, save=lambda *x: kept.append(jax.device_get(x)), **run)
-        state, position = kept[2]
+        state, resume_point = kept[2]
         state = jax.device_put(state, everywhere)
         divided = NamedSharding(mesh, P(None, None, None, "batch"))
         kernel = jax.device_put(state.params["conv2"]["kernel"], divided)
         state.params["conv2"]["kernel"] = kernel
         assert len(kernel.sharding.device_set) == 4
         with Checkpoints(folder) as saves:
-            saves.save(state, position)
+            saves.save(state, resume_point)
         print(bits(state))
         return
     with Checkpoints(folder) as saves:
         spread, _ = saves.restore(jax.device_put(state, everywhere))
-        state, position = saves.restore(state)
+        state, resume_point = saves.restore(state)
     assert len(spread.step.sharding.device_set) == jax.device_count()
     assert bits(spread) == bits(state)
     restored = bits(state)
     labels.clear()
-    _, history = jaxconv.fit(state, data, epochs=2, resume=position, **run)
+    _, history = jaxconv.fit(state, data, epochs=2, resume=resume_point, **run)
     jax.effects_barrier()
     seen = np.concatenate(labels).tolist()
     run["train_step"] = train_step  # ordered callbacks need one device
     _, again = jaxconv.fit(
-        spread, jax.device_put(data, everywhere.step), epochs=2, resume=position, **run
+        spread, jax.device_put(data, everywhere.step), epochs=2, resume=resume_point, **run
     )
     np.testing.assert_allclose(again[1]["loss"], history[1]["loss"], rtol=1e-4)
     print(json.dumps({"restored": restored, "labels": seen, "loss": history[1]["loss"]}))

@@ -2,7 +2,7 @@
 
     python tests/runs/kill_runs.py --kills 50
 
-Each must end in the bits of a run that nothing disturbed: parameters, optimizer state, history and
+Each must end in the bits of an undisturbed run: parameters, optimizer state, history and
 the metrics of `result.json`.
 """
 
@@ -20,6 +20,7 @@ from typing import Any
 
 from jaxconv.runs.files import read_arrays
 from tests.support import SMALL_RUN
+from tests.support.run_folders import read_rows, without_seconds
 
 OPTIONS = ["--epochs", "60", "--batch-size", "32", "--save-every", "10", "--quiet"]
 METRICS = tuple(
@@ -28,22 +29,20 @@ METRICS = tuple(
 
 
 def outcome(folder: Path) -> dict[str, Any]:
-    """All that must not depend on what befell a run."""
+    """The bits of a run that no interruption may change."""
     steps = [path for path in (folder / "checkpoints").iterdir() if path.name.isdecimal()]
     state = max(steps, key=lambda path: int(path.name)) / "state"
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     result = json.loads((folder / "result.json").read_text())
     arrays = {
         str(path.relative_to(state)): path.read_bytes()
         for path in state.glob("*/*")
         if path.name != ".zarray"
     }
-    history = [{**row, "seconds": 0} for row in rows]
-    kept = {name: x.tolist() for name, x in read_arrays(folder / "diagnostics.npz").items()}
+    diagnostics = {name: x.tolist() for name, x in read_arrays(folder / "diagnostics.npz").items()}
     return {
         "arrays": arrays,
-        "details": kept,
-        "history": history,
+        "diagnostics": diagnostics,
+        "history": without_seconds(read_rows(folder)),
         "metrics": [result[name] for name in (*METRICS, "steps")],
     }
 
@@ -51,7 +50,7 @@ def outcome(folder: Path) -> dict[str, Any]:
 def start(net: str, folder: Path, *more: str, **how: Any) -> subprocess.Popen[str]:
     command = [sys.executable, str(SMALL_RUN), net, *OPTIONS, "--output-dir", str(folder), *more]
     how = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, **how}
-    # Where this runs in the background, SIGINT is ignored, and children would inherit that.
+    # SIGINT may be ignored here, as in background jobs; children would inherit that.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return subprocess.Popen(command, **how)
@@ -84,7 +83,7 @@ def kill_at_random(process: subprocess.Popen[str], folder: Path, chance: random.
 
 
 def main(net: str, kills: int, seed: int, parent: Path) -> dict[str, int]:
-    """Returns how often a run was killed where; an AssertionError tells what differed."""
+    """Counts the kills by their moment; an AssertionError names a difference."""
     chance, done = random.Random(seed), {}
     whole = parent / "whole"
     finish(start(net, whole))

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 import jaxconv
-from jaxconv import data
 from jaxconv.data.arrays import Dataset
-from jaxconv.models import ops as layers
-from jaxconv.runs import checkpoint, experiment
+from jaxconv.export import load_weights, save_weights
+from jaxconv.models import ops
+from jaxconv.runs import Checkpoints, experiment
 from tests.support import EXPERIMENTS
 from tests.support.command_line_runs import run_cli
 
@@ -109,7 +109,7 @@ def test_a_command_line_ends_with_a_message_and_code_2(
     arguments, message, monkeypatch, capsys, tmp_path, mnist
 ):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(data, "_bundled_mnist", lambda: mnist)  # read once
+    monkeypatch.setattr(jaxconv.data, "bundled_mnist", lambda: mnist)  # read once
     code, text = run_cli(monkeypatch, capsys, "lab6", *arguments)
     assert code == 2
     assert re.search(message, text.replace("\n", " ")), text
@@ -160,7 +160,7 @@ def test_a_damaged_file_ends_with_a_message_and_stays(name, monkeypatch, capsys,
     ],
     ids=name_case,
 )
-def test_what_looks_bad_but_is_legal_works(arguments, monkeypatch, capsys, tmp_path):
+def test_odd_but_legal_settings_work(arguments, monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     net = "strided" if "--padding" in arguments else "dense"
     code, text = run_cli(monkeypatch, capsys, net, "--epochs", "1", "--quiet", *arguments)
@@ -205,7 +205,7 @@ def test_images_too_small_end_with_the_layer(net, size, layer, monkeypatch, caps
     ("script", "arguments", "message"),
     [
         ("compare", ["lab7", "lab6"], r"Unknown experiment 'lab7' \(did you mean 'lab6'\?\)"),
-        ("learning_rate_sweep", ["--net", "strieded"], "strided"),
+        ("sweep", ["--net", "strieded"], "strided"),
         ("prepare_tfds", ["--data-dir", ""], "data_dir|data-dir"),
     ],
 )
@@ -258,7 +258,7 @@ def many(**change):
         state, train_step, _ = parts()
         epoch = functools.partial(jaxconv.train_epoch, train_step=train_step, batch_size=2)
         given = {"keys": [jax.random.key(0)], "data": {"image": IMAGE, "label": LABEL}, "epochs": 1}
-        return seeds.fit_seeds(lambda key: state, epoch, **(given | change))
+        return jaxconv.training.fit_seeds(lambda key: state, epoch, **(given | change))
 
     return call
 
@@ -308,8 +308,8 @@ FUNCTIONS = [
     (lambda: jaxconv.create_model("lab6", dtype="float64"), "jax_enable_x64"),
     (lambda: jaxconv.make_train_step(MODEL, TX, metrics={"loss": jaxconv.accuracy}), "rename"),
     (stepped({"image": IMAGE.astype(int), "label": LABEL}), "these are int(32|64): convert them"),
-    (stepped({"image": IMAGE, "label": LABEL[:3]}), r"Labels are integers \(4,\) or .* not \(3,\)"),
-    (stepped({"image": IMAGE, "label": LABEL, "mask": np.ones(3)}), r"one value a sample, \(4,\)"),
+    (stepped({"image": IMAGE, "label": LABEL[:3]}), r"must be integers \(4,\) or .* not \(3,\)"),
+    (stepped({"image": IMAGE, "label": LABEL, "mask": np.ones(3)}), r"value per sample, \(4,\)"),
     (masked_statistics, "masked batch would enter BatchNorm's statistics"),
     (fit(epochs=0), "epochs must be a positive integer, not 0"),
     (fit(batch_size=-1), "batch_size must be a positive integer, not -1"),
@@ -326,19 +326,19 @@ FUNCTIONS = [
     (many(group=0), "group must be a positive integer, not 0"),
     (many(strategy="pmap"), r"Unknown strategy 'pmap' \(did you mean 'map'\?\)"),
     (many(save=print), "pass keep_states=False"),
-    (lambda: checkpoint.Checkpoints("x", every=0), "every must be a positive integer, not 0"),
-    (lambda: checkpoint.Checkpoints("x", every="epochs"), "every must be .* not 'epochs'"),
-    (lambda: checkpoint.Checkpoints("x", keep=0), "keep must be a positive integer, not 0"),
-    (lambda: checkpoint.Checkpoints("x", settings={"rate": float("nan")}), "rate|JSON"),
-    (lambda: jaxconv.keras.load_weights("lost.keras", MODEL, SHAPE), "There is no file lost.keras"),
-    (lambda: jaxconv.keras.load_weights("x.pt", MODEL, SHAPE), "not in 'x.pt'"),
-    (lambda: jaxconv.keras.save_weights("x.h5", parts()[0].params, MODEL, SHAPE), "'x.h5'"),
+    (lambda: Checkpoints("x", every=0), "every must be a positive integer, not 0"),
+    (lambda: Checkpoints("x", every="epochs"), "every must be .* not 'epochs'"),
+    (lambda: Checkpoints("x", keep=0), "keep must be a positive integer, not 0"),
+    (lambda: Checkpoints("x", settings={"rate": float("nan")}), "rate|JSON"),
+    (lambda: load_weights("lost.keras", MODEL, SHAPE), "There is no file lost.keras"),
+    (lambda: load_weights("x.pt", MODEL, SHAPE), "not in 'x.pt'"),
+    (lambda: save_weights("x.h5", parts()[0].params, MODEL, SHAPE), "'x.h5'"),
     (lambda: jaxconv.summary(jaxconv.create_model("lab6"), (4, 4, 1)), "does not fit into"),
-    (lambda: layers.conv(jnp.zeros((1, 4, 4, 2)), jnp.zeros((3, 3, 1, 1))), "2 channels and the"),
-    (lambda: layers.conv(jnp.zeros((4, 4)), jnp.zeros((3, 3, 1, 1))), r"channels\], not \(4, 4\)"),
-    (lambda: layers.max_pool(jnp.zeros((1, 4, 4, 1)), 5), "does not fit into 4×4"),
-    (lambda: layers.max_pool(jnp.zeros((1, 4, 4, 1)), 0), "0"),
-    (lambda: layers.conv(jnp.zeros((1, 4, 4, 1)), jnp.zeros((3, 3, 1, 1)), strides=0), "strides"),
+    (lambda: ops.conv(jnp.zeros((1, 4, 4, 2)), jnp.zeros((3, 3, 1, 1))), "2 channels and the"),
+    (lambda: ops.conv(jnp.zeros((4, 4)), jnp.zeros((3, 3, 1, 1))), r"channels\], not \(4, 4\)"),
+    (lambda: ops.max_pool(jnp.zeros((1, 4, 4, 1)), 5), "does not fit into 4×4"),
+    (lambda: ops.max_pool(jnp.zeros((1, 4, 4, 1)), 0), "0"),
+    (lambda: ops.conv(jnp.zeros((1, 4, 4, 1)), jnp.zeros((3, 3, 1, 1)), strides=0), "strides"),
 ]  # fmt: skip
 
 
@@ -346,7 +346,7 @@ FUNCTIONS = [
     ("call", "message"), FUNCTIONS, ids=lambda x: x if isinstance(x, str) else ""
 )
 @pytest.mark.usefixtures("untyped")
-def test_a_public_function_says_what_is_wrong(call, message, tmp_path, monkeypatch):
+def test_a_public_function_names_the_mistake(call, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises((ValueError, TypeError, OSError)) as error:
         call()

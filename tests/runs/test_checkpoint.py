@@ -42,9 +42,9 @@ def saved(tmp_path, state, digits):
     kept = {}
     with Checkpoints(tmp_path / "saves", settings=SETTINGS, every="epoch") as saves:
 
-        def save(state, position):
-            saves(state, position)
-            kept[position.step] = bits(state)
+        def save(state, resume_point):
+            saves(state, resume_point)
+            kept[resume_point.step] = bits(state)
 
         fit(state, digits.train, train_step=STEP, epochs=2, batch_size=64, save=save)
     return tmp_path / "saves", kept
@@ -55,20 +55,20 @@ def files_of(folder: Path) -> list[Path]:
 
 
 def restored(folder, template, settings=SETTINGS):
-    told = []
-    with Checkpoints(folder, settings=settings, warn=told.append) as saves:
+    warnings = []
+    with Checkpoints(folder, settings=settings, warn=warnings.append) as saves:
         found = saves.restore(template)
-    return found, told
+    return found, warnings
 
 
 def test_the_newest_comes_back_with_every_bit(saved, state):
     folder, kept = saved
-    (found, position), told = restored(folder, state)
+    (found, resume_point), warnings = restored(folder, state)
     assert bits(found) == kept[10]
     assert jax.tree.structure(found) == jax.tree.structure(state)
-    assert not told
-    assert (position.step, position.members, position.sums) == (10, range(1), {})
-    assert [row["epoch"] for row in position.histories[0]] == [1, 2]
+    assert not warnings
+    assert (resume_point.step, resume_point.members, resume_point.sums) == (10, range(1), {})
+    assert [row["epoch"] for row in resume_point.histories[0]] == [1, 2]
     assert sorted(path.name for path in folder.iterdir()) == ["10", "5"]
     check = subprocess.run(
         ["sha256sum", "-c", "SHA256SUMS"], cwd=folder / "10", capture_output=True
@@ -89,7 +89,7 @@ class WithStatistics(nn.Module):
 
 @pytest.mark.parametrize("make", [jax.random.key, jax.random.PRNGKey, RBG])
 def test_any_state_comes_back(make, tmp_path):
-    """Statistics, bfloat16, an array of nothing, an odd name, schedules, every kind of key."""
+    """Statistics, bfloat16, an empty array, an odd name, schedules, every kind of key."""
     rng, tx = (
         make(3),
         optax.chain(optax.clip(1.0), optax.adamw(optax.cosine_decay_schedule(0.1, 10))),
@@ -99,31 +99,31 @@ def test_any_state_comes_back(make, tmp_path):
     with Checkpoints(tmp_path) as saves:
         saves.save(state, HERE)
     assert [path.name for path in tmp_path.iterdir()] == ["1"]
-    (found, _), told = restored(tmp_path, state, {})
-    assert not told
+    (found, _), warnings = restored(tmp_path, state, {})
+    assert not warnings
     assert found.rng.dtype == rng.dtype
     raw = lambda x: jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x  # noqa: E731
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(raw(a), raw(b)), found, state)
     jax.tree.map(lambda a, b: a.dtype == b.dtype or pytest.fail(f"{a.dtype}"), found, state)
 
 
-def test_what_is_saved_is_a_copy_and_the_sums_of_an_epoch_too(state, tmp_path):
+def test_a_save_copies_the_state_and_the_sums_of_an_epoch(state, tmp_path):
     sums = {"loss": np.float32([0.1, np.nan, -0.0]), "count": np.int32([32, 32, 7])}
     rows = [
         [{"epoch": 1, "loss": 0.1 + 0.2, "seconds": 1e-300}],
         [{"epoch": 1, "loss": float("inf"), "seconds": 2.5}],
         [],
     ]
-    position = ResumePoint(7, range(1, 3), rows, dict(sums), 0.1, True)
+    resume_point = ResumePoint(7, range(1, 3), rows, dict(sums), 0.1, True)
     expected = bits(state)
     with Checkpoints(tmp_path, settings=SETTINGS) as saves:
-        saves.save(state, position)
+        saves.save(state, resume_point)
         jax.tree.map(lambda x: x.delete(), state.params)
         sums["loss"][:] = 0
     template = create_train_state(MODEL, TX, jax.random.key(9), (28, 28, 1))
     (found, back), _ = restored(tmp_path, template)
     assert bits(found) == expected
-    assert back[:3] == position[:3]
+    assert back[:3] == resume_point[:3]
     assert (back.seconds, back.stopped) == (0.1, True)
     np.testing.assert_array_equal(back.sums["loss"], np.float32([0.1, np.nan, -0.0]))
     assert np.signbit(back.sums["loss"][2])
@@ -133,7 +133,7 @@ def test_what_is_saved_is_a_copy_and_the_sums_of_an_epoch_too(state, tmp_path):
     }
 
 
-def test_saves_come_when_asked_for_and_the_newest_are_kept(state, tmp_path):
+def test_saves_come_every_so_many_steps_and_the_newest_are_kept(state, tmp_path):
     def steps(every, keep):
         folder = tmp_path / f"{every}-{keep}"
         with Checkpoints(folder, every=every, keep=keep) as saves:
@@ -154,10 +154,10 @@ def test_leftovers_of_a_killed_save_are_cleaned(saved, state):
     folder, kept = saved
     shutil.copytree(folder / "10", folder / ".15.tmp")
     (folder / "notes.txt").write_text("mine")
-    (found, _), told = restored(folder, state)
+    (found, _), warnings = restored(folder, state)
     assert sorted(path.name for path in folder.iterdir()) == ["10", "5", "notes.txt"]
     assert bits(found) == kept[10]
-    assert not told
+    assert not warnings
 
 
 def test_a_checkpoint_of_another_run_is_not_overwritten_unasked(saved, state):
@@ -196,20 +196,20 @@ def test_arrays_of_another_model_are_refused(template, message, saved):
         restored(saved[0], other)
 
 
-def test_other_versions_are_told(saved, state, monkeypatch):
+def test_other_versions_give_a_warning(saved, state, monkeypatch):
     versions = checkpoint._versions()
     monkeypatch.setattr(checkpoint, "_versions", lambda: {**versions, "jax_version": "0.0.1"})
-    (found, _), told = restored(saved[0], state)
+    (found, _), warnings = restored(saved[0], state)
     assert bits(found) == saved[1][10]
-    assert re.search(r"jax_version: '.*' then, '0.0.1' now\): bits may differ", told[0])
+    assert re.search(r"jax_version: '.*' then, '0.0.1' now\): bits may differ", warnings[0])
 
 
 def damaged(folder, state, kept, what):
-    """The damage is told, and the previous good checkpoint used; then all is mended again."""
-    (found, position), told = restored(folder, state)
-    assert (position.step, bits(found)) == (5, kept[5]), what
-    assert len(told) == 1, what
-    assert "10 is damaged and not used" in told[0], what
+    """Expects one warning and the previous good checkpoint; then undoes the renaming."""
+    (found, resume_point), warnings = restored(folder, state)
+    assert (resume_point.step, bits(found)) == (5, kept[5]), what
+    assert len(warnings) == 1, what
+    assert "10 is damaged and not used" in warnings[0], what
     assert (folder / "damaged-10").is_dir()
     (folder / "damaged-10").rename(folder / "10")
 
@@ -245,25 +245,27 @@ def test_cut_lost_emptied_and_added_files_are_detected(saved, state):
     damaged(folder, state, kept, "a file more")
 
 
-def test_without_a_good_one_there_is_none_and_all_is_told(saved, state):
+def test_without_a_good_checkpoint_there_is_none_and_each_gives_a_warning(saved, state):
     folder, _ = saved
     for step in ("5", "10"):
         (folder / step / "position.json").unlink()
-    found, told = restored(folder, state)
+    found, warnings = restored(folder, state)
     assert found is None
-    assert len(told) == 2
+    assert len(warnings) == 2
     assert sorted(path.name for path in folder.iterdir()) == ["damaged-10", "damaged-5"]
     assert restored(folder, state) == (None, [])
     assert restored(folder / "none", state) == (None, [])
 
 
-def test_a_save_that_fails_is_told_and_what_was_saved_stays(state, tmp_path, capsys):
-    told = []
+def test_a_failed_save_gives_a_warning_and_earlier_ones_stay(state, tmp_path, capsys):
+    warnings = []
     (tmp_path / "file").write_text("")
-    with Checkpoints(tmp_path / "file" / "saves", warn=told.append) as saves:
+    with Checkpoints(tmp_path / "file" / "saves", warn=warnings.append) as saves:
         saves.save(state, HERE)
     assert saves.failed == 1
-    assert re.match("THE CHECKPOINT .*/file/saves/1 WAS NOT SAVED: .*file.*The training", told[0])
+    assert re.match(
+        "THE CHECKPOINT .*/file/saves/1 WAS NOT SAVED: .*file.*The training", warnings[0]
+    )
 
     with Checkpoints(tmp_path / "saves") as saves:
         saves.save(state, HERE)
@@ -333,9 +335,9 @@ def test_no_size_is_believed_before_it_is_checked(saved, state):
     data = path.with_name("0.0")
     data.unlink()
     data.symlink_to("/dev/zero")
-    found, told = restored(folder, state)
+    found, warnings = restored(folder, state)
     assert found[1].step == 5
-    assert "0.0 is not a plain file" in told[0]
+    assert "0.0 is not a plain file" in warnings[0]
 
 
 ROW = {"epoch": 1, "loss": 0.5, "seconds": 1.0}
@@ -369,7 +371,7 @@ PLAIN = {"dtype": "float32", "shape": [1], "base64": "AAAAAA=="}
     ],
     ids=lambda x: str(x)[:40],
 )
-def test_a_position_that_no_save_wrote_is_told(change, saved, state):
+def test_a_resume_point_that_no_save_wrote_is_damaged(change, saved, state):
     folder, kept = saved
     path = folder / "10" / "position.json"
     if isinstance(change, dict):
@@ -430,7 +432,7 @@ def test_only_arrays_that_were_checked_are_read(saved, state):
         restored(folder, state)
 
 
-def test_what_cannot_be_read_is_told_and_stays(saved, state, monkeypatch):
+def test_an_unreadable_checkpoint_gives_a_warning_and_stays(saved, state, monkeypatch):
     folder, kept = saved
     check = checkpoint.check_sums
 
@@ -440,11 +442,11 @@ def test_what_cannot_be_read_is_told_and_stays(saved, state, monkeypatch):
         check(path)
 
     monkeypatch.setattr(checkpoint, "check_sums", failing)
-    (found, _), told = restored(folder, state)
+    (found, _), warnings = restored(folder, state)
     assert bits(found) == kept[5]
-    assert "10 cannot be read and is not used: [Errno 5]" in told[0]
+    assert "10 cannot be read and is not used: [Errno 5]" in warnings[0]
     assert sorted(path.name for path in folder.iterdir()) == ["10", "5"]
-    with Checkpoints(folder, settings=SETTINGS, warn=told.append) as saves:
+    with Checkpoints(folder, settings=SETTINGS, warn=warnings.append) as saves:
         saves.restore(state)
         saves.save(state, HERE._replace(step=10))
     assert sorted(path.name for path in folder.iterdir()) == ["10", "5", "damaged-10"]
@@ -466,9 +468,9 @@ def test_looking_deletes_nothing_and_foreign_folders_stay(saved, state):
     assert names == {"5", "10", ".cache.tmp", "007", "99"}
 
 
-def test_an_old_checkpoint_that_cannot_go_is_told_as_such(state, tmp_path, monkeypatch):
-    told = []
-    with Checkpoints(tmp_path, keep=1, warn=told.append) as saves:
+def test_an_old_checkpoint_that_cannot_go_gives_a_warning(state, tmp_path, monkeypatch):
+    warnings = []
+    with Checkpoints(tmp_path, keep=1, warn=warnings.append) as saves:
         saves.save(state, HERE)
         saves.wait()
         rename = Path.rename
@@ -481,11 +483,11 @@ def test_an_old_checkpoint_that_cannot_go_is_told_as_such(state, tmp_path, monke
         monkeypatch.setattr(Path, "rename", failing)
         saves.save(state, HERE._replace(step=2))
     assert saves.steps() == [1, 2]
-    assert (saves.failed, len(told)) == (0, 1)
-    assert re.match(r"The old checkpoint .*/1 stays: ", told[0])
+    assert (saves.failed, len(warnings)) == (0, 1)
+    assert re.match(r"The old checkpoint .*/1 stays: ", warnings[0])
 
 
-def test_every_is_heard_wherever_chunks_end(state, tmp_path):
+def test_every_counts_steps_wherever_chunks_end(state, tmp_path):
     with Checkpoints(tmp_path, every=100, keep=100) as saves:
         for step in range(47, 470, 47):
             sums = {"count": np.ones(1)}

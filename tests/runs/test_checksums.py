@@ -36,7 +36,7 @@ def test_the_lines_are_those_of_sha256sum(folder):
         (lambda x: os.mkfifo(x / "pipe"), "pipe is not a plain file"),
     ],
 )
-def test_what_differs_is_told(change, message, folder):
+def test_a_difference_is_named(change, message, folder):
     change(folder)
     with pytest.raises(ValueError, match=message):
         check_sums(folder)

@@ -11,6 +11,7 @@ import time
 import pytest
 
 from jaxconv.runs import experiment
+from jaxconv.runs.cli import exit_codes
 from tests.support import EXPERIMENTS
 from tests.support.command_line_runs import run_cli
 
@@ -29,23 +30,8 @@ def test_a_named_folder_is_not_overwritten_unasked(monkeypatch, capsys, tmp_path
     assert run_cli(monkeypatch, capsys, "dense", *common, "--overwrite")[0] == 0
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("few_digits")
-def test_what_looks_bad_but_is_legal_works(monkeypatch, capsys, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    legal = ["--batch-size", "100000", "--epochs", "1", "--padding", "Same", "--quiet"]
-    assert run_cli(monkeypatch, capsys, "strided", *legal)[0] == 0
-    code, _ = run_cli(monkeypatch, capsys, "strided", *legal[2:], "--validation-split", "0.5")
-    assert code == 0
-    rows = [
-        json.loads((path / "result.json").read_text()) for path in (tmp_path / "runs").iterdir()
-    ]
-    assert {row["params_count"] for row in rows} == {89_546}
-    assert {path.name for path in (tmp_path / "runs").iterdir()} == {"strided-0-1", "strided-0-2"}
-
-
-@pytest.mark.usefixtures("few_digits")
-def test_on_a_bare_machine_the_defaults_run_and_what_is_left_out_is_said(
+def test_on_a_bare_machine_the_defaults_run_and_name_the_missing_parts(
     monkeypatch, capsys, tmp_path
 ):
     monkeypatch.chdir(tmp_path)
@@ -81,7 +67,7 @@ def test_help_reads_well():
         "padding", "init-from", "export-keras", "output-dir", "no-compilation-cache", "quiet",
     ):  # fmt: skip
         assert f"--{option} " in run.stdout
-    assert "Epochs to train. (default: 15)" in run.stdout
+    assert "The number of epochs to train. (default: 15)" in run.stdout
 
 
 @pytest.mark.parametrize("epochs_first", [0, 2])
@@ -91,7 +77,7 @@ def test_ctrl_c_ends_cleanly_and_keeps_what_was_written(tmp_path, epochs_first, 
     command = [sys.executable, str(EXPERIMENTS / "dense.py"), "--epochs", "500"]
     command += ["--no-compilation-cache"]
     command += ["--output-dir", str(tmp_path / "run")]
-    # Where the tests run in the background, SIGINT is ignored, and children would inherit that.
+    # SIGINT may be ignored here, as in background jobs; children would inherit that.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(command, stdout=slave, stderr=subprocess.PIPE)
     signal.signal(signal.SIGINT, before)
@@ -123,19 +109,19 @@ def test_ctrl_c_ends_cleanly_and_keeps_what_was_written(tmp_path, epochs_first, 
     output += _drain(master)
     assert process.returncode == 130
     assert process.stderr is not None
-    said = process.stderr.read().decode().strip()
-    assert said == "SIGINT: saving first (again: at once)" or (not epochs_first and not said)
+    printed = process.stderr.read().decode().strip()
+    assert printed == "SIGINT: saving first (again: at once)" or (not epochs_first and not printed)
     process.stderr.close()
     os.close(master)
     text = output.decode()
     if epochs_first == 0:
-        assert "Interrupted before an epoch had ended" in text
+        assert "Interrupted before the first epoch ended" in text
         assert not rows.exists()
     else:
         assert "Epoch 1/500" in text
         assert "━" in text
-        assert "Interrupted. The epochs that ended are in" in text
-        assert f"and --resume --output-dir {tmp_path / 'run'}" in text
+        assert "Interrupted. The finished epochs are in" in text
+        assert f"and add --resume --output-dir {tmp_path / 'run'}" in text
         kept = [json.loads(line) for line in rows.read_text().splitlines()]
         assert [row["epoch"] for row in kept] == list(range(1, len(kept) + 1))
     assert not (tmp_path / "run" / "result.json").exists()
@@ -146,3 +132,40 @@ def _drain(descriptor: int) -> bytes:
         return os.read(descriptor, 1 << 20)
     except (BlockingIOError, OSError):
         return b""
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (FloatingPointError("nan"), 1),
+        (ValueError("bad"), 2),
+        (OSError("bad"), 2),
+        (MemoryError(), 2),
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes."), 2),
+    ],
+)
+def test_every_end_has_its_exit_code(error, code, capsys):
+    with pytest.raises(SystemExit) as stop, exit_codes():
+        raise error
+    assert stop.value.code == code
+    assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_signals_end_the_process_with_theirs():
+    code = (
+        "import os\n"
+        "from jaxconv.runs.cli import exit_codes; from jaxconv.runs.signals import Terminated\n"
+        "for interrupt in (KeyboardInterrupt, Terminated):\n"
+        "    if os.fork() == 0:\n"
+        "        with exit_codes(): raise interrupt\n"
+        "    print(os.waitstatus_to_exitcode(os.wait()[1]))\n"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["130", "143"]
+    assert "Traceback" not in run.stderr
+
+
+def test_an_error_of_the_program_keeps_its_traceback():
+    with pytest.raises(RuntimeError, match="a fault"), exit_codes():
+        raise RuntimeError("a fault")

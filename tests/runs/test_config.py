@@ -1,16 +1,16 @@
 import dataclasses
-import importlib
-import shlex
-from pathlib import Path
 
-import jax
-import numpy as np
 import pytest
-import tyro
 
-from jaxconv.runs.config import OPERATIONAL, Config, check, command, seeds_of, training_settings
-from jaxconv.runs.resume import fingerprints
-from tests.support import ROOT
+from jaxconv.runs.config import (
+    MAX_SEEDS,
+    OPERATIONAL,
+    Config,
+    check,
+    parse_seeds,
+    seeds_of,
+    training_settings,
+)
 
 CONFIG = Config(epochs=3, batch_size=64, learning_rate=1e-3)
 OTHERS = {
@@ -19,7 +19,7 @@ OTHERS = {
 }  # fmt: skip
 
 
-def test_every_setting_is_decisive_or_outward_on_purpose():
+def test_every_field_is_a_training_setting_or_operational():
     for field in dataclasses.fields(Config):
         if field.name in ("strategy", "group"):
             continue  # of several seeds, below
@@ -32,27 +32,13 @@ def test_a_setting_that_changes_the_training_changes_what_is_compared(name):
     assert training_settings(changed, "dense") != training_settings(CONFIG, "dense")
 
 
-def test_a_strategy_counts_by_what_it_is_and_not_by_who_chose_it():
+def test_a_chosen_strategy_equals_the_same_default():
     several = dataclasses.replace(CONFIG, seeds="3")
     chosen = dataclasses.replace(several, strategy="vmap", group=2)
     same = dataclasses.replace(several, strategy="map", group=5)
     assert training_settings(several, "dense")["program"] == "map of 5"  # the CPU's own
     assert training_settings(several, "dense") == training_settings(same, "dense")
     assert training_settings(chosen, "dense")["program"] == "vmap of 2"
-
-
-def test_data_and_weights_are_known_by_every_bit(digits):
-    found = fingerprints(digits, None)
-    assert found["initial_weights"] is None
-    label = digits.train.label.copy()
-    label[-1] = (label[-1] + 1) % 10
-    other = dataclasses.replace(digits, train=dataclasses.replace(digits.train, label=label))
-    assert fingerprints(other, None)["data"] != found["data"]
-    assert fingerprints(digits.split_validation(0.5), None)["data"] != found["data"]
-    weights = {"a": np.zeros(3, np.float32), "b": jax.numpy.ones(2)}
-    first = fingerprints(digits, weights)["initial_weights"]
-    weights["a"][2] = -0.0
-    assert fingerprints(digits, weights)["initial_weights"] != first
 
 
 def test_deterministic_needs_its_flag_before_jax_starts(monkeypatch):
@@ -65,60 +51,36 @@ def test_deterministic_needs_its_flag_before_jax_starts(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "settings",
+    ("text", "start", "seeds"),
     [
-        {},
-        {"epochs": 3, "seed": 7, "learning_rate": 3e-4, "padding": "same", "activation": "relu"},
-        {"seeds": "3,7,", "strategy": "vmap", "group": 2, "padding": 1},
-        {"init_from": "my weights.keras", "data_dir": "a b", "dataset": "tfds:x", "batch_size": 1},
-        {"deterministic": True, "validation_split": 0.1},
-        {"output_dir": "a", "overwrite": True, "quiet": True, "compilation_cache": False},
+        ("3", 0, (0, 1, 2)),
+        ("2", 5, (5, 6)),
+        (" 3, 7 ", 0, (3, 7)),
+        ("9,", 0, (9,)),
+        ("0,", 0, (0,)),
     ],
 )
-def test_the_command_gives_the_settings_again(settings, monkeypatch):
-    monkeypatch.chdir(ROOT)
-    strided = importlib.import_module("experiments.strided")
-    config = strided.Config(**settings)
-    python, script, *words = shlex.split(command(config, "strided"))
-    assert (python, script) == ("python", "experiments/strided.py")
-    options = (tyro.conf.FlagCreatePairsOff,)
-    again = tyro.cli(strided.Config, args=words, config=options)
-    outward = {*OPERATIONAL} - {"data_dir", "init_from"}
-    left_out = {name: getattr(again, name) for name in outward}
-    assert again == dataclasses.replace(config, **left_out)
-    assert bool(words) == bool({*settings} - outward)
+def test_seeds_are_a_number_or_a_list(text, start, seeds):
+    assert parse_seeds(text, start) == seeds
 
 
-@dataclasses.dataclass(frozen=True)
-class Own(Config):
-    """A user's."""
-
-    epochs: int = 1
-    batch_size: int = 2
-    learning_rate: float = 0.5
-    augment: bool = True
-    filters: tuple[int, ...] = (8, 16)
-
-
-@pytest.mark.parametrize("settings", [{}, {"augment": False}, {"filters": (4, 8, 12)}])
-def test_the_command_has_settings_of_ones_own(settings, monkeypatch, tmp_path):
-    monkeypatch.chdir(Path(__file__).parent)
-    words = shlex.split(command(Own(**settings), "own"))
-    assert words[:2] == ["python", "test_config.py"]
-    monkeypatch.chdir(tmp_path)
-    assert shlex.split(command(Own(**settings), "own"))[1] == str(Path(__file__).resolve())
-    again = tyro.cli(Own, args=words[2:], config=(tyro.conf.FlagCreatePairsOff,))
-    assert again == Own(**settings)
-
-
-@pytest.mark.usefixtures("x64")
-def test_the_command_sets_what_jax_was_set_to():
-    assert command(Own(), "own").startswith("JAX_ENABLE_X64=True python ")
-    assert command(CONFIG, "own") == ""  # no script's own settings
-
-
-def test_the_command_of_a_config_from_no_file_has_the_experiments_name():
-    made = dataclasses.make_dataclass("Made", [], bases=(Config,), frozen=True)
-    made.__module__ = "nowhere"
-    config = made(epochs=1, batch_size=2, learning_rate=0.5)
-    assert command(config, "mine").startswith("python mine.py --epochs 1")
+@pytest.mark.parametrize(
+    ("text", "start", "message"),
+    [
+        ("", 0, "seeds must be a number of seeds such as 10, or a list"),
+        ("ten", 0, "not 'ten'"),
+        ("-3", 0, "not '-3'"),
+        ("1.5", 0, "not '1.5'"),
+        ("3,,4", 0, "not '3,,4'"),
+        ("0", 0, "seeds must be 1 to 10000, not '0'"),
+        (str(MAX_SEEDS + 1), 0, "seeds must be 1 to 10000"),
+        ("3,7,3", 0, "has one twice"),
+        ("4294967296,", 0, r"in \[0, 2\*\*32\), not 4294967296"),
+        ("2", 2**32 - 1, r"in \[0, 2\*\*32\), not 4294967296"),
+        ("3,7", 1, "seed 1 and the list of seeds '3,7' exclude each other"),
+        ("²", 0, "not '²'"),
+    ],
+)
+def test_other_seeds_are_refused(text, start, message):
+    with pytest.raises(ValueError, match=message):
+        parse_seeds(text, start)

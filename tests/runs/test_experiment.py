@@ -6,9 +6,11 @@ import pytest
 
 import jaxconv
 from experiments.benchmarks.keras_nets import keras_batch, keras_model
+from experiments.benchmarks.recipes import NOTEBOOKS
 from jaxconv.measure import compilation_cache
 from jaxconv.measure.compilation_cache import no_persistent_cache
 from jaxconv.runs import experiment
+from tests.support.run_folders import REPORT_FILES, read_rows
 
 NETS = {  # the settings and the parameter counts that the notebooks print
     "lab6": (5, 64, 104_202),
@@ -36,15 +38,12 @@ def test_every_experiment_runs_and_writes_its_folder(net, tmp_path, capsys):
         "config.json",
         "metrics.jsonl",
         "result.json",
-        "curves.png",
-        "diagnostics.npz",
-        "report.html",
+        *REPORT_FILES,
     }
     assert json.loads((tmp_path / "run" / "result.json").read_text()) == result
     written = json.loads((tmp_path / "run" / "config.json").read_text())
     assert (written["experiment"], written["seed"], written["epochs"]) == (net, 3, 2)
-    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
-    rows = [json.loads(line) for line in lines]
+    rows = read_rows(tmp_path / "run")
     assert [row["epoch"] for row in rows] == [1, 2]
     validated = net in ("strided", "dropout")
     assert ("val_loss" in rows[0]) == validated
@@ -113,17 +112,17 @@ def test_a_second_run_takes_its_programs_from_the_cache(tmp_path, capsys, monkey
         config = dense.Config(epochs=1, output_dir=str(tmp_path / folder), **settings)
         return dense.main(config), capsys.readouterr().out
 
-    cold, said = run("a")
+    cold, printed = run("a")
     assert cold["compilation_cache"] == "cold"
     count = cold["programs"]
     counts = f"{count} of {count} programs compiled; {tmp_path / 'cache'}"
-    assert f"Compilation: {cold['seconds_compile']:.1f}s, cold ({counts})\n" in said
+    assert f"Compilation: {cold['seconds_compile']:.1f}s, cold ({counts})\n" in printed
     assert cold["programs_compiled"] == count >= 3  # state, epoch, evaluation
-    cached, said = run("b", seed=1)
+    cached, printed = run("b", seed=1)
     assert cached["compilation_cache"] == "cached"
     assert (
         f"Compilation: {cached['seconds_compile']:.1f}s, cached (0 of {cached['programs']} programs"
-        in said
+        in printed
     )
     assert cached["programs_compiled"] == 0
     assert run("c")[0]["test_loss"] == cold["test_loss"]  # the same programs, to the bit
@@ -131,9 +130,9 @@ def test_a_second_run_takes_its_programs_from_the_cache(tmp_path, capsys, monkey
     assert partly["compilation_cache"] == "cold"
     assert 0 < partly["programs_compiled"] < partly["programs"]
     files = {path.name for path in (tmp_path / "cache").iterdir()}
-    off, said = run("e", learning_rate=0.2, compilation_cache=False)
+    off, printed = run("e", learning_rate=0.2, compilation_cache=False)
     assert (off["compilation_cache"], off["test_loss"] > 0) == ("off", True)
-    assert f"Compilation: {off['seconds_compile']:.1f}s, off\n" in said
+    assert f"Compilation: {off['seconds_compile']:.1f}s, off\n" in printed
     assert {path.name for path in (tmp_path / "cache").iterdir()} == files
 
 
@@ -165,13 +164,13 @@ def test_a_cache_that_the_environment_forbids_is_not_used(tmp_path, capsys, monk
     with no_persistent_cache():  # as JAX_ENABLE_COMPILATION_CACHE=false
         config = dense.Config(epochs=1, output_dir=str(tmp_path / "x"), quiet=True)
         assert dense.main(config)["compilation_cache"] == "off"
-    said = "Compilation cache: off, JAX_ENABLE_COMPILATION_CACHE says so"
-    assert said in capsys.readouterr().out
+    printed = "Compilation cache: off, because JAX_ENABLE_COMPILATION_CACHE is false"
+    assert printed in capsys.readouterr().out
     assert not (tmp_path / "cache").exists()
 
 
 @pytest.mark.usefixtures("few_digits")
-def test_a_cache_that_cannot_be_is_said_and_the_run_goes_on(tmp_path, capsys, monkeypatch):
+def test_a_cache_that_cannot_be_made_is_reported_and_the_run_goes_on(tmp_path, capsys, monkeypatch):
     dense = importlib.import_module("experiments.dense")
     monkeypatch.setattr(compilation_cache, "cache_folder", lambda: "/dev/null/cache")
     config = dense.Config(epochs=1, output_dir=str(tmp_path / "x"), quiet=True)
@@ -180,7 +179,7 @@ def test_a_cache_that_cannot_be_is_said_and_the_run_goes_on(tmp_path, capsys, mo
 
 
 @pytest.mark.usefixtures("few_digits")
-def test_weights_go_out_to_keras_and_come_back(tmp_path, digits, capsys):
+def test_weights_are_exported_to_keras_and_come_back(tmp_path, digits, capsys):
     dense = importlib.import_module("experiments.dense")
     weights = str(tmp_path / "new" / "dense.weights.h5")
 
@@ -190,10 +189,12 @@ def test_weights_go_out_to_keras_and_come_back(tmp_path, digits, capsys):
 
     first = run("a", learning_rate=0.003, export_keras=weights)
     assert f"Keras weights: {weights}\n" in capsys.readouterr().out
-    theirs = keras_model("dense")
+    theirs = keras_model("dense", NOTEBOOKS["dense"])
     with pytest.warns(UserWarning, match="Skipping variable loading for optimizer"):
         theirs.load_weights(weights)
-    loss, accuracy = theirs.evaluate(*keras_batch(digits.test, "dense", "float32"), verbose=0)
+    loss, accuracy = theirs.evaluate(
+        *keras_batch(digits.test, NOTEBOOKS["dense"], "float32"), verbose=0
+    )
     assert (loss, accuracy) == pytest.approx((first["test_loss"], first["test_accuracy"]), rel=1e-5)
 
     second = run("b", learning_rate=1e-12, init_from=weights, seed=1)
@@ -211,7 +212,7 @@ def test_weights_go_out_to_keras_and_come_back(tmp_path, digits, capsys):
 
 
 @pytest.mark.usefixtures("few_digits")
-def test_trained_weights_are_kept_where_they_cannot_go_out(tmp_path, monkeypatch, capsys):
+def test_trained_weights_are_kept_if_their_export_fails(tmp_path, monkeypatch, capsys):
     dense, taken = importlib.import_module("experiments.dense"), tmp_path / "w.weights.h5"
     monkeypatch.setattr(experiment, "plot_run", lambda *_, **__: taken.write_text("mine"))
     config = dense.Config(epochs=1, output_dir=str(tmp_path / "x"), export_keras=str(taken))
@@ -220,12 +221,12 @@ def test_trained_weights_are_kept_where_they_cannot_go_out(tmp_path, monkeypatch
     assert taken.read_text() == "mine"
     assert "Test accuracy: " in capsys.readouterr().out
     model, shape = jaxconv.create_model("dense"), (28, 28, 1)
-    jaxconv.keras.load_weights(tmp_path / "x" / "trained.weights.h5", model, shape)
+    jaxconv.export.load_weights(tmp_path / "x" / "trained.weights.h5", model, shape)
 
 
 @pytest.mark.usefixtures("few_digits")
 def test_weights_of_another_net_stop_the_run_before_it_begins(tmp_path):
-    theirs = keras_model("dense")
+    theirs = keras_model("dense", NOTEBOOKS["dense"])
     theirs.save(tmp_path / "dense.keras")
     lab6 = importlib.import_module("experiments.lab6")
     config = lab6.Config(init_from=str(tmp_path / "dense.keras"), output_dir=str(tmp_path / "x"))

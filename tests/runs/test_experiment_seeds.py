@@ -6,9 +6,9 @@ import pytest
 import jaxconv
 from jaxconv.measure.statistics import summarize
 from jaxconv.runs import experiment
+from tests.support.run_folders import REPORT_FILES, read_rows
 
 pytestmark = pytest.mark.usefixtures("few_digits")
-PICTURES = ("curves.png", "diagnostics.npz", "report.html")
 
 
 def run(net: str, folder, **settings) -> dict:
@@ -16,21 +16,17 @@ def run(net: str, folder, **settings) -> dict:
     return module.main(module.Config(epochs=2, output_dir=str(folder), **settings))
 
 
-def rows_of(folder) -> list[dict]:
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
-
 @pytest.mark.parametrize(
     "net", ["dense", *(pytest.param(x, marks=pytest.mark.slow) for x in ("strided", "dropout"))]
 )
 def test_every_seed_is_the_run_of_that_seed_to_the_bit(net, tmp_path, capsys):
     result = run(net, tmp_path / "all", seeds="3,7,11", group=2)
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     files = {path.name for path in (tmp_path / "all").iterdir()}
-    assert files == {"config.json", "metrics.jsonl", "result.json", *PICTURES}
+    assert files == {"config.json", "metrics.jsonl", "result.json", *REPORT_FILES}
     assert json.loads((tmp_path / "all" / "result.json").read_text()) == result
     assert (result["seeds"], result["diverged"], result["group"]) == ([3, 7, 11], [], 2)
-    rows = rows_of(tmp_path / "all")
+    rows = read_rows(tmp_path / "all")
     order = [(3, 1), (7, 1), (3, 2), (7, 2), (11, 1), (11, 2)]
     assert [(row["seed"], row["epoch"]) for row in rows] == order
 
@@ -40,7 +36,7 @@ def test_every_seed_is_the_run_of_that_seed_to_the_bit(net, tmp_path, capsys):
         for name in figures:
             assert result[f"{name}_by_seed"][i] == alone[name], (seed, name)
         assert (alone["params_count"], alone["steps"]) == (result["params_count"], result["steps"])
-        own = [{"seed": seed, **row, "seconds": 0} for row in rows_of(tmp_path / str(seed))]
+        own = [{"seed": seed, **row, "seconds": 0} for row in read_rows(tmp_path / str(seed))]
         own[-1] |= {name: alone[name] for name in ("test_loss", "test_accuracy")}
         mine = [row for row in rows if row["seed"] == seed]
         assert own == [{**row, "seconds": 0} for row in mine]
@@ -55,16 +51,16 @@ def test_every_seed_is_the_run_of_that_seed_to_the_bit(net, tmp_path, capsys):
 
     assert (
         f"{net} on digits: {270 if net == 'dropout' else 300} training samples, seeds 3, 7, 11"
-        in said
+        in printed
     )
-    assert "seeds 3, 7: Epoch 1/2 - " in said
-    assert "seed 11: Epoch 2/2 - " in said
-    assert "  11  " in said.split("seed  train loss")[1]
-    assert f"Test accuracy: {values} ({values.min:.4f} to {values.max:.4f}; 95% interval" in said
-    assert said.endswith(f"Mean ± std of 3 seeds\nRun: {tmp_path / 'all'}\n")
+    assert "seeds 3, 7: Epoch 1/2 - " in printed
+    assert "seed 11: Epoch 2/2 - " in printed
+    assert "  11  " in printed.split("seed  train loss")[1]
+    assert f"Test accuracy: {values} ({values.min:.4f} to {values.max:.4f}; 95% interval" in printed
+    assert printed.endswith(f"Mean ± std of 3 seeds\nRun: {tmp_path / 'all'}\n")
 
 
-def test_a_number_of_seeds_begins_at_the_seed(tmp_path, monkeypatch):
+def test_a_number_of_seeds_starts_at_the_seed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     dense = importlib.import_module("experiments.dense")
     result = dense.main(dense.Config(epochs=1, seed=5, seeds="2", quiet=True))
@@ -78,7 +74,7 @@ def test_one_seed_of_several_is_that_seed(tmp_path):
     assert several["test_loss_std"] is None
 
 
-def test_seeds_that_diverge_are_said_and_the_others_stand(tmp_path, capsys, monkeypatch):
+def test_seeds_that_diverge_are_named_and_the_others_count(tmp_path, capsys, monkeypatch):
     normal = run("dense", tmp_path / "a", seeds="3", quiet=True)
     fit_seeds = experiment.fit_seeds
 
@@ -104,7 +100,7 @@ def test_vmapped_seeds_learn_as_well(tmp_path):
     assert vmapped["test_loss_by_seed"] == pytest.approx(mapped["test_loss_by_seed"], rel=1e-3)
 
 
-def test_weights_of_several_seeds_do_not_go_out(tmp_path):
+def test_weights_of_several_seeds_are_not_exported(tmp_path):
     with pytest.raises(ValueError, match="writes the weights of one seed, not of seeds '2'"):
         run("dense", tmp_path / "a", seeds="2", export_keras=str(tmp_path / "x.weights.h5"))
     assert list(tmp_path.iterdir()) == []
@@ -117,4 +113,4 @@ def test_all_seeds_may_begin_with_the_same_weights(tmp_path):
     first, second = result["test_loss_by_seed"]
     assert first == pytest.approx(second, rel=1e-6)
     model = jaxconv.create_model("dense")
-    jaxconv.keras.load_weights(weights, model, (28, 28, 1))
+    jaxconv.export.load_weights(weights, model, (28, 28, 1))

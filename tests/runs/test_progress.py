@@ -28,7 +28,7 @@ def show(progress: Progress) -> None:
             progress.on_epoch({"epoch": epoch, "seconds": 0.5, **ROW})
 
 
-def test_where_stdout_is_no_terminal_an_epoch_is_one_plain_line(capsys):
+def test_without_a_terminal_an_epoch_is_one_plain_line(capsys):
     show(Progress(2))
     lines = capsys.readouterr().out.splitlines()
     expected = "10/10 - 0s - 50ms/step - accuracy: 0.9903 - loss: 0.0308"
@@ -56,7 +56,7 @@ def test_quiet_is_quiet(capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_without_rich_a_terminal_is_told_so_and_gets_plain_lines(capsys, monkeypatch):
+def test_without_rich_a_terminal_gets_the_reason_and_plain_lines(capsys, monkeypatch):
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     monkeypatch.setitem(sys.modules, "rich", None)
     show(Progress(2))

@@ -4,6 +4,7 @@ from jaxconv.runs.result import (
     diverged,
     figures_of,
     joint_row,
+    name_seeds,
     seed_table,
     spread_figures,
     spread_lines,
@@ -41,7 +42,7 @@ def test_a_seed_that_diverged_is_named_and_in_no_mean():
     assert seed_table([3, 7, 11], figures).splitlines()[2] == "   7         nan         0.1000"
 
 
-def test_of_one_seed_there_is_no_deviation_and_of_none_no_mean():
+def test_one_seed_has_no_deviation_and_none_has_no_mean():
     figures = {"test_loss": [0.5], "test_accuracy": [0.75]}
     result = {"seeds": [3], **spread_figures([3], figures, [False])}
     assert (result["test_loss"], result["test_loss_std"], result["test_loss_low"]) == (
@@ -68,3 +69,10 @@ def test_the_joint_row_is_of_those_that_did_not_diverge():
     rows = [{"loss": 0.5, "seconds": 1.0}, {"loss": NAN, "seconds": 1.0}]
     assert joint_row(rows) == {"loss": 0.5, "seconds": 2.0}
     assert math.isnan(joint_row(rows[1:])["loss"])
+
+
+def test_seeds_are_named_in_words():
+    assert name_seeds([5]) == "seed 5"
+    assert name_seeds([5, 6]) == "seeds 5, 6"
+    assert name_seeds([5, 6, 7]) == "seeds 5 to 7"
+    assert name_seeds([7, 6, 5]) == "seeds 7, 6, 5"

@@ -11,11 +11,12 @@ import pytest
 import jaxconv
 from jaxconv.runs import experiment
 from jaxconv.runs import files as run_files
+from jaxconv.runs.resume import fingerprints
 from jaxconv.runs.signals import Terminated
 from tests.runs.kill_runs import outcome
+from tests.support.run_folders import REPORT_FILES, read_rows, without_seconds
 
 pytestmark = pytest.mark.usefixtures("few_digits")
-PICTURES = ("curves.png", "diagnostics.npz", "report.html")
 OTHERS = ("strided", "lab6", "intro", "dropout")  # slow to compile
 NETS = ["dense", *(pytest.param(net, marks=pytest.mark.slow) for net in OTHERS)]
 
@@ -57,8 +58,8 @@ def test_an_interrupted_run_resumes_to_the_bit(net, interrupted, tmp_path, capsy
     assert whole["resumed_at_step"] is None
     kind = interrupted(7, signal.SIGTERM, net, tmp_path / "b")
     assert kind is Terminated
-    said = capsys.readouterr().out
-    assert "Saved at step 7. An experiment goes on with its options (but for --overwrite)" in said
+    printed = capsys.readouterr().out
+    assert "Saved at step 7. To resume, repeat the options (without --overwrite)" in printed
     kind = interrupted(2, signal.SIGINT, net, tmp_path / "b", resume=True)
     assert kind is KeyboardInterrupt
     assert f"Resumed in {tmp_path / 'b'} at step 7\n" in capsys.readouterr().out
@@ -66,14 +67,11 @@ def test_an_interrupted_run_resumes_to_the_bit(net, interrupted, tmp_path, capsy
     assert result["resumed_at_step"] == 9
     assert outcome(tmp_path / "b") == outcome(tmp_path / "a")
     assert result["seconds_train"] == pytest.approx(
-        sum(
-            json.loads(x)["seconds"]
-            for x in (tmp_path / "b" / "metrics.jsonl").read_text().splitlines()
-        )
+        sum(row["seconds"] for row in read_rows(tmp_path / "b"))
     )
     assert result["seconds_evaluation"] > 0
     files = {path.name for path in (tmp_path / "b").iterdir()}
-    assert files == {"config.json", "metrics.jsonl", "result.json", "checkpoints", *PICTURES}
+    assert files == {"config.json", "metrics.jsonl", "result.json", "checkpoints", *REPORT_FILES}
 
 
 @pytest.mark.parametrize("chunks", [9, *(pytest.param(n, marks=pytest.mark.slow) for n in (3, 12))])
@@ -85,16 +83,15 @@ def test_interrupted_seeds_resume_to_the_bit(chunks, interrupted, tmp_path):
     result = run("dense", tmp_path / "b", resume=True, **settings)
     step = {3: 6, 9: 15, 12: 18}[chunks]
     assert result["resumed_at_step"] == step
-    strange = ("resumed_at_step", "programs", "programs_compiled", "compilation_cache")
+    differing = ("resumed_at_step", "programs", "programs_compiled", "compilation_cache")
     for name in whole:
-        if not name.startswith("seconds") and name not in strange:
+        if not name.startswith("seconds") and name not in differing:
             assert result[name] == whole[name], name
-    texts = [(tmp_path / x / "metrics.jsonl").read_text() for x in "ab"]
-    rows = [[{**json.loads(line), "seconds": 0} for line in text.splitlines()] for text in texts]
+    rows = [without_seconds(read_rows(tmp_path / x)) for x in "ab"]
     assert rows[0] == rows[1]
 
 
-def test_without_a_checkpoint_it_begins_anew_and_says_so(tmp_path, capsys):
+def test_without_a_checkpoint_a_run_prints_that_it_begins_anew(tmp_path, capsys):
     whole = run("dense", tmp_path / "a")
     result = run("dense", tmp_path / "b", resume=True)
     assert "at step 0: no checkpoint, so from the beginning" in capsys.readouterr().out
@@ -102,7 +99,7 @@ def test_without_a_checkpoint_it_begins_anew_and_says_so(tmp_path, capsys):
     assert result["resumed_at_step"] == 0
 
 
-def test_damaged_checkpoints_are_told_and_the_run_ends_all_the_same(tmp_path, capsys):
+def test_a_run_warns_of_damaged_checkpoints_and_ends_all_the_same(tmp_path, capsys):
     run("dense", tmp_path / "a", save_every=4, keep=3)
     expected = outcome(tmp_path / "a")
     for name in ("result.json", "config.json", "metrics.jsonl"):
@@ -111,9 +108,9 @@ def test_damaged_checkpoints_are_told_and_the_run_ends_all_the_same(tmp_path, ca
         path = tmp_path / "a" / "checkpoints" / step / file
         path.write_bytes(path.read_bytes()[:-1])
     result = run("dense", tmp_path / "a", save_every=4, keep=3, resume=True)
-    told = capsys.readouterr().err
-    assert "checkpoints/12 is damaged and not used: position.json is not what" in told
-    assert "checkpoints/8 is damaged and not used: state/step/0 is not what was written" in told
+    warnings = capsys.readouterr().err
+    assert "checkpoints/12 is damaged and not used: position.json is not what" in warnings
+    assert "checkpoints/8 is damaged and not used: state/step/0 is not what was written" in warnings
     assert result["resumed_at_step"] == 4
     assert outcome(tmp_path / "a") == expected
     assert json.loads((tmp_path / "a" / "config.json").read_text())["experiment"] == "dense"
@@ -124,9 +121,9 @@ def test_a_finished_run_is_not_trained_again(tmp_path, capsys):
     before = {path: path.read_bytes() for path in (tmp_path / "a").iterdir()}
     capsys.readouterr()
     assert run("dense", tmp_path / "a", resume=True) == json.loads(json.dumps(whole))
-    said = capsys.readouterr().out
-    assert said.startswith(f"Test loss: {whole['test_loss']:.4f}\nTest accuracy: ")
-    assert said.endswith(f"The run is finished: {tmp_path / 'a'}\n")
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"Test loss: {whole['test_loss']:.4f}\nTest accuracy: ")
+    assert printed.endswith(f"The run is finished: {tmp_path / 'a'}\n")
     assert {path: path.read_bytes() for path in (tmp_path / "a").iterdir()} == before
     (tmp_path / "a" / "result.json").write_text("{")
     with pytest.raises(ValueError, match=r"result.json is damaged \(.*\): delete it to resume"):
@@ -188,7 +185,7 @@ def test_other_data_of_the_same_name_are_refused(interrupted, digits, tmp_path, 
 
 
 @pytest.mark.slow
-def test_what_changes_nothing_may_change(interrupted, tmp_path):
+def test_operational_settings_may_change(interrupted, tmp_path):
     whole = run("dense", tmp_path / "a")
     interrupted(4, signal.SIGINT, "dense", tmp_path / "b")
     export = str(tmp_path / "x.weights.h5")
@@ -240,10 +237,7 @@ def test_rows_that_a_full_disk_refused_are_written_later(tmp_path, monkeypatch, 
 
     monkeypatch.setattr(run_files, "append_row", full)
     run("dense", tmp_path / "a")
-    rows = [
-        json.loads(line) for line in (tmp_path / "a" / "metrics.jsonl").read_text().splitlines()
-    ]
-    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    assert [row["epoch"] for row in read_rows(tmp_path / "a")] == [1, 2, 3]
     assert capsys.readouterr().err.count("metrics.jsonl WAS NOT WRITTEN") == 2
 
 
@@ -281,12 +275,12 @@ def test_a_signal_at_the_end_loses_nothing(tmp_path, monkeypatch, capsys):
     assert f"The run is finished: {tmp_path / 'a'}" in capsys.readouterr().out
     monkeypatch.setattr(experiment, "evaluate", evaluate)
     files = {path.name for path in (tmp_path / "a").iterdir()}
-    assert files == {"config.json", "metrics.jsonl", "result.json", *PICTURES}
+    assert files == {"config.json", "metrics.jsonl", "result.json", *REPORT_FILES}
     assert run("dense", tmp_path / "a", resume=True)["test_loss"] is not None
 
 
 @pytest.mark.slow
-def test_the_weights_to_begin_with_count_by_their_content(interrupted, tmp_path):
+def test_initial_weights_count_by_their_content(interrupted, tmp_path):
     weights = [str(tmp_path / f"{n}.weights.h5") for n in range(2)]
     for seed, path in enumerate(weights):
         run("dense", tmp_path / path[-12], seed=seed, epochs=1, export_keras=path)
@@ -335,3 +329,17 @@ def test_jax_options_that_change_random_numbers_are_compared(interrupted, tmp_pa
         pytest.raises(ValueError, match="jax_threefry_partitionable: 'True' then, 'False' now"),
     ):
         run("dense", tmp_path / "a", resume=True)
+
+
+def test_every_bit_of_data_and_weights_changes_the_fingerprint(digits):
+    found = fingerprints(digits, None)
+    assert found["initial_weights"] is None
+    label = digits.train.label.copy()
+    label[-1] = (label[-1] + 1) % 10
+    other = dataclasses.replace(digits, train=dataclasses.replace(digits.train, label=label))
+    assert fingerprints(other, None)["data"] != found["data"]
+    assert fingerprints(digits.split_validation(0.5), None)["data"] != found["data"]
+    weights = {"a": np.zeros(3, np.float32), "b": jax.numpy.ones(2)}
+    first = fingerprints(digits, weights)["initial_weights"]
+    weights["a"][2] = -0.0
+    assert fingerprints(digits, weights)["initial_weights"] != first

@@ -12,7 +12,7 @@ dtypes = st.sampled_from(["float16", "float32", "float64", "int32", "uint32"])
 
 
 @st.composite
-def positions(draw):
+def resume_points(draw):
     histories = draw(st.lists(st.lists(rows, max_size=3), min_size=1, max_size=4))
     start = draw(st.integers(0, len(histories) - 1))
     shape = draw(arrays.array_shapes(max_dims=2, max_side=5))
@@ -23,16 +23,16 @@ def positions(draw):
     return ResumePoint(step, members, histories, sums, seconds, draw(st.booleans()))
 
 
-@given(positions())
-def test_a_position_comes_back_with_every_bit(position):
+@given(resume_points())
+def test_a_resume_point_comes_back_with_every_bit(resume_point):
     """NaN, infinities, the zeros' signs and subnormal numbers too."""
-    back, more = from_json(to_json(position, settings={"x": [1, None, "y"]}))
+    back, more = from_json(to_json(resume_point, settings={"x": [1, None, "y"]}))
     assert more["settings"] == {"x": [1, None, "y"]}
-    # repr tells each float from its neighbours, -0.0 from 0.0, and one nan is as good as another
-    plain = [repr(one._replace(sums={})) for one in (back, position)]
+    # repr distinguishes all floats, also -0.0 and 0.0, and treats every nan alike
+    plain = [repr(one._replace(sums={})) for one in (back, resume_point)]
     assert plain[0] == plain[1]
-    assert back.sums.keys() == position.sums.keys()
+    assert back.sums.keys() == resume_point.sums.keys()
     for name, found in back.sums.items():
-        expected = position.sums[name]
+        expected = resume_point.sums[name]
         assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
         assert found.tobytes() == np.ascontiguousarray(expected).tobytes()
