@@ -1,0 +1,79 @@
+"""The inputs that all parts share, and the facts that all results contain."""
+
+import datetime
+import functools
+import shutil
+import subprocess
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+import jaxconv
+from experiments.benchmarks.keras_nets import SHAPE
+from experiments.benchmarks.recipes import NOTEBOOKS, from_recipe
+from jaxconv.data import Batch
+from jaxconv.measure import environment
+from jaxconv.models import Form
+from jaxconv.training.epoch import EpochFn
+from jaxconv.training.step import EvalStep, TrainStep
+
+
+class Training(NamedTuple):
+    """The functions that train a notebook's net, none of them compiled yet."""
+
+    make_state: Callable[[Any], jaxconv.TrainState]
+    """Makes the first state from a key."""
+    train_step: TrainStep
+    eval_step: EvalStep
+    epoch_fn: EpochFn
+
+
+def make_training(
+    net: str, form: Form | None, dtype: str = "float32", batch_size: int | None = None
+) -> Training:
+    """Makes a notebook's training in one form, with the notebook's batch size if none is given.
+
+    Example:
+      >>> state = make_training("dense", None).make_state(jax.random.key(0))
+      >>> int(state.step)
+      0
+    """
+    model, tx, loss = from_recipe(net, form=form, dtype=dtype)
+    train_step = jaxconv.make_train_step(model, tx, loss=loss)
+    size = batch_size or NOTEBOOKS[net].batch_size
+    return Training(
+        lambda key: jaxconv.create_train_state(model, tx, key, SHAPE),
+        train_step,
+        jaxconv.make_eval_step(model, loss=loss),
+        functools.partial(jaxconv.train_epoch, train_step=train_step, batch_size=size),
+    )
+
+
+@functools.cache
+def load_batches(net: str, samples: int | None) -> tuple[Batch, Batch]:
+    """The notebook's training samples and the test samples, on the device.
+
+    Args:
+      net: a notebook's net; the training samples lack the share that its notebook holds out.
+      samples: how many of the first samples to take; None for all.
+    """
+    data = jaxconv.load_dataset("mnist").split_validation(NOTEBOOKS[net].validation_split)
+    batches = (data.train.batch(), data.test.batch())
+    return jax.device_put(jax.tree.map(lambda x: x[:samples], batches))
+
+
+def facts() -> dict[str, Any]:
+    """The date, the card with its driver, and the environment."""
+    card = None
+    if shutil.which("nvidia-smi"):
+        query = ["--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
+        done = subprocess.run(["nvidia-smi", *query], capture_output=True, text=True)
+        card = done.stdout.strip() or None
+    now = datetime.datetime.now(datetime.UTC)
+    return {"date": f"{now:%Y-%m-%d}", "card": card, "environment": environment()}
+
+
+def describe(error: BaseException) -> str:
+    """An error in one line of at most 300 characters; XLA's messages are pages long."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
