@@ -1,27 +1,28 @@
-"""The README's accuracy table: every notebook's net, over several seeds.
+"""Makes the README's accuracy table: every notebook's net, over several seeds.
 
     python experiments/accuracy_table.py
     python experiments/accuracy_table.py --seeds 3 --nets lab6 strided
 
-Five seeds a net, ten of the two whose accuracy varies most. Each net is one run with `--seeds` and
-keeps its folder under runs/. The table goes to stdout as Markdown, the figures of every seed to
-experiments/results/accuracy.json, in place of those that it held of the same net.
+Each net trains five seeds; the two whose accuracy varies most train ten. A net is one run with
+`--seeds`, which keeps its folder under runs/. The script prints the table as Markdown, and writes
+the figures of every seed to experiments/results/accuracy.json, where they replace those of the same
+net.
 """
 
 import argparse
-import importlib
 import json
 from pathlib import Path
 from typing import Any
 
+from experiments.benchmarks.recipes import EXPERIMENTS
 from jaxconv._checks import check_positive
-from jaxconv.measure.statistics import Summary, summarize
-from jaxconv.runs.cli import exit_codes
-from jaxconv.runs.files import write_json
+from jaxconv.measure import Summary, summarize
+from jaxconv.runs import exit_codes, write_json
 
 NETS = {"lab6": 5, "intro": 5, "strided": 10, "dropout": 5, "dense": 10}
+"""How many seeds each net trains."""
 RESULTS = Path(__file__).parent / "results" / "accuracy.json"
-# Times are left out: runs one after the other on a machine in use are no measurement.
+# No times: runs one after the other, on a machine in use, measure none.
 FIELDS = (
     "seeds",
     "diverged",
@@ -44,12 +45,15 @@ def main(nets: list[str], seeds: int | None, results: Path) -> None:
     if not isinstance(runs, dict):
         raise ValueError(f"{results} has no entry a net, but a list: delete it, or name another.")
     for net in nets:
-        module = importlib.import_module(
-            f"experiments.{net}"
-        )  # beside this script, which Python has on its path
+        module = EXPERIMENTS[net]
         result = module.main(module.Config(seeds=str(seeds or NETS[net]), quiet=True))
         runs[net] = {field: result[field] for field in FIELDS}
         write_json(results, runs)
+    print_table(runs, nets)
+
+
+def print_table(runs: dict[str, Any], nets: list[str]) -> None:
+    """Prints the devices and the table of these nets."""
     devices = {(runs[net]["device_kind"], runs[net]["jax_version"]) for net in nets}
     print("\n" + "; ".join(f"{device}, jax {version}" for device, version in sorted(devices)))
     print("\n| net | params | seeds | test accuracy | min to max | 95% of the mean | test loss |")
@@ -69,7 +73,7 @@ def main(nets: list[str], seeds: int | None, results: Path) -> None:
 
 
 def figures(run: dict[str, Any], name: str) -> Summary | None:
-    """The spread of a figure over the seeds that did not diverge; None if all did."""
+    """The summary of a figure over the seeds that did not diverge; None if all did."""
     pairs = zip(run["seeds"], run[name], strict=True)
     kept = [value for seed, value in pairs if seed not in run["diverged"]]
     return summarize(kept) if kept else None

@@ -1,40 +1,34 @@
-"""Two configurations on the same seeds: the difference, its confidence interval, a paired test.
+"""Compares two configurations on the same seeds: difference, confidence interval, paired test.
 
     python experiments/compare.py strided "strided --padding same"
     python experiments/compare.py strided "strided --activation relu"
     python experiments/compare.py dense lab6
 
-A configuration is an experiment's name with its options. A seed has the same order of the data on
-both sides where batches are of one size, and the same initial parameters where shapes are equal;
-what that changes on both sides alike cancels in the differences. The comparison's folder has both
+A configuration is an experiment's name with its options. A seed gives both sides the same order of
+the data if their batches have the same size, and the same initial parameters if their shapes are
+equal. Effects that both sides share cancel in the differences. The comparison's folder has both
 runs, `result.json` and `differences.png`.
 """
 
 import argparse
 import dataclasses
-import importlib
 import importlib.util
 import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments.benchmarks.recipes import EXPERIMENTS
 from jaxconv._checks import check_choice
-from jaxconv.measure.statistics import (
-    RelativeReduction,
-    Summary,
-    paired_t_test,
-    relative_reduction,
-    summarize,
-)
-from jaxconv.runs import experiment
+from jaxconv.measure import RelativeReduction, Summary, paired_t_test, relative_reduction, summarize
+from jaxconv.runs import exit_codes, name_seeds, parse_seeds
 from jaxconv.runs import files as run_files
 from jaxconv.runs import folder as run_folder
-from jaxconv.runs.cli import exit_codes
-from jaxconv.runs.seed_list import name_seeds, parse_seeds
-from jaxconv.runs.seed_plots import plot_pairs
+from jaxconv.runs.config import check
+from jaxconv.runs.plots import COLORS
 
-EXPERIMENTS = ("lab6", "intro", "strided", "dropout", "dense")
-OURS = ("seed", "seeds", "output_dir", "overwrite", "export_keras", "resume", "quiet")
+RESERVED = ("seed", "seeds", "output_dir", "overwrite", "export_keras", "resume", "quiet")
+"""Settings that the comparison makes itself, or that make no sense for a side of it."""
 
 
 def main(
@@ -53,7 +47,7 @@ def main(
     listed = ",".join([*map(str, numbers), ""])
     runs = {side: configuration(text, listed) for side, text in sides.items()}
     with run_folder.new_run_folder("compare", output_dir, overwrite=overwrite) as folder:
-        for side in sides:  # before anything is trained: an old run is refused or deleted
+        for side in sides:  # refuse or delete an old run before anything is trained
             with run_folder.new_run_folder("", str(folder / side), overwrite=overwrite):
                 pass
         return compare(sides, runs, numbers, seeds, folder)
@@ -66,7 +60,7 @@ def compare(
     seeds: str,
     folder: Path,
 ) -> dict[str, Any]:
-    """Runs both sides in the folder, and writes what they come to."""
+    """Runs both sides in the folder, and writes the figures and the picture."""
     first, second = sides.values()
     run_files.write_json(folder / run_folder.CONFIG, {**sides, "seeds": seeds})
     results = {}
@@ -92,28 +86,33 @@ def compare(
 
 
 def configuration(text: str, seeds: str) -> tuple[Any, Any]:
-    """An experiment's module, and its settings from its name with options, checked."""
+    """Reads an experiment's name with its options.
+
+    Returns:
+      The experiment's module and its settings.
+
+    Raises:
+      ValueError: for an unknown experiment, a setting in `RESERVED`, or one that makes no sense.
+    """
     import tyro
 
     name, *arguments = shlex.split(text) or [""]
     check_choice("experiment", name, EXPERIMENTS)
-    module = importlib.import_module(
-        f"experiments.{name}"
-    )  # beside this script, which Python has on its path
+    module = EXPERIMENTS[name]
     config = tyro.cli(
         module.Config, args=arguments, prog=name, config=(tyro.conf.FlagCreatePairsOff,)
     )
     for field in dataclasses.fields(config):
-        if field.name in OURS and getattr(config, field.name) != field.default:
+        if field.name in RESERVED and getattr(config, field.name) != field.default:
             option = field.name.replace("_", "-")
             raise ValueError(f"{text!r} sets --{option}, which is not for a side of a comparison.")
     config = dataclasses.replace(config, seeds=seeds, quiet=True)
-    experiment.check(config)
+    check(config)
     return module, config
 
 
 def differences(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
-    """The paired figures of two results of the same seeds, but for seeds that diverged."""
+    """The paired figures of two results of the same seeds, without the seeds that diverged."""
     away = sorted({*first["diverged"], *second["diverged"]})
     kept = [i for i, seed in enumerate(first["seeds"]) if seed not in away]
     content: dict[str, Any] = {"seeds": first["seeds"], "diverged": away, "pairs": len(kept)}
@@ -124,15 +123,14 @@ def differences(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]
         content |= {f"{name}_difference_{k}": x for k, x in test.difference._asdict().items()}
         content[f"{name}_p"] = test.p
     if kept:
-        saved = relative_reduction(
-            *([1 - x for x in content[f"{s}_test_accuracy_by_seed"]] for s in ("first", "second"))
-        )
+        accuracies = (content[f"{side}_test_accuracy_by_seed"] for side in ("first", "second"))
+        saved = relative_reduction(*([1 - x for x in side] for side in accuracies))
         content |= {f"error_saved_{k}": x for k, x in saved._asdict().items()} if saved else {}
     return content
 
 
 def table(content: dict[str, Any]) -> str:
-    """What is printed of a comparison."""
+    """The lines that a comparison prints."""
     lines, n = [], content["pairs"]
     for name in ("test_accuracy", "test_loss") if n else ():
         difference, p = figures(content, f"{name}_difference"), content[f"{name}_p"]
@@ -147,22 +145,77 @@ def table(content: dict[str, Any]) -> str:
         saved = RelativeReduction(
             *(content[f"error_saved_{field}"] for field in RelativeReduction._fields)
         )
-        lines.append(f"Of the first's error, saved: {saved.share:.1%}{interval(saved, '.1%')}")
+        lines.append(f"Error saved: {saved.share:.1%} of the first's{interval(saved, '.1%')}")
     elif n:
-        lines.append("Of the first's error, saved: nothing to say, it has hardly any")
+        lines.append("Error saved: no figure, as the first has hardly any error")
     if content["diverged"]:
-        lines.append(f"Diverged on a side, and left out: {name_seeds(content['diverged'])}")
+        lines.append(f"Left out, as a side diverged: {name_seeds(content['diverged'])}")
     return "\n".join([*lines, f"{n} pairs; ± is one standard deviation"])
 
 
 def figures(content: dict[str, Any], name: str) -> Summary:
+    """The summary that a result holds under this name."""
     return Summary(*(content[f"{name}_{field}"] for field in Summary._fields))
 
 
 def interval(estimate: Summary | RelativeReduction, style: str) -> str:
+    """The 95% interval in brackets, its ends formatted with `style`; empty if there is none."""
     if estimate.low is None or estimate.high is None:
         return ""
     return f" (95% interval {estimate.low:{style}} to {estimate.high:{style}})"
+
+
+def draw_pairs(
+    axes: Any, sides: Mapping[str, Sequence[float]], *, ms: float = 4, lw: float = 0.8
+) -> None:
+    """Draws both figures of each seed, joined by a line.
+
+    Args:
+      axes: matplotlib's.
+      sides: the finite figures of two settings, one a seed, by the setting's name.
+      ms: the size of the markers in points.
+      lw: the width of the lines in points.
+    """
+    for pair in zip(*sides.values(), strict=True):
+        axes.plot((0, 1), pair, "o-", ms=ms, lw=lw, alpha=0.6, color=COLORS["train"])
+    axes.set(xlim=(-0.3, 1.3), xticks=(0, 1))
+    axes.set_xticklabels(list(sides))
+
+
+def plot_pairs(
+    sides: Mapping[str, Sequence[float]], path: Path, *, ylabel: str, title: str
+) -> None:
+    """Draws two settings seed by seed, and their differences with the mean's 95% interval.
+
+    Args:
+      sides: the finite figures of two settings, one a seed, by the setting's name.
+      path: the PNG to write.
+      ylabel: the name of the figure.
+      title: the line on top.
+
+    Raises:
+      ModuleNotFoundError: without matplotlib.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.8), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    draw_pairs(left, sides)
+    left.set(ylabel=ylabel)
+    differences = [b - a for a, b in zip(*sides.values(), strict=True)]
+    mean = summarize(differences)
+    right.axhline(0, lw=1, color="#444444")
+    right.plot([0] * len(differences), differences, "o", ms=4, alpha=0.6, color=COLORS["train"])
+    if mean.low is not None and mean.high is not None:
+        reach = [[mean.mean - mean.low], [mean.high - mean.mean]]
+        right.errorbar([0.4], [mean.mean], reach, fmt="o", capsize=4, color=COLORS["test"])
+    right.set(xlim=(-0.3, 0.7), xticks=(0, 0.4), ylabel=f"difference of {ylabel}")
+    right.set_xticklabels(["each seed", "mean,\n95% interval"])
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25, axis="y")
+    figure.suptitle(title)
+    figure.savefig(path, dpi=120)
 
 
 if __name__ == "__main__":

@@ -1,22 +1,22 @@
-"""Prepares a TFDS data set on disk, as array_record, which is read without TensorFlow.
+"""Prepares a TFDS data set on disk, as array_record, which jaxconv reads without TensorFlow.
 
     python experiments/prepare_tfds.py                      the bundled MNIST, as jaxconv_mnist
     python experiments/prepare_tfds.py fashion_mnist        TFDS' own download_and_prepare
 
-The first needs neither network nor TensorFlow (10 s on 2 cores). The second needs the network, and
-for some sets TensorFlow. Either is then read with `--dataset tfds:NAME`.
+The first command needs neither network nor TensorFlow (10 s on 2 cores). The second needs the
+network, and for some sets TensorFlow. An experiment reads either with `--dataset tfds:NAME`.
 """
 
 import argparse
 
 from jaxconv.data import tfds
-from jaxconv.runs.cli import exit_codes
+from jaxconv.runs import exit_codes
 
 
 def main(name: str = tfds.MNIST_BUILDER, data_dir: str | None = None) -> None:
     if name != tfds.MNIST_BUILDER and not tfds.tensorflow_installed():
         print(
-            "TensorFlow is not installed: sets that need it to be prepared will fail.", flush=True
+            "TensorFlow is not installed: a set whose preparation needs it will fail.", flush=True
         )
     if data_dir == "":
         raise ValueError("data_dir is empty: name a folder, or leave it out.")

@@ -1,16 +1,15 @@
-"""The page of a run, made anew from the files in its folder: `report.html`.
+"""Writes the page of a run, `report.html`, anew from the files in its folder.
 
     python experiments/report.py runs/lab6-0-1
 
-Every experiment writes it at its end. It needs no network and no other file; light and dark follow
-the browser, and it prints.
+Every experiment writes the page when it ends. The page needs no network and no other file, is light
+or dark as the browser is, and can be printed.
 """
 
 import argparse
 from pathlib import Path
 
-from jaxconv.runs.cli import exit_codes
-from jaxconv.runs.report.render import write_report
+from jaxconv.runs import exit_codes, write_report
 
 
 def main(folder: str) -> Path:

@@ -1,12 +1,12 @@
-"""Learning rates × seeds as one program: where a net trains best, how surely, where it diverges.
+"""Trains learning rates × seeds as one program: which rate is best, and where a net diverges.
 
     python experiments/sweep.py
     python experiments/sweep.py --net lab6 --seeds 3 --learning-rates 1e-4 1e-3 1e-2
 
-The learning rate is a number in the optimizer's state (`optax.inject_hyperparams`), so that the
-members of the grid are replicas of the same compiled program, as seeds are. One that diverges harms
-no other. The run's folder has a row of `metrics.jsonl` for each member and epoch, `result.json`
-(figures by learning rate), and `sweep.png`.
+The learning rate is a number in the optimizer's state (`optax.inject_hyperparams`). So the members
+of the grid are replicas of one compiled program, as seeds are, and one that diverges harms no
+other. The sweep's folder has a row of `metrics.jsonl` for each member and epoch, `result.json` with
+the figures by learning rate, and `sweep.png`.
 """
 
 import dataclasses
@@ -14,6 +14,8 @@ import functools
 import importlib.util
 import itertools
 import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -22,18 +24,14 @@ import numpy as np
 import optax
 
 import jaxconv
-from experiments.benchmarks.keras_nets import NOTEBOOKS
-from experiments.benchmarks.recipes import our_net
+from experiments.benchmarks.recipes import EXPERIMENTS, NOTEBOOKS
 from jaxconv._checks import check_positive
-from jaxconv.measure.compilation_cache import cache_unless
-from jaxconv.measure.statistics import Summary, summarize
+from jaxconv.measure import Summary, cache_if_possible, summarize
+from jaxconv.runs import cli, diverged, name_seeds, parse_seeds
 from jaxconv.runs import files as run_files
 from jaxconv.runs import folder as run_folder
-from jaxconv.runs.cli import cli
-from jaxconv.runs.result import diverged
-from jaxconv.runs.seed_list import name_seeds, parse_seeds
-from jaxconv.runs.seed_plots import plot_sweep
-from jaxconv.training.replicas import choose_strategy, fit_seeds
+from jaxconv.runs.plots import COLORS, draw_band
+from jaxconv.training import choose_strategy, fit_seeds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,13 +41,13 @@ class Config:
     net: Literal["strided", "lab6", "intro", "dropout", "dense"] = "strided"
     """The notebook's net, with its optimizer, loss and batch size."""
     learning_rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
-    """The learning rates."""
+    """Learning rates to try."""
     seeds: str = "5"
-    """How many seeds for each, or a list, 3,7,11."""
+    """Seeds for each learning rate: how many, or a list, 3,7,11."""
     epochs: int = 3
     """Epochs to train."""
     strategy: Literal["map", "vmap"] | None = None
-    """How replicas run: map, in turn, or vmap, in each operation (the backend's own)."""
+    """How replicas run: map, one after the other, or vmap, together (the backend's own choice)."""
     group: int | None = None
     """The most replicas that one program trains (the backend's own number)."""
     output_dir: str | None = None
@@ -59,43 +57,18 @@ class Config:
 
 
 def main(config: Config) -> dict[str, Any]:
-    seeds = parse_seeds(config.seeds)
-    with np.errstate(over="ignore"):
-        rates = [float(np.float32(x)) for x in config.learning_rates]
+    seeds, rates = parse_seeds(config.seeds), config.learning_rates
     check_positive("epochs", config.epochs)
     strategy, group = choose_strategy(config.strategy, config.group)
-    if not rates or len(set(rates)) < len(rates) or not all(0 < x < math.inf for x in rates):
-        raise ValueError(
-            "learning_rates must be positive, finite and different in float32, not "
-            f"{config.learning_rates}."
-        )
+    check_rates(rates)
     if config.overwrite and config.output_dir is None:
         raise ValueError("overwrite needs output_dir: folders in runs/ never replace each other.")
-    rates = config.learning_rates
     notebook = NOTEBOOKS[config.net]
     data = jaxconv.load_dataset("mnist").split_validation(notebook.validation_split)
-    model, _, loss = our_net(config.net)
-    optimizer = getattr(jaxconv, notebook.optimizer)
-    tx = optax.inject_hyperparams(lambda learning_rate: optimizer(learning_rate))(rates[0])
-    train_step = jaxconv.make_train_step(model, tx, loss=loss)
-    eval_step = jaxconv.make_eval_step(model, loss=loss)
     members = list(itertools.product(rates, seeds))
-
-    @jax.jit
-    def init(key: jax.Array, learning_rate: jax.Array) -> jaxconv.TrainState:
-        state = jaxconv.create_train_state(model, tx, key, data.input_shape)
-        opt_state = optax.tree.set(state.opt_state, learning_rate=learning_rate)
-        return state._replace(opt_state=opt_state)
-
-    def make_state(member: tuple[float, int]) -> jaxconv.TrainState:
-        return init(jax.random.key(member[1]), jnp.float32(member[0]))
-
-    epoch = functools.partial(
-        jaxconv.train_epoch, train_step=train_step, batch_size=notebook.batch_size
-    )
     options = {"output_dir": config.output_dir, "overwrite": config.overwrite}
     with (
-        cache_unless(False),
+        cache_if_possible(),
         run_folder.new_run_folder(f"sweep-{config.net}", **options) as folder,
     ):
         run_files.write_json(folder / run_folder.CONFIG, dataclasses.asdict(config))
@@ -103,28 +76,7 @@ def main(config: Config) -> dict[str, Any]:
             f"{config.net}: {len(rates)} learning rates, {name_seeds(seeds)}, "
             f"{config.epochs} epochs"
         )
-
-        def after_epoch(group: range, _: jaxconv.TrainState, rows: list[dict[str, float]]) -> None:
-            for i, row in zip(group, rows, strict=True):
-                member = dict(zip(("learning_rate", "seed"), members[i], strict=True))
-                run_files.append_row(folder / run_folder.METRICS, member | row)
-            place = f"{group[0] + 1} to {group[-1] + 1} of {len(members)}"
-            print(f"Members {place}, epoch {rows[0]['epoch']}/{config.epochs}", flush=True)
-
-        with run_folder.report_interrupt(folder):
-            _, histories = fit_seeds(
-                make_state,
-                epoch,
-                members,
-                data.train,
-                epochs=config.epochs,
-                test=data.test,
-                eval_step=eval_step,
-                strategy=strategy,
-                group=group,
-                callbacks=[after_epoch],
-                keep_states=False,
-            )
+        histories = train(config, data, members, strategy, group, folder)
         lost = diverged(histories, [{}] * len(members))
         by_rate: dict[float, list[float]] = {rate: [] for rate in rates}
         for (rate, _), history, away in zip(members, histories, lost, strict=True):
@@ -156,14 +108,90 @@ def main(config: Config) -> dict[str, Any]:
     return result
 
 
+def check_rates(rates: Sequence[float]) -> None:
+    """Refuses learning rates that are no float32, or the same one twice.
+
+    Raises:
+      ValueError: with the rates.
+    """
+    with np.errstate(over="ignore"):
+        rounded = [float(np.float32(x)) for x in rates]
+    distinct = len(set(rounded)) == len(rounded)
+    if not rounded or not distinct or not all(0 < x < math.inf for x in rounded):
+        raise ValueError(
+            f"learning_rates must be positive, finite and different in float32, not {rates}."
+        )
+
+
+def train(
+    config: Config,
+    data: jaxconv.Dataset,
+    members: Sequence[tuple[float, int]],
+    strategy: Literal["map", "vmap"],
+    group: int,
+    folder: Path,
+) -> list[list[dict[str, float]]]:
+    """Trains the grid, and writes the rows of each member after each epoch.
+
+    Args:
+      config: the settings.
+      data: what to train and test on.
+      members: a learning rate and a seed each.
+      strategy: how replicas run.
+      group: the most replicas that one program trains.
+      folder: where `metrics.jsonl` is.
+
+    Returns:
+      The rows of each member, with the loss and accuracy of the test.
+    """
+    notebook, recipe = NOTEBOOKS[config.net], EXPERIMENTS[config.net].RECIPE
+    model = jaxconv.create_model(config.net)
+    tx = optax.inject_hyperparams(lambda learning_rate: recipe.tx(learning_rate))(members[0][0])
+    train_step = jaxconv.make_train_step(model, tx, loss=recipe.loss)
+
+    @jax.jit
+    def init(key: jax.Array, learning_rate: jax.Array) -> jaxconv.TrainState:
+        state = jaxconv.create_train_state(model, tx, key, data.input_shape)
+        opt_state = optax.tree.set(state.opt_state, learning_rate=learning_rate)
+        return state._replace(opt_state=opt_state)
+
+    def make_state(member: tuple[float, int]) -> jaxconv.TrainState:
+        return init(jax.random.key(member[1]), jnp.float32(member[0]))
+
+    def after_epoch(own: range, _: jaxconv.TrainState, rows: list[dict[str, float]]) -> None:
+        for i, row in zip(own, rows, strict=True):
+            member = dict(zip(("learning_rate", "seed"), members[i], strict=True))
+            run_files.append_row(folder / run_folder.METRICS, member | row)
+        place = f"{own[0] + 1} to {own[-1] + 1} of {len(members)}"
+        print(f"Members {place}, epoch {rows[0]['epoch']}/{config.epochs}", flush=True)
+
+    with run_folder.report_interrupt(folder):
+        _, histories = fit_seeds(
+            make_state,
+            functools.partial(
+                jaxconv.train_epoch, train_step=train_step, batch_size=notebook.batch_size
+            ),
+            members,
+            data.train,
+            epochs=config.epochs,
+            test=data.test,
+            eval_step=jaxconv.make_eval_step(model, loss=recipe.loss),
+            strategy=strategy,
+            group=group,
+            callbacks=[after_epoch],
+            keep_states=False,
+        )
+    return histories
+
+
 def finite(values: list[float]) -> Summary | None:
-    """The spread of the members that did not diverge; None if all did."""
+    """The summary of the members that did not diverge; None if all did."""
     kept = [x for x in values if math.isfinite(x)]
     return summarize(kept) if kept else None
 
 
 def table(by_rate: dict[float, list[float]]) -> str:
-    """A line for each learning rate, as Markdown."""
+    """The Markdown table, a line for each learning rate."""
     lines = ["| learning rate | test accuracy | min to max | diverged |", "|---|---|---|---|"]
     for rate, values in by_rate.items():
         figures, lost = finite(values), sum(map(math.isnan, values))
@@ -171,6 +199,50 @@ def table(by_rate: dict[float, list[float]]) -> str:
         cells = [f"{rate:g}", str(figures or ""), reach, f"{lost} of {len(values)}" if lost else ""]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def plot_sweep(
+    groups: Mapping[float, Sequence[float]], path: Path, *, xlabel: str, ylabel: str, title: str
+) -> None:
+    """Draws a figure over a hyperparameter: every seed, and the means.
+
+    Args:
+      groups: the figure of each seed, by the hyperparameter's value. A seed that diverged has one
+        that is not finite; the picture marks it at the bottom.
+      path: the PNG to write.
+      xlabel: the name of the hyperparameter.
+      ylabel: the name of the figure.
+      title: the line on top.
+
+    Raises:
+      ModuleNotFoundError: without matplotlib.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 4), layout="constrained")
+    axes = figure.subplots()
+    kept = {x: [y for y in values if math.isfinite(y)] for x, values in sorted(groups.items())}
+    drawn = [x for x, values in kept.items() if values]
+    if drawn:
+        draw_band(axes, drawn, [summarize(kept[x]) for x in drawn], "test", "mean ± std")
+        points = [(x, y) for x in drawn for y in kept[x]]
+        seeds: dict[str, Any] = {"ms": 4, "alpha": 0.5, "color": COLORS["test"]}
+        axes.plot(*zip(*points, strict=True), ".", **seeds, label="one seed")
+    lost = {x: len(groups[x]) - len(values) for x, values in kept.items()}
+    lost = {x: count for x, count in lost.items() if count}
+    if lost:
+        bottom, color = axes.get_xaxis_transform(), COLORS["validation"]
+        heights = [0.03] * len(lost)
+        axes.plot(list(lost), heights, "x", color=color, transform=bottom, label="diverged")
+        for x, count in lost.items():
+            text = f"{count} of {len(groups[x])}"
+            axes.annotate(text, (x, 0.06), xycoords=bottom, ha="center", fontsize=8)
+    axes.set(xlabel=xlabel, ylabel=ylabel, xscale="log")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False)
+    figure.suptitle(title)
+    figure.savefig(path, dpi=120)
 
 
 if __name__ == "__main__":

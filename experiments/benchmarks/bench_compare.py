@@ -1,10 +1,10 @@
-"""Two results of a benchmark side by side: what differs for real, and what may be noise.
+"""Compares two results of a benchmark: which differences are real, and which may be noise.
 
     python experiments/benchmarks/bench_compare.py BEFORE.json AFTER.json
 
-The files are those of `bench_step.py` or `bench_peers.py`. A difference is real only where the
-medians differ by more than either side's spread (most less least over its rounds) and the ranges do
-not overlap. With fewer than three rounds on a side there is no spread to go by, and no verdict.
+The files are those of `bench_step.py` or `bench_peers.py`. A difference is real only if the medians
+differ by more than the range of either side (its longest less its shortest round) and the ranges do
+not overlap. A side of fewer than three rounds shows no range, and gets no verdict.
 """
 
 import argparse
@@ -18,7 +18,7 @@ ROUNDS = 3
 
 
 def verdict(before: Sequence[float], after: Sequence[float]) -> str:
-    """What two rows of seconds say of each other: faster, slower, no difference, or nothing."""
+    """Whether the second row of seconds is faster or slower than the first, if that is clear."""
     if min(len(before), len(after)) < ROUNDS:
         return f"fewer than {ROUNDS} rounds: no verdict"
     change = statistics.median(after) - statistics.median(before)
@@ -30,10 +30,10 @@ def verdict(before: Sequence[float], after: Sequence[float]) -> str:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """A result, once it is known to be one.
+    """Reads a result.
 
     Raises:
-      ValueError: if it is not.
+      ValueError: if the file holds none.
     """
     try:
         content = json.loads(path.read_text())
@@ -54,7 +54,7 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def settings(content: Mapping[str, Any]) -> dict[str, Any]:
-    """All that a result says of where and how it was measured, flat."""
+    """Where and how a result was measured, as a flat dict."""
     known: dict[str, Any] = {}
     for key, value in content.items():
         if key not in ("rows", "benchmark"):

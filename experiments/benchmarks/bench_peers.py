@@ -1,39 +1,45 @@
-"""The same work in Keras, PyTorch, stock Flax and jaxconv, side by side.
+"""Times the same work in Keras, PyTorch, stock Flax and jaxconv.
 
     python experiments/benchmarks/bench_peers.py --quick
     python experiments/benchmarks/bench_peers.py --nets lab6 --rounds 5
 
-Warm speed: every peer trains two epochs of 300 full batches; the second is on the clock, given as
-seconds an epoch of all samples. It then evaluates the 10,000 test images three times in batches of
-200, the last time on the clock. Whole job: from the start of the process to the test accuracy, over
-the notebook's epochs, with its validation; for jaxconv with its compiled programs in the cache, and
-once without, as a first run has it. Each measurement is a fresh process, in rounds that take the
-peers in turn, so that a machine that drifts hits all alike; ratios are taken within a round.
-Figures are medians, with the range over the rounds. --quick is one round of 100 warm steps of
-`lab6` and `strided`, within 5 minutes on 2 cores; all of it takes an hour.
+Warm speed: each peer trains two epochs of 300 full batches, and the clock takes the second; the
+figure is scaled to an epoch of all samples. The peer then evaluates the 10,000 test images three
+times in batches of 200, and the clock takes the last time.
 
-The peers' packages: pip install -e '.[peers]'. One that is missing or fails is shown as such.
-Written to experiments/results/, or where --output says: JSON after each measurement, and a picture.
+Whole job: the time from the start of the process to the test accuracy, over the notebook's epochs
+and with its validation. jaxconv finds its compiled programs in the cache, except in one more job,
+which has none, as a first run.
+
+Each measurement is a fresh process. A round takes the peers in turn, so that a machine that drifts
+slows all of them; ratios are those within a round. Figures are medians, with the range over the
+rounds. --quick takes one round of 100 warm steps of `lab6` and `strided`, within 5 minutes on 2
+cores; the whole benchmark takes an hour.
+
+The peers' packages: pip install -e '.[peers]'. The table shows which peer is missing or fails. The
+script writes JSON after each measurement, and a picture at the end, to experiments/results/ or to
+--output.
 """
 
 import argparse
 import dataclasses
 import datetime
 import importlib.util
+import json
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.benchmarks.keras_nets import NOTEBOOKS
-from experiments.benchmarks.subprocess_runner import RESULTS, ROOT, run_child, variables
+from experiments.benchmarks.bars import draw_bar
+from experiments.benchmarks.recipes import NOTEBOOKS
+from experiments.benchmarks.subprocess_runner import ROOT, new_output, run_script, variables
 from jaxconv._checks import check_positive
-from jaxconv.measure.environment import host
-from jaxconv.runs.files import write_json
-from jaxconv.runs.plots import plot_peers
+from jaxconv.measure import host
+from jaxconv.runs import write_json
 
 DATA = ROOT / "jaxconv" / "_data" / "mnist.npz"
 INSTALL = "pip install -e '.[peers]'"
@@ -41,7 +47,7 @@ INSTALL = "pip install -e '.[peers]'"
 
 @dataclasses.dataclass(frozen=True)
 class Peer:
-    """A library, as a script of `peers/` and what tells that script which one it is."""
+    """A library: a script of `peers/`, and variables that name the variant to run."""
 
     script: str
     environment: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -63,16 +69,19 @@ JOB_ROUNDS = {"lab6": 3, "strided": 3}
 
 
 def measure(peer: Peer, net: str, cache: str, *arguments: str) -> dict[str, Any]:
-    """What a fresh process of a peer reports, or `{"error": why it does not}`."""
+    """The report of a peer's fresh process, or `{"error": why there is none}`."""
     environment = {"TF_CPP_MIN_LOG_LEVEL": "3", "JAX_COMPILATION_CACHE_DIR": cache}
+    settings = json.dumps(NOTEBOOKS[net]._asdict())
     started = ["--data", str(DATA), "--started", str(time.time())]
-    return run_child(
-        f"peers/{peer.script}", [net, *started, *arguments], environment | peer.environment
+    return run_script(
+        f"peers/{peer.script}",
+        [net, settings, *started, *arguments],
+        environment | peer.environment,
     )
 
 
 class Record:
-    """All measurements so far, on disk after each: what a long run has measured is never lost."""
+    """All measurements so far; each is written at once, so that a long run loses none."""
 
     def __init__(self, path: Path, settings: dict[str, Any]) -> None:
         self.path = path
@@ -88,7 +97,7 @@ class Record:
         scale: float = 1.0,
         field: str = "seconds",
     ) -> str:
-        """Keeps a report under its case, its field times `scale`; returns a line about it."""
+        """Keeps a report under its case, with its field times `scale`; returns a line to print."""
         row = self.rows.setdefault(
             f"{net}, {kind}, {peer}",
             {"net": net, "kind": kind, "peer": peer, "unit": "s", "samples": [], "reports": []},
@@ -103,7 +112,7 @@ class Record:
         return f"{row['samples'][-1]:.2f} s"
 
     def cells(self, net: str, kind: str, peer: str, digits: int = 1) -> list[str]:
-        """A row's median and ratio to jaxconv, each with its range, for the table."""
+        """The table's cells of a row: its median and its ratio to jaxconv, each with the range."""
         row = self.rows.get(f"{net}, {kind}, {peer}")
         own = self.rows.get(f"{net}, {kind}, {JAXCONV}")
         if row is None:
@@ -116,11 +125,19 @@ class Record:
         failed = f", failed in {lost} of {len(row['samples'])} rounds" if lost else ""
         pairs = zip(row["samples"], own["samples"] if own else [], strict=False)
         ratios = [theirs / ours for theirs, ours in pairs if theirs and ours]
-        return [summarize(done, digits) + failed, summarize(ratios, digits=2) if ratios else ""]
+        return [
+            format_range(done, digits) + failed,
+            format_range(ratios, digits=2) if ratios else "",
+        ]
 
 
-def summarize(values: Sequence[float], digits: int = 1) -> str:
-    """`median (least to most)`."""
+def format_range(values: Sequence[float], digits: int = 1) -> str:
+    """Writes `median (least to most)`; a single value has no range.
+
+    Example:
+      >>> format_range([1.0, 4.0, 2.0])
+      '2.0 (1.0 to 4.0)'
+    """
     median = f"{statistics.median(values):.{digits}f}"
     if len(values) == 1:
         return median
@@ -140,7 +157,7 @@ def table(record: Record, net: str) -> str:
         cells += record.cells(net, "job", peer)
         reports = record.rows.get(f"{net}, job, {peer}", {}).get("reports", [])
         done = [report for report in reports if "seconds" in report]
-        accuracy = summarize([report["accuracy"] for report in done], 4) if done else ""
+        accuracy = format_range([report["accuracy"] for report in done], 4) if done else ""
         memory = [report["peak_rss_bytes"] / 2**20 for report in done]
         cells += [accuracy, f"{statistics.median(memory):.0f}" if memory else ""]
         if any(cells):
@@ -149,9 +166,9 @@ def table(record: Record, net: str) -> str:
 
 
 def run(nets: Sequence[str], steps: int, rounds: int, jobs: bool, record: Record) -> None:
-    """Takes all measurements, a line each."""
+    """Takes all measurements, and prints a line for each."""
 
-    def say(*parts: str) -> None:
+    def log(*parts: str) -> None:
         print(f"{datetime.datetime.now():%H:%M:%S}", *parts, flush=True)
 
     with tempfile.TemporaryDirectory() as folder:
@@ -164,15 +181,15 @@ def run(nets: Sequence[str], steps: int, rounds: int, jobs: bool, record: Record
                     report = measure(peer, net, f"{folder}/warm", "--steps", str(steps))
                     line = record.add(net, "warm", name, report, scale)
                     record.add(net, "evaluation", name, report, field="evaluation_seconds")
-                    say(f"round {number + 1}/{rounds}, {net}, {name}, an epoch warm:", line)
+                    log(f"round {number + 1}/{rounds}, {net}, {name}, an epoch warm:", line)
         for net in nets if jobs else ():
             cache = f"{folder}/{net}"  # nothing is in it yet
             report = measure(PEERS[JAXCONV], net, cache)
-            say(f"{net}, {COLD}, whole job:", record.add(net, "job", COLD, report))
+            log(f"{net}, {COLD}, whole job:", record.add(net, "job", COLD, report))
             for number in range(JOB_ROUNDS.get(net, 1)):
                 for name in JOBS:
                     line = record.add(net, "job", name, measure(PEERS[name], net, cache))
-                    say(f"round {number + 1}, {net}, {name}, whole job:", line)
+                    log(f"round {number + 1}, {net}, {name}, whole job:", line)
 
 
 def main(
@@ -189,12 +206,7 @@ def main(
     if steps > most:
         raise ValueError(f"steps must be at most {most}, an epoch's, not {steps}.")
     now = datetime.datetime.now(datetime.UTC)
-    output = output or RESULTS / f"bench-peers-{now:%Y%m%dT%H%M%S}.json"
-    if output.suffix != ".json":
-        raise ValueError(f"output must be a NAME.json, not {str(output)!r}.")
-    if output.exists():
-        raise FileExistsError(f"{output} is there already: name another --output.")
-    output.parent.mkdir(parents=True, exist_ok=True)
+    output = new_output(output, "bench-peers", f"{now:%Y%m%dT%H%M%S}")
     facts = host()
     setting = f"{steps} warm steps, rounds: {rounds}; {facts['cpu']}, {facts['cpu_count']} cores"
     print(f"{now:%Y-%m-%d}, {setting}", flush=True)
@@ -214,6 +226,45 @@ def main(
     return output
 
 
+def plot_peers(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str) -> None:
+    """Draws the time of each library for the same work, as bars with the range over the rounds.
+
+    Args:
+      rows: each has `net`, `kind` (`"warm"`, `"evaluation"` or `"job"`), `peer` and `samples`: the
+        seconds of each round, or None where it failed. A peer that always failed has no bar.
+      path: the PNG to write.
+      title: the line on top.
+
+    Raises:
+      ModuleNotFoundError: without matplotlib.
+    """
+    from matplotlib.figure import Figure
+
+    kinds = {
+        "warm": "seconds an epoch, warm",
+        "evaluation": "seconds for 10,000 test images, warm",
+        "job": "seconds from process start to test accuracy",
+    }
+    kinds = {kind: label for kind, label in kinds.items() if any(r["kind"] == kind for r in rows)}
+    nets = list(dict.fromkeys(row["net"] for row in rows))
+    figure = Figure(figsize=(3.4 * len(nets) + 1.2, 2.9 * len(kinds) + 0.4), layout="constrained")
+    grid = figure.subplots(len(kinds), len(nets), squeeze=False, sharey="row")
+    for kind, line in zip(kinds, grid, strict=True):
+        peers = list(dict.fromkeys(row["peer"] for row in rows if row["kind"] == kind))
+        for net, axes in zip(nets, line, strict=True):
+            for row in rows:
+                samples = [sample for sample in row["samples"] if sample is not None]
+                if (row["net"], row["kind"]) == (net, kind) and samples:
+                    color = "train" if row["peer"].startswith("jaxconv") else "peer"
+                    draw_bar(axes, peers.index(row["peer"]), samples, color)
+            axes.set(title=net, xlabel=kinds[kind], yticks=range(len(peers)), yticklabels=peers)
+            axes.set_xlim(0, axes.get_xlim()[1] * 1.12)
+            axes.spines[["top", "right"]].set_visible(False)
+        line[0].invert_yaxis()
+    figure.suptitle(title)
+    figure.savefig(path, dpi=120)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -221,8 +272,8 @@ if __name__ == "__main__":
     nets = ["strided", "lab6", "intro", "dropout"]
     parser.add_argument("--nets", nargs="+", choices=NOTEBOOKS, help=f"({' '.join(nets)})")
     parser.add_argument("--steps", type=int, help="warm steps on the clock (300)")
-    parser.add_argument("--rounds", type=int, help="of the warm steps (3)")
-    parser.add_argument("--no-jobs", action="store_true", help="the warm steps alone")
+    parser.add_argument("--rounds", type=int, help="rounds of warm steps (3)")
+    parser.add_argument("--no-jobs", action="store_true", help="measure the warm steps alone")
     parser.add_argument("--quick", action="store_true", help="at most 5 minutes: see above")
     parser.add_argument("--output", type=Path, help="the JSON file to write")
     given = parser.parse_args()

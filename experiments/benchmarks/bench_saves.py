@@ -1,11 +1,11 @@
-"""What the check for NaN and the checkpoints cost: epochs with and without, in turn.
+"""Times epochs with and without the check for NaN and checkpoints.
 
     python experiments/benchmarks/bench_saves.py
     python experiments/benchmarks/bench_saves.py --nets strided --rounds 3
 
 An epoch is a whole call of `fit` on the bundled MNIST, compiled before, until its last save is on
-the disk. Every round takes each kind once; a ratio is that of a round, and of the ratios the median
-and the range are shown.
+the disk. Each round takes each kind once, and gives its ratio to the epoch without either. The
+script prints the median and the range of the ratios.
 """
 
 import argparse
@@ -18,15 +18,12 @@ from typing import Any
 import jax
 
 import jaxconv
-from experiments.benchmarks.keras_nets import NOTEBOOKS
-from experiments.benchmarks.recipes import our_net
+from experiments.benchmarks.recipes import NOTEBOOKS, from_recipe
 from jaxconv._checks import check_choice, check_positive
-from jaxconv.measure.environment import environment
-from jaxconv.runs.checkpoint import Checkpoints
-from jaxconv.runs.cli import exit_codes
-from jaxconv.runs.files import write_json
+from jaxconv.measure import environment
+from jaxconv.runs import Checkpoints, exit_codes, write_json
 
-KINDS = {
+KINDS = {  # whether losses are checked, and when a checkpoint is saved
     "unchecked": (False, None),
     "checked": (True, None),
     "saved each epoch": (True, "epoch"),
@@ -43,24 +40,24 @@ def main(
     data = jax.device_put({name: x[:samples] for name, x in train.items()})
     for net in nets:
         check_choice("net", net, NOTEBOOKS)
-        model, tx, loss = our_net(net)
+        model, tx, loss = from_recipe(net)
         state = jaxconv.create_train_state(model, tx, jax.random.key(0), (28, 28, 1))
         step = jaxconv.make_train_step(model, tx, loss=loss)
 
         def epoch(kind: str, state: Any = state, step: Any = step, net: str = net) -> float:
             finite, every = KINDS[kind]
-            run = {"train_step": step, "batch_size": NOTEBOOKS[net].batch_size}
             with tempfile.TemporaryDirectory() as folder:
                 began = time.perf_counter()
                 with Checkpoints(folder, every=every) as saves:  # pyright: ignore[reportArgumentType]
                     jaxconv.fit(
                         state,
                         data,
+                        train_step=step,
                         epochs=1,
+                        batch_size=NOTEBOOKS[net].batch_size,
                         check_finite=finite,
                         save=saves if every else None,
                         save_every=every if isinstance(every, int) else None,
-                        **run,
                     )
                 return time.perf_counter() - began
 
@@ -89,7 +86,7 @@ if __name__ == "__main__":
     )
     parser.add_argument("--nets", nargs="+", default=["strided", "lab6"], help=", ".join(NOTEBOOKS))
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--output", help="a JSON file for every measurement")
+    parser.add_argument("--output", help="a JSON file for all measurements")
     given = parser.parse_args()
     with exit_codes():
         main(given.nets, given.rounds, output=given.output)

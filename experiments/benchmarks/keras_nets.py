@@ -1,8 +1,8 @@
-"""The notebooks' nets as they stand there, in Keras: the other side of every comparison.
+"""The notebooks' nets in Keras, as the notebooks write them: the other side of every comparison.
 
-`python experiments/benchmarks/keras_parity.py`, `python experiments/benchmarks/bench_peers.py` and the tests use them.
-Keras is imported where it is used, on the backend that KERAS_BACKEND names, and nothing of jaxconv
-is: a peer's time and memory are its own.
+`keras_parity.py`, `bench_peers.py` and the tests use them. Keras is imported where it is used, on
+the backend that KERAS_BACKEND names. Nothing of jaxconv is imported, so that a peer's start and
+memory are its own.
 """
 
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,32 +16,40 @@ SHAPE = (28, 28, 1)
 
 
 class Notebook(NamedTuple):
-    """How a notebook trains its net."""
+    """How a notebook trains its net; `recipes.py` has those of all notebooks."""
 
     optimizer: str
+    """Keras' name of the optimizer, which has its default learning rate."""
     loss: str
+    """Keras' name of the loss."""
     batch_size: int
     epochs: int
     validation_split: float = 0.0
+    """The share of the training samples, taken from the end, to validate on."""
     validate_on_test: bool = False
 
-
-NOTEBOOKS = {
-    "lab6": Notebook("rmsprop", "sparse_categorical_crossentropy", 64, 5),
-    "intro": Notebook("rmsprop", "sparse_categorical_crossentropy", 64, 5),
-    "strided": Notebook("adam", "sparse_categorical_crossentropy", 32, 10, validate_on_test=True),
-    "dropout": Notebook("adam", "categorical_crossentropy", 128, 15, validation_split=0.1),
-    "dense": Notebook("rmsprop", "sparse_categorical_crossentropy", 128, 5),
-}
+    @property
+    def one_hot(self) -> bool:
+        """Whether the loss takes one-hot labels, not integers."""
+        return self.loss == "categorical_crossentropy"
 
 
 def keras_model(
-    name: str, *, dropout_rate: float = 0.5, from_logits: bool = False, **options: Any
+    name: str,
+    notebook: Notebook,
+    *,
+    dropout_rate: float = 0.5,
+    from_logits: bool = False,
+    **options: Any,
 ) -> Any:
-    """The Keras model of a notebook, compiled as it stands there.
+    """The Keras model of a notebook, compiled as the notebook compiles it.
 
-    With `from_logits` the softmax is left to the loss, which then clips nothing. More `options` go
-    to Keras' `compile`.
+    Args:
+      name: the net's name.
+      notebook: names the optimizer and the loss.
+      dropout_rate: the share of the features that dropout removes, where the net has dropout.
+      from_logits: leave the softmax to the loss, which then clips nothing.
+      **options: more arguments of Keras' `compile`.
     """
     import keras
     from keras.layers import Conv2D, Dense, Dropout, Flatten, MaxPooling2D
@@ -83,7 +91,6 @@ def keras_model(
     }[name]
     last = Dense(10) if from_logits else Dense(10, activation="softmax")
     model = keras.Sequential([keras.Input(SHAPE), *layers(), last])
-    notebook = NOTEBOOKS[name]
     loss = {
         "categorical_crossentropy": keras.losses.CategoricalCrossentropy,
         "sparse_categorical_crossentropy": keras.losses.SparseCategoricalCrossentropy,
@@ -92,8 +99,9 @@ def keras_model(
     return model
 
 
-def keras_batch(split: "jaxconv.Split", name: str, dtype: str) -> tuple[np.ndarray, np.ndarray]:
-    """Images and labels as the notebook hands them to Keras."""
-    one_hot = NOTEBOOKS[name].loss == "categorical_crossentropy"
-    label = np.eye(10, dtype=dtype)[split.label] if one_hot else split.label
+def keras_batch(
+    split: "jaxconv.Split", notebook: Notebook, dtype: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Images, scaled to [0, 1], and labels as the notebook gives them to Keras."""
+    label = np.eye(10, dtype=dtype)[split.label] if notebook.one_hot else split.label
     return split.image.astype(dtype) / 255, label

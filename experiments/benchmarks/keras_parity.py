@@ -1,17 +1,17 @@
-"""Keras and jaxconv side by side: one set of weights, the same batches, two histories.
+"""Trains Keras and jaxconv from the same weights on the same batches, and compares the histories.
 
     python experiments/benchmarks/keras_parity.py
     python experiments/benchmarks/keras_parity.py --from-logits
     python experiments/benchmarks/keras_parity.py --dtype float32 --nets lab6 --samples 60000
 
-Keras' own initial weights are carried over through a file, then both sides train on the same
-batches in the same order, with dropout at rate 0 (its masks cannot agree). In float64 the losses
-are the same to 15 digits, until Keras on JAX clips its first softmax (`jaxconv.losses`); with
---from-logits it does not, and they stay the same. In float32 all but `dense` drift apart, since
-rounding now and then decides which cell of a window wins, or whether a relu is open.
+jaxconv takes Keras' own initial weights from a file. Then both sides train on the same batches in
+the same order, with dropout at rate 0, as its masks cannot agree. In float64 the losses are the
+same to 15 digits until Keras on JAX clips its first softmax (`jaxconv.training.losses`); with
+--from-logits Keras does not clip, and they stay the same. In float32 all nets but `dense` drift
+apart: now and then rounding decides which cell of a window wins, or whether a relu is open.
 
-It needs Keras (pip install -e '.[test]'), on the backend that KERAS_BACKEND names: jax where it
-names none. The histories, the picture of the losses and the differences go to a folder under runs/.
+It needs Keras (pip install -e '.[test]'), on the backend that KERAS_BACKEND names, or else on jax.
+The histories, the differences and the picture of the losses go to a folder under runs/.
 """
 
 import argparse
@@ -20,7 +20,8 @@ import importlib.util
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,24 +29,24 @@ import jax
 import numpy as np
 
 import jaxconv
-from experiments.benchmarks.keras_nets import NOTEBOOKS, SHAPE, keras_batch, keras_model
-from experiments.benchmarks.recipes import our_net
+from experiments.benchmarks.keras_nets import SHAPE, keras_batch, keras_model
+from experiments.benchmarks.recipes import NOTEBOOKS, from_recipe
 from jaxconv._checks import check_positive
 from jaxconv.runs import files as run_files
 from jaxconv.runs import folder as run_folder
-from jaxconv.runs.plots import plot_parity
+from jaxconv.runs.plots import COLORS
 
 MEANS = ("loss", "accuracy", "val_loss", "val_accuracy")
 
 
-def our_parts(name: str, dtype: str) -> tuple[jaxconv.ConvNet, Any, Any]:
+def without_dropout(name: str, dtype: str) -> tuple[jaxconv.ConvNet, Any, Any]:
     """Model, optimizer and loss of jaxconv's side, without dropout."""
-    return our_net(name, dropout_rate=0.0, dtype=dtype, param_dtype=dtype)
+    return from_recipe(name, dropout_rate=0.0, dtype=dtype, param_dtype=dtype)
 
 
 @contextlib.contextmanager
 def precision(dtype: str) -> Iterator[None]:
-    """Lets both sides compute in float32 or float64."""
+    """Makes both sides compute in float32 or float64."""
     import keras
 
     before = keras.config.floatx(), keras.config.dtype_policy()
@@ -68,7 +69,7 @@ def compare(
     seed: int = 0,
     from_logits: bool = False,
 ) -> dict[str, dict[str, Any]]:
-    """Trains a net on both sides, the last tenth of the samples held out by either's own rule.
+    """Trains a net on both sides. Each side holds the last tenth out by its own rule.
 
     Returns:
       The two histories, `keras` and `jaxconv`, and `differences`: for each mean, and for the final
@@ -76,12 +77,12 @@ def compare(
     """
     import keras
 
-    batch_size = NOTEBOOKS[name].batch_size
+    notebook = NOTEBOOKS[name]
     ours = data.split_validation(0.1)
     with precision(dtype), tempfile.TemporaryDirectory() as folder:
         keras.utils.set_random_seed(seed)
-        theirs = keras_model(name, dropout_rate=0.0, from_logits=from_logits)
-        model, tx, loss = our_parts(name, dtype)
+        theirs = keras_model(name, notebook, dropout_rate=0.0, from_logits=from_logits)
+        model, tx, loss = without_dropout(name, dtype)
 
         def carried_over() -> Any:
             theirs.save_weights(f"{folder}/{name}.weights.h5")
@@ -90,8 +91,8 @@ def compare(
         key = jax.random.key(seed)
         state = jaxconv.create_train_state(model, tx, key, SHAPE, params=carried_over())
         fitted = theirs.fit(
-            *keras_batch(data.train, name, dtype),
-            batch_size=batch_size,
+            *keras_batch(data.train, notebook, dtype),
+            batch_size=notebook.batch_size,
             epochs=epochs,
             validation_split=0.1,
             shuffle=False,
@@ -102,7 +103,7 @@ def compare(
             ours.train,
             train_step=jaxconv.make_train_step(model, tx, loss=loss),
             epochs=epochs,
-            batch_size=batch_size,
+            batch_size=notebook.batch_size,
             shuffle=False,
             validation=ours.validation,
             eval_step=jaxconv.make_eval_step(model, loss=loss),
@@ -120,7 +121,7 @@ def compare(
 
 
 def show(name: str, result: dict[str, dict[str, Any]], kind: str) -> None:
-    """Prints the two histories of a net, and what they differ by."""
+    """Prints the two histories of a net, and their largest differences."""
     print(f"\n{name}, {kind}\nepoch           " + "".join(f"{mean:>20}" for mean in MEANS))
     for epoch in range(len(result["keras"]["loss"])):
         for side in ("keras", "jaxconv"):
@@ -174,6 +175,18 @@ def main(
         folder = folder or run_folder.next_free(Path("runs"), f"keras_parity-{dtype}-{seed}")
         content = {"setting": setting, "versions": versions, "seed": seed, "nets": results}
         run_files.write_json(folder / "parity.json", content)
+    print_table(results)
+    assert folder is not None
+    if importlib.util.find_spec("matplotlib"):
+        plot_parity(results, folder / "parity.png", title=f"{setting}; {versions}")
+    else:
+        print("\nmatplotlib is missing: parity.png is left out (pip install matplotlib).")
+    print(f"\nRun: {folder}")
+    return folder
+
+
+def print_table(results: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
+    """Prints a line for each net, as Markdown."""
     print(
         "\n| net | epochs | last loss, Keras | jaxconv | largest difference: loss | accuracy | "
         "weights |\n|---|---|---|---|---|---|---|"
@@ -189,13 +202,47 @@ def main(
             f"| `{name}` | {len(losses[0])} | {losses[0][-1]:.6f} | {losses[1][-1]:.6f} | "
             f"{loss:.0e} | {accuracy:.0e} | {weights:.0e} |"
         )
-    assert folder is not None
-    if importlib.util.find_spec("matplotlib"):
-        plot_parity(results, folder / "parity.png", title=f"{setting}; {versions}")
-    else:
-        print("\nmatplotlib is missing: parity.png is left out (pip install matplotlib).")
-    print(f"\nRun: {folder}")
-    return folder
+
+
+def plot_parity(
+    results: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]], path: Path, *, title: str
+) -> None:
+    """Draws the losses of both sides over each other, and the distance between them.
+
+    Args:
+      results: for each net the histories of its sides, `keras` and `jaxconv`; a history has `loss`
+        and `val_loss` by epoch.
+      path: the PNG to write.
+      title: the line on top.
+
+    Raises:
+      ModuleNotFoundError: without matplotlib.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    figure = Figure(figsize=(3.2 * len(results) + 0.8, 5), layout="constrained")
+    columns = figure.subplots(2, len(results), squeeze=False, sharex="col", height_ratios=(3, 2)).T
+    for (net, result), (upper, lower) in zip(results.items(), columns, strict=True):
+        for label, key in (("train", "loss"), ("validation", "val_loss")):
+            theirs, ours = result["keras"][key], result["jaxconv"][key]
+            epochs = range(1, len(ours) + 1)
+            color = COLORS[label]
+            upper.plot(epochs, theirs, lw=6, alpha=0.3, color=color, label=f"Keras, {label}")
+            upper.plot(epochs, ours, "o-", lw=1, ms=3, color=color, label=f"jaxconv, {label}")
+            distance = [max(abs(a - b), 1e-17) for a, b in zip(theirs, ours, strict=True)]
+            lower.plot(epochs, distance, "o-", ms=3, color=color)
+        upper.set(title=net, ylim=(0, None))
+        lower.set(xlabel="epoch", yscale="log", ylim=(1e-17, 1))
+        lower.xaxis.set_major_locator(MaxNLocator(integer=True))
+        for axes in (upper, lower):
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.grid(alpha=0.25)
+    columns[0][0].set_ylabel("loss")
+    columns[0][1].set_ylabel("|Keras − jaxconv|\n(equal: on the axis)")
+    columns[-1][0].legend(frameon=False)
+    figure.suptitle(textwrap.fill(title, 40 * len(results)))
+    figure.savefig(path, dpi=120)
 
 
 if __name__ == "__main__":
@@ -204,12 +251,16 @@ if __name__ == "__main__":
     )
     parser.add_argument("--nets", nargs="+", choices=NOTEBOOKS, default=list(NOTEBOOKS))
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float64")
-    parser.add_argument("--samples", type=int, default=6000, help="of the training set (6000)")
+    parser.add_argument(
+        "--samples", type=int, default=6000, help="samples of the training set (6000)"
+    )
     parser.add_argument("--epochs", type=int, help="epochs, if not the notebook's own")
     parser.add_argument(
-        "--from-logits", action="store_true", help="Keras' loss takes the logits, and clips nothing"
+        "--from-logits",
+        action="store_true",
+        help="let Keras' loss take the logits, and clip nothing",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the initial weights (0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the initial weights (0)")
     given = parser.parse_args()
     try:
         main(**vars(given))

@@ -1,6 +1,6 @@
-"""The steps that `layouts.py` compares, on the layout that this process is a part of.
+"""Takes the steps that `layouts.py` compares, on the layout that this process belongs to.
 
-`python experiments/benchmarks/layouts.py` starts it, for each net and layout.
+`layouts.py` starts it, for each net and layout.
 """
 
 import sys
@@ -12,20 +12,20 @@ import numpy as np
 
 import jaxconv
 from jaxconv import parallel
-from jaxconv.runs.files import read_arrays, write_arrays
+from jaxconv.runs import read_arrays, write_arrays
 
 BATCH, STEPS = 61, 20
-"""A prime number of samples divides among no number of devices."""
+"""61 samples, a prime number, divide among no number of devices."""
 
 
 def arrays_of(state: jaxconv.TrainState) -> dict[str, np.ndarray]:
-    """All of a state but its key on the host, by name."""
+    """The arrays of a state on the host, without its key, by name."""
     leaves = jax.tree_util.tree_flatten_with_path(state._replace(rng=()))[0]
     return {jax.tree_util.keystr(path): np.asarray(x) for path, x in leaves}
 
 
 def with_arrays(state: jaxconv.TrainState, arrays: dict[str, np.ndarray]) -> jaxconv.TrainState:
-    """A state with these arrays and its own key."""
+    """The state with these arrays and its own key."""
     leaves, structure = jax.tree_util.tree_flatten_with_path(state._replace(rng=()))
     values = [arrays[jax.tree_util.keystr(path)] for path, _ in leaves]
     return jax.tree.unflatten(structure, values)._replace(rng=state.rng)
@@ -34,18 +34,18 @@ def with_arrays(state: jaxconv.TrainState, arrays: dict[str, np.ndarray]) -> jax
 def main(net: str, equal: str, output: str) -> None:
     parallel.initialize()
     jax.config.update("jax_enable_x64", True)
-    from experiments.benchmarks.recipes import our_net
+    from experiments.benchmarks.recipes import from_recipe
 
     mesh, results = parallel.data_mesh(), {}
     train = jaxconv.load_dataset("mnist").train.batch()
     data = {name: x[: STEPS * BATCH] for name, x in train.items()}
     for dtype in ("float32", "float64"):
-        model, tx, loss = our_net(net, dtype=dtype, param_dtype=dtype)
+        model, tx, loss = from_recipe(net, dtype=dtype, param_dtype=dtype)
         alone = jaxconv.make_train_step(model, tx, loss=loss)
         state = jaxconv.create_train_state(model, tx, jax.random.key(0), (28, 28, 1))
         train_step = parallel.data_parallel(alone, mesh)
         if dtype == "float32":
-            # Trained a little, by the first layout: each moment of the optimizer has its size.
+            # The first layout trains a little, so that no moment of the optimizer is zero.
             if not Path(equal).exists():
                 state, _ = jaxconv.fit(state, data, train_step=alone, epochs=1, batch_size=BATCH)
                 write_arrays(Path(equal), arrays_of(state))

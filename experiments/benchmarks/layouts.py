@@ -1,18 +1,20 @@
-"""One training on several layouts of processes and devices: how far apart they come out.
+"""Compares one training on several layouts of processes and devices.
 
     python experiments/benchmarks/layouts.py
     python experiments/benchmarks/layouts.py --nets dropout --layouts 1x1 2x2 --no-full
 
-A layout is PROCESSESxDEVICES, the devices those of each process; the first one given is what the
-others are compared with. Each runs as real processes, under `jaxconv.parallel.launch`. For each net:
+A layout is PROCESSESxDEVICES, with so many devices in each process. The script compares the others
+with the first one given. Each runs as real processes, under `jaxconv.parallel.launch`. For each
+net, all layouts take
 
 - in float32 a step from equal states, on a batch that does not divide among the devices;
-- in float64 twenty free steps of `fit`, shuffled, with dropout where the net has it;
+- in float64 twenty steps of `fit`, each from the layout's own last state, shuffled, with dropout
+  if the net has it;
 - unless --no-full, the whole experiment `--full` by its script, to the test accuracy.
 
-The figures are the largest difference of any parameter. On a machine whose cores one process fills
-already, more of them take longer: this is about numbers, not speed. Written to
-experiments/results/, or where --output says.
+The figures are the largest difference of any parameter. They show no speed: on a machine whose
+cores one process fills already, more processes take longer. The script writes to
+experiments/results/, or to --output.
 """
 
 import argparse
@@ -26,29 +28,34 @@ from typing import Any
 
 import numpy as np
 
-from experiments.benchmarks.keras_nets import NOTEBOOKS
+from experiments.benchmarks.recipes import EXPERIMENTS, NOTEBOOKS
 from experiments.benchmarks.subprocess_runner import RESULTS, run_launched, variables
-from jaxconv.measure.environment import environment
-from jaxconv.runs.files import read_arrays, write_json
+from jaxconv.measure import environment
+from jaxconv.runs import read_arrays, write_json
 
 LAYOUTS = ("1x1", "1x2", "1x4", "2x1", "2x2", "4x1")
 
 
 def run_layout(layout: str, script: str, *arguments: str) -> None:
-    """Runs a script of this folder on a layout.
+    """Runs a script on a layout.
+
+    Args:
+      layout: PROCESSESxDEVICES.
+      script: its path, relative to this folder.
+      *arguments: its command line.
 
     Raises:
       RuntimeError: if it fails, with the end of what it printed.
     """
     processes, devices = map(int, layout.split("x"))
-    code, said = run_launched(processes, devices, script, arguments, {"JAX_PLATFORMS": "cpu"})
+    code, printed = run_launched(processes, devices, script, arguments, {"JAX_PLATFORMS": "cpu"})
     if code:
-        end = "\n".join(said.splitlines()[-20:])
+        end = "\n".join(printed.splitlines()[-20:])
         raise RuntimeError(f"{script} on {layout} ended with {code}:\n{end}")
 
 
 def mesh_size(layout: str) -> int:
-    """How many devices a layout has in all."""
+    """The number of devices of all processes of a layout."""
     processes, devices = map(int, layout.split("x"))
     return processes * devices
 
@@ -99,7 +106,8 @@ def main(
                 if net == full:
                     own = Path(folder, f"run-{layout}")
                     more = [] if epochs is None else ["--epochs", str(epochs)]
-                    run_layout(layout, f"{net}.py", "--quiet", "--output-dir", str(own), *more)
+                    script = str(EXPERIMENTS[net].__file__)
+                    run_layout(layout, script, "--quiet", "--output-dir", str(own), *more)
                     result = json.loads((own / "result.json").read_text())
                     names = ("test_accuracy", "test_loss", "devices", "processes", "seconds_train")
                     row |= {name: result[name] for name in names}
@@ -125,7 +133,7 @@ if __name__ == "__main__":
     parser.add_argument("--layouts", nargs="+", default=list(LAYOUTS), metavar="PxD")
     parser.add_argument("--full", choices=NOTEBOOKS, default="dense", help="(dense)")
     parser.add_argument("--no-full", dest="full", action="store_const", const=None)
-    parser.add_argument("--epochs", type=int, help="of the full training (the notebook's)")
+    parser.add_argument("--epochs", type=int, help="epochs of the full training (the notebook's)")
     parser.add_argument("--output", type=Path, help="the JSON file to write")
     given = parser.parse_args()
     try:

@@ -1,10 +1,10 @@
-"""Data-parallel steps and all-reduces, timed on the processes that this one is a part of.
+"""Times data-parallel steps and all-reduces on the processes that this one belongs to.
 
-`python experiments/benchmarks/scaling.py` starts it under `jaxconv.parallel.launch`, for each case and round; the first
-process writes the figures to a file, as other lines than its own come to its output.
+`scaling.py` starts it under `jaxconv.parallel.launch`, for each case and round. The first process
+writes the figures to a file, as the output holds lines of other processes too.
 
-Every call is waited for before the next one: on a CPU two programs with collectives in flight may
-wait for each other. And all processes make as many calls, for the same reason.
+On a CPU two programs with collectives in flight may wait for each other. Therefore each call ends
+before the next one begins, and all processes make the same number of calls.
 """
 
 import json
@@ -24,18 +24,17 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import jaxconv
 from experiments.benchmarks.keras_nets import SHAPE
-from experiments.benchmarks.recipes import our_net
+from experiments.benchmarks.recipes import from_recipe
 from jaxconv import parallel
-from jaxconv.measure.compilation_cache import persistent_cache
-from jaxconv.measure.environment import environment
-from jaxconv.models.ops import Form
-from jaxconv.runs.files import write_json
+from jaxconv.measure import environment, persistent_cache
+from jaxconv.models import Form
+from jaxconv.runs import write_json
 
 REPEATS = 8
-"""All-reduces in one program, one after the other: what starts a program is the step's already."""
+"""All-reduces in one program, one after the other: a step starts its program only once."""
 BATCHES = 16
 Arrays = Sequence[tuple[str, tuple[int, ...]]]
-"""dtypes, as HLO names them, and shapes."""
+"""Dtypes, as HLO names them, and shapes."""
 
 
 def all_reduces(hlo: str) -> list[list[tuple[str, tuple[int, ...]]]]:
@@ -59,7 +58,7 @@ def array_bytes(dtype: str, shape: Sequence[int]) -> int:
     return math.ceil(bits / 8 * math.prod(shape))
 
 
-def summary_of(instructions: Sequence[Arrays]) -> dict[str, int]:
+def count_arrays(instructions: Sequence[Arrays]) -> dict[str, int]:
     """How many all-reduces there are, how many arrays they have, and the arrays' bytes."""
     arrays = [array for arrays in instructions for array in arrays]
     return {
@@ -70,12 +69,12 @@ def summary_of(instructions: Sequence[Arrays]) -> dict[str, int]:
 
 
 def timed(run: Callable[[], Any], seconds: float, repeats: int = 1) -> dict[str, float]:
-    """Median and fastest of calls that are each waited for, as many in every process.
+    """Median and fastest of some calls, as many in every process, one after the other.
 
     Args:
-      run: what to call.
+      run: the function to call.
       seconds: about how long to measure; 5 calls at least.
-      repeats: what one call does so many times.
+      repeats: how many times one call does the work.
     """
 
     def once() -> float:
@@ -92,7 +91,7 @@ def timed(run: Callable[[], Any], seconds: float, repeats: int = 1) -> dict[str,
 
 
 def timed_reduce(arrays: Arrays, mesh: Mesh, seconds: float) -> dict[str, float]:
-    """How long the devices take to add up these arrays, of which each has its own."""
+    """Times how the devices add up these arrays; each device has its own."""
     (axis,) = mesh.axis_names
     divided = NamedSharding(mesh, PartitionSpec(axis))
     dtypes = {"f": jnp.float32, "s": jnp.int32}
@@ -116,8 +115,8 @@ def timed_reduce(arrays: Arrays, mesh: Mesh, seconds: float) -> dict[str, float]
 def compiled_step(
     net: str, batch_size: int, form: Form | None, mesh: Mesh
 ) -> tuple[Any, Any, list[Any]]:
-    """The compiled step, the state and some global batches, all where they belong."""
-    model, tx, loss = our_net(net, form=form)
+    """The compiled step, and the state and some global batches, placed on the mesh."""
+    model, tx, loss = from_recipe(net, form=form)
     step = parallel.data_parallel(jaxconv.make_train_step(model, tx, loss=loss), mesh)
     state = jaxconv.create_train_state(model, tx, jax.random.key(0), SHAPE)
     state = parallel.replicate(state, mesh)
@@ -132,7 +131,7 @@ def compiled_step(
 
 
 def measure_step(net: str, batch_size: int, mesh: Mesh, seconds: float) -> dict[str, Any]:
-    """One train step on a global batch, and its all-reduces alone."""
+    """Times one train step on a global batch, and its all-reduces alone."""
     compiled, state, batches = compiled_step(net, batch_size, None, mesh)
     calls = 0
 
@@ -144,7 +143,7 @@ def measure_step(net: str, batch_size: int, mesh: Mesh, seconds: float) -> dict[
 
     found = all_reduces(compiled.as_text())
     arrays = [array for arrays in found for array in arrays]
-    report: dict[str, Any] = {**timed(run, seconds), **summary_of(found)}
+    report: dict[str, Any] = {**timed(run, seconds), **count_arrays(found)}
     if mesh.size > 1:
         report["reduce"] = timed_reduce(arrays, mesh, seconds)
     return report
@@ -161,8 +160,8 @@ def main(case: str, output: str) -> None:
                 report[str(size)] = measure_step(given["net"], size, mesh, seconds)
                 if given.get("count"):
                     compiled, *_ = compiled_step(given["net"], size, "xla", mesh)
-                    report[str(size)]["xla"] = summary_of(all_reduces(compiled.as_text()))
-            model, tx, _ = our_net(given["net"])
+                    report[str(size)]["xla"] = count_arrays(all_reduces(compiled.as_text()))
+            model, tx, _ = from_recipe(given["net"])
             state = jaxconv.create_train_state(model, tx, jax.random.key(0), SHAPE)
             report["params"] = sum(x.size for x in jax.tree.leaves(state.params))
         else:

@@ -1,6 +1,6 @@
-"""All figures of one train step, in a process that has measured nothing yet; one line of JSON.
+"""Measures one train step in a fresh process, and prints the figures as a line of JSON.
 
-`python experiments/benchmarks/bench_step.py` starts it, once for each case and round.
+`bench_step.py` starts it, once for each case and round.
 """
 
 import functools
@@ -14,16 +14,20 @@ import numpy as np
 
 import jaxconv
 from experiments.benchmarks.keras_nets import SHAPE
-from experiments.benchmarks.recipes import our_net
-from jaxconv.data.stream import Stream, open_streamed
-from jaxconv.inspection.arithmetic import train_step_flops
-from jaxconv.inspection.summary import layer_rows
-from jaxconv.measure.compilation_cache import persistent_cache
-from jaxconv.measure.environment import environment, peak_memory
-from jaxconv.measure.timing import CompileWatch, compile_stages, matmul_rate, steady_state
-from jaxconv.models.ops import Form, choose_form
-from jaxconv.training.replicas import train_epoch_replicas
-from jaxconv.training.streamed import StreamedEpoch
+from experiments.benchmarks.recipes import from_recipe
+from jaxconv.data import Stream, open_streamed
+from jaxconv.inspection import layer_rows, train_step_flops
+from jaxconv.measure import (
+    CompileWatch,
+    compile_stages,
+    environment,
+    matmul_rate,
+    peak_memory,
+    persistent_cache,
+    steady_state,
+)
+from jaxconv.models import Form, choose_form
+from jaxconv.training import StreamedEpoch, train_epoch_replicas
 
 
 def measure(
@@ -38,12 +42,12 @@ def measure(
     data_dir: str | None = None,
     workers: int = 0,
 ) -> dict[str, Any]:
-    """Compiles and runs one case (the arguments are those of `bench_step.py`)."""
+    """Compiles and runs one case; `bench_step.py` explains the arguments."""
     if driver == "stream":
         data = open_streamed("tfds:jaxconv_mnist", data_dir=data_dir, workers=workers).train
     else:
         data = jaxconv.load_dataset("mnist").train
-    model, tx, loss = our_net(net, dtype=dtype, form=form)
+    model, tx, loss = from_recipe(net, dtype=dtype, form=form)
     train_step = jaxconv.make_train_step(model, tx, loss=loss)
     state = jaxconv.create_train_state(model, tx, jax.random.key(0), SHAPE)
     order = jaxconv.epoch_permutation(state.rng, 0, len(data))
@@ -60,7 +64,7 @@ def measure(
     else:
         epoch = functools.partial(jaxconv.train_epoch, train_step=train_step, batch_size=batch_size)
         if driver != "loop":
-            options: Any = {"train_epoch": epoch, "strategy": driver}
+            options: Any = {"epoch_fn": epoch, "strategy": driver}
             epoch = functools.partial(train_epoch_replicas, **options)
             keys = jax.random.split(jax.random.key(0), replicas)
             state = jax.vmap(lambda key: jaxconv.create_train_state(model, tx, key, SHAPE))(keys)
@@ -89,7 +93,7 @@ def measure(
                 state, sums = compiled(state, batches[i % len(batches)])
         return state, sums
 
-    # The loop's fixed cost a call is an epoch's, not a step's: let a call last, for each replica.
+    # A call of the loop has a fixed cost, which an epoch pays once: let each call last.
     most, block = (None, 0.01) if driver == "step" else (len(data) // batch_size, 0.1 * replicas)
     steady = steady_state(run, seconds=seconds, block_seconds=block, max_steps=most)
     streamed.close()

@@ -1,17 +1,19 @@
-"""Where the time of a train step goes: the operations of the compiled epoch, by layer.
+"""Shows where the time of a train step goes: the operations of the compiled epoch, by layer.
 
     python experiments/benchmarks/profile_step.py lab6
     python experiments/benchmarks/profile_step.py strided --operations
 
-The epoch of `train_epoch` runs some steps under `jax.profiler`; the events of the trace are joined
-to the operations of the compiled program. For each part of the step: how many operations it has,
-what they take, and what they would take at the speed of XLA's own product of two 2048 × 2048
-matrices (products) and of a plain pass over an array that does not fit a core's cache (the rest:
-bytes read and written). Written for XLA's CPU backend. Operations may overlap, so that the parts
-can add up to more than the step, and what no operation covers is XLA handing work from thread to
-thread. --operations lists each operation instead.
+The script runs some steps of `train_epoch` under `jax.profiler`, and joins the events of the trace
+to the operations of the compiled program. For each part of the step it prints the number of
+operations, the time that they take, and the time that they would take at best: products at the
+speed of XLA's own product of two 2048 × 2048 matrices, all others at the speed of a plain pass over
+an array that does not fit a core's cache (bytes read and written).
 
-It needs jax, flax, optax, numpy and jaxtyping; it prints, and writes nothing.
+It is written for XLA's CPU backend. Operations may overlap, so that the parts can add up to more
+than the step; in the time that no operation covers, XLA hands work from thread to thread.
+--operations lists each operation instead.
+
+It needs jax, flax, optax, numpy and jaxtyping. It writes no file.
 """
 
 import argparse
@@ -30,10 +32,10 @@ import jax.numpy as jnp
 from jax.profiler import ProfileData
 
 import jaxconv
-from experiments.benchmarks.keras_nets import NOTEBOOKS, SHAPE
-from experiments.benchmarks.recipes import our_net
+from experiments.benchmarks.keras_nets import SHAPE
+from experiments.benchmarks.recipes import NOTEBOOKS, from_recipe
 from jaxconv._checks import check_choice, check_positive
-from jaxconv.measure.timing import matmul_rate, steady_state
+from jaxconv.measure import matmul_rate, steady_state
 
 SIZES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "f64": 8, "s64": 8, "u64": 8}
 CONTAINERS = ("while", "call", "conditional", "tuple", "parameter", "get-tuple-element")
@@ -46,9 +48,9 @@ class Operation(NamedTuple):
     """The layer and the direction, or the function that it comes from."""
     shape: str
     flops: float
-    """Of a product of two matrices; otherwise 0."""
+    """Those of a product of two matrices; otherwise 0."""
     bytes: int
-    """Read and written, if every operand is read once."""
+    """Bytes read and written, if every operand is read once."""
 
 
 def operations(program: str) -> dict[str, Operation]:
@@ -87,7 +89,7 @@ def size(shape: str) -> int:
 
 
 def part_of(name: str) -> str:
-    """The part of the step that an operation's `op_name` tells of."""
+    """The part of the step that an operation's `op_name` names."""
     layer = re.search(r"ConvNet\)*/(\w+)/", name)
     if layer:
         return f"{layer.group(1)}, {'backward' if 'transpose(' in name else 'forward'}"
@@ -99,7 +101,7 @@ def part_of(name: str) -> str:
 
 
 def seconds_by_operation(run: Any) -> collections.Counter[str]:
-    """What a trace of `run()` says of every event's duration, summed by name."""
+    """Traces `run()`: the duration of all events, summed by name."""
     total: collections.Counter[str] = collections.Counter()
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):
@@ -127,7 +129,7 @@ def report(
     bytes_per_second: float,
     each: bool,
 ) -> str:
-    """A Markdown table of the parts, or of each operation; milliseconds."""
+    """The Markdown table of the parts, or of each operation, in milliseconds."""
     rows: dict[str, list[float]] = collections.defaultdict(lambda: [0, 0.0, 0.0, 0.0])
     for name, operation in found.items():
         if name in seconds:
@@ -149,7 +151,7 @@ def main(net: str, steps: int = 100, each: bool = False) -> str:
     check_choice("net", net, NOTEBOOKS)
     check_positive("steps", steps)
     notebook, data = NOTEBOOKS[net], jaxconv.load_dataset("mnist").train
-    model, tx, loss = our_net(net)
+    model, tx, loss = from_recipe(net)
     train_step = jaxconv.make_train_step(model, tx, loss=loss)
     state = jaxconv.create_train_state(model, tx, jax.random.key(0), SHAPE)
     samples = steps * notebook.batch_size

@@ -1,28 +1,61 @@
-"""The notebooks' nets in jaxconv, for the scripts that compare and time them.
+"""The notebooks' settings and nets, for the scripts that compare and time them.
 
-For `python experiments/benchmarks/bench_step.py` and others.
+The five experiments (`experiments/lab6.py` and so on) own the settings; here they are read.
 """
 
+from types import ModuleType
 from typing import Any
 
 import optax
 
 import jaxconv
-from experiments.benchmarks.keras_nets import NOTEBOOKS
-from jaxconv.training.losses import Loss
+from experiments import dense, dropout, intro, lab6, strided
+from experiments.benchmarks.keras_nets import Notebook
+from jaxconv.training import Loss
+
+EXPERIMENTS: dict[str, ModuleType] = {
+    module.RECIPE.name: module for module in (lab6, intro, strided, dropout, dense)
+}
+"""The scripts that train the notebooks' nets, by the net's name."""
 
 
-def our_net(
+def settings_of(experiment: ModuleType) -> Notebook:
+    """The settings of an experiment, by the names that Keras has for them.
+
+    Example:
+      >>> settings_of(dropout)._asdict()["optimizer"]
+      'adam'
+    """
+    recipe, config = experiment.RECIPE, experiment.Config()
+    # The notebooks have two losses, and one_hot_labels makes a function without a name.
+    integers = recipe.loss is jaxconv.sparse_categorical_crossentropy
+    return Notebook(
+        optimizer=recipe.tx.__name__,
+        loss="sparse_categorical_crossentropy" if integers else "categorical_crossentropy",
+        batch_size=config.batch_size,
+        epochs=config.epochs,
+        validation_split=config.validation_split,
+        validate_on_test=recipe.validate_on_test,
+    )
+
+
+NOTEBOOKS = {name: settings_of(module) for name, module in EXPERIMENTS.items()}
+"""How each notebook trains its net."""
+
+
+def from_recipe(
     net: str, **settings: Any
 ) -> tuple[jaxconv.ConvNet, optax.GradientTransformation, Loss]:
-    """Model, optimizer and loss on integer labels, as the notebook has them.
+    """A notebook's model, optimizer and loss on integer labels.
 
     Args:
-      net: its name.
-      **settings: arguments of `ConvNet` to depart from it.
+      net: its name, one of `EXPERIMENTS`.
+      **settings: arguments of `ConvNet` that differ from the notebook's.
+
+    Example:
+      >>> model, tx, loss = from_recipe("strided", dtype="bfloat16")
+      >>> model.filters
+      (16, 32, 64)
     """
-    notebook = NOTEBOOKS[net]
-    loss = getattr(jaxconv, notebook.loss)
-    if notebook.loss == "categorical_crossentropy":
-        loss = jaxconv.one_hot_labels(loss)
-    return jaxconv.create_model(net, **settings), getattr(jaxconv, notebook.optimizer)(), loss
+    recipe, config = EXPERIMENTS[net].RECIPE, EXPERIMENTS[net].Config()
+    return jaxconv.create_model(net, **settings), recipe.tx(config.learning_rate), recipe.loss

@@ -1,7 +1,4 @@
-"""What the benchmarks share: a script in a fresh process, and the JSON that it prints last.
-
-For `python experiments/benchmarks/bench_step.py` and `python experiments/benchmarks/bench_peers.py`.
-"""
+"""Runs a benchmark's script in a fresh process, or in several, and reads what it prints."""
 
 import contextlib
 import json
@@ -24,17 +21,21 @@ MATTERS = re.compile(
 )
 
 
-def run_child(
+def run_script(
     script: str, arguments: Sequence[str], environment: Mapping[str, str], timeout: float = TIMEOUT
 ) -> dict[str, Any]:
-    """Runs a script of this folder, on the code beside it.
+    """Runs a script of this folder, on the code of this checkout.
+
+    Args:
+      script: its path, relative to this folder.
+      arguments: its command line.
+      environment: variables to set beside those of this process.
+      timeout: seconds after which the process is killed.
 
     Returns:
-      The JSON object in its last line, or `{"error": why there is none}`.
+      The JSON object in the last line that it prints, or `{"error": why there is none}`.
     """
-    # The package as it lies here, not as it may be installed.
-    path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    own = {"PYTHONPATH": os.pathsep.join(path), "JAX_TRACEBACK_FILTERING": "off"}
+    own = {"PYTHONPATH": python_path(), "JAX_TRACEBACK_FILTERING": "off"}
     command = [sys.executable, str(HERE / script), *arguments]
     try:
         done = subprocess.run(
@@ -65,12 +66,22 @@ def run_launched(
     environment: Mapping[str, str],
     timeout: float = TIMEOUT,
 ) -> tuple[int, str]:
-    """Runs a script of this folder in several processes: the exit code, and what they said.
+    """Runs a script in several processes at once, under `jaxconv.parallel.launch`.
+
+    Args:
+      processes: how many.
+      devices: the devices of each.
+      script: its path, relative to this folder.
+      arguments: its command line.
+      environment: variables to set beside those of this process.
+      timeout: seconds after which the processes are ended.
+
+    Returns:
+      The exit code, and the output of all processes.
 
     Raises:
-      subprocess.TimeoutExpired: if they are not done in time. They are told to end then.
+      subprocess.TimeoutExpired: if they are not done in time.
     """
-    path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     command = [sys.executable, "-m", "jaxconv.parallel.launch", "--processes", str(processes)]
     command += ["--devices-per-process", str(devices), str(HERE / script), *arguments]
     with subprocess.Popen(
@@ -79,14 +90,19 @@ def run_launched(
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path), **environment},
+        env={**os.environ, "PYTHONPATH": python_path(), **environment},
     ) as launcher:
         try:
-            said, _ = launcher.communicate(timeout=timeout)
-        finally:  # also after Ctrl-C; killed, it would leave its processes behind
+            output, _ = launcher.communicate(timeout=timeout)
+        finally:  # also after Ctrl-C; killed, the launcher would leave its processes behind
             with contextlib.suppress(OSError):
                 launcher.terminate()
-    return launcher.returncode, said
+    return launcher.returncode, output
+
+
+def python_path() -> str:
+    """A PYTHONPATH that begins with this checkout: its package counts, not an installed one."""
+    return os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 def reason(stderr: str) -> str:
@@ -97,5 +113,26 @@ def reason(stderr: str) -> str:
 
 
 def variables() -> dict[str, str]:
-    """The environment variables that may change a measurement, but for the names of folders."""
+    """The environment variables that may change a measurement, without the names of folders."""
     return {name: os.environ[name] for name in sorted(os.environ) if MATTERS.fullmatch(name)}
+
+
+def new_output(output: Path | None, benchmark: str, stamp: str) -> Path:
+    """The JSON file to write: a new one, in a folder that exists.
+
+    Args:
+      output: the file, if it is not to be a new one in experiments/results/.
+      benchmark: begins the name of that new file.
+      stamp: ends it, such as the time.
+
+    Raises:
+      ValueError: if it is no JSON file.
+      FileExistsError: if it is there.
+    """
+    output = output or RESULTS / f"{benchmark}-{stamp}.json"
+    if output.suffix != ".json":
+        raise ValueError(f"output must be a NAME.json, not {str(output)!r}.")
+    if output.exists():
+        raise FileExistsError(f"{output} is there already: name another --output.")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    return output

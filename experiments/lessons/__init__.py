@@ -1,1 +1,1 @@
-"""The notebooks' lessons, measured and drawn."""
+"""The notebooks' lessons: each script measures one of their claims and draws it."""

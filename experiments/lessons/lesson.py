@@ -1,16 +1,17 @@
-"""What the lessons share: their settings, and a folder with `result.json` and a picture.
+"""The settings that all lessons share, and a lesson's folder with its result and its picture.
 
-Run a lesson itself, such as `python experiments/lessons/padding.py`.
+Each lesson is a script of its own, such as `python experiments/lessons/padding.py`.
 """
 
 import contextlib
 import dataclasses
 import importlib.util
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxconv.measure.environment import environment
+from experiments import compare
+from jaxconv.measure import environment
 from jaxconv.runs import files as run_files
 from jaxconv.runs import folder as run_folder
 
@@ -22,16 +23,18 @@ class Config:
     output_dir: str | None = None
     """The lesson's folder, if not the next free runs/lesson-NAME-N."""
     overwrite: bool = False
-    """Replace what --output-dir holds."""
+    """Replace the lesson that --output-dir already contains."""
 
 
 @contextlib.contextmanager
 def lesson_folder(name: str, config: Config) -> Iterator[Path]:
-    """Makes the folder, with the settings in it."""
-    options = {"overwrite": config.overwrite}
-    with run_folder.new_run_folder(f"lesson-{name}", config.output_dir, **options) as folder:
-        whole = {"lesson": name, **dataclasses.asdict(config)}
-        run_files.write_json(folder / run_folder.CONFIG, whole)
+    """Makes the lesson's folder and writes the settings into it."""
+    new_folder = run_folder.new_run_folder(
+        f"lesson-{name}", config.output_dir, overwrite=config.overwrite
+    )
+    with new_folder as folder:
+        settings = {"lesson": name, **dataclasses.asdict(config)}
+        run_files.write_json(folder / run_folder.CONFIG, settings)
         yield folder
 
 
@@ -42,7 +45,17 @@ def finish(
     *,
     figsize: tuple[float, float],
 ) -> dict[str, Any]:
-    """Writes the picture, drawn on a matplotlib figure, and last the result with the machine."""
+    """Writes the lesson's picture, and last `result.json`.
+
+    Args:
+      folder: the lesson's.
+      result: the figures that the lesson found.
+      draw: receives a matplotlib figure and draws the lesson on it.
+      figsize: width and height of the figure in inches.
+
+    Returns:
+      The facts about this machine, and then the result: the content of `result.json`.
+    """
     if importlib.util.find_spec("matplotlib"):
         from matplotlib.figure import Figure
 
@@ -59,16 +72,19 @@ def finish(
     return result
 
 
-def draw_pairs(axes: Any, comparison: Mapping[str, Any], names: Sequence[str]) -> None:
-    """Draws the test accuracies of the two sides of `compare.py`'s result, each seed's joined."""
+def draw_accuracies(axes: Any, comparison: Mapping[str, Any], names: tuple[str, str]) -> None:
+    """Draws the test accuracies of a comparison seed by seed, with the test's p above.
+
+    Args:
+      axes: matplotlib's.
+      comparison: the result of `experiments/compare.py`.
+      names: the labels of its first and its second side.
+    """
     if not comparison["pairs"]:
         axes.set_title("every seed diverged", fontsize=9)
         return
-    sides = [comparison[f"{side}_test_accuracy_by_seed"] for side in ("first", "second")]
-    for pair in zip(*sides, strict=True):
-        axes.plot((0, 1), pair, "o-", ms=3, lw=0.7, color="#0b6e99", alpha=0.6)
-    axes.set(xticks=(0, 1), xlim=(-0.3, 1.3))
-    axes.set_xticklabels(names)
+    accuracies = (comparison[f"{side}_test_accuracy_by_seed"] for side in ("first", "second"))
+    compare.draw_pairs(axes, dict(zip(names, accuracies, strict=True)), ms=3, lw=0.7)
     p = comparison["test_accuracy_p"]
     test = "" if p is None else f"\n(p = {p:.2g})"
     axes.set_title(f"test accuracy of {comparison['pairs']} seeds{test}", fontsize=9)

@@ -1,18 +1,19 @@
-"""Pooling (notebook 001): max against average, in its examples and on digits.
+"""Pooling (notebook 001): how do max and average pooling change digits, and are they invariant?
 
     python experiments/lessons/pooling.py
 
-The three examples of 001's section 6.3 come out as printed there. On the 10,000 test digits, with
-windows of 2×2:
+The lesson reproduces the three examples of 001's section 6.3 to the digit. On the 10,000 test
+digits, with windows of 2×2:
 
 - each pooling leaves a quarter of the coefficients: 784, 196, 49;
-- averages keep the mean brightness (0.1325; what differs is rounding, 1e-8), maxima raise it
-  to 0.1972, and a second time to 0.3207: strokes grow and gaps close;
-- neither is invariant to a shift by one pixel to the right. It changes the image by 0.0650 on
-  average, its maxima by 0.999 times as much (twice pooled: 0.973), its averages by 0.913 (0.644);
-- but maxima are brighter: for a map of the image's brightness they change by 0.672 (0.402) of what
-  the image does, and averages by the same 0.913 (0.644). Which pooling is the steadier one depends
-  on the scale that the next layer sees.
+- averages keep the mean brightness, 0.1325, to rounding (1e-8); maxima raise it to 0.1972, and a
+  second time to 0.3207: strokes grow and gaps close;
+- neither is invariant to a shift by one pixel to the right. The shift changes the image by 0.0650
+  on average, its maxima by 0.999 times as much (pooled twice: 0.973), its averages by 0.913
+  (0.644);
+- but maxima are brighter. Scaled to the image's brightness, they change by 0.672 (0.402) times as
+  much as the image, and averages by the same 0.913 (0.644). The scale that the next layer sees
+  decides which pooling is steadier.
 """
 
 from collections.abc import Callable
@@ -21,15 +22,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, Num
 
 from experiments.lessons import lesson
 from experiments.lessons.grids import INK, draw_grid
 from jaxconv import load_dataset
-from jaxconv.models.ops import avg_pool, max_pool
-from jaxconv.runs.cli import cli
+from jaxconv.models import avg_pool, max_pool
+from jaxconv.runs import cli
 
+Images = Float[np.ndarray, "samples height width channels"]
 POOLS: dict[str, Callable[..., jax.Array]] = {"max": max_pool, "avg": avg_pool}
-EXAMPLES: dict[str, Any] = {  # 001's: input, strides, padding
+EXAMPLES: dict[str, Any] = {  # those of 001: input, strides, padding
     "strides 1, valid": (np.arange(1, 10).reshape(3, 3), 1, "valid"),
     "strides 2, valid": (np.arange(1, 13).reshape(3, 4), 2, "valid"),
     "strides 1, same": (np.arange(1, 10).reshape(3, 3), 1, "same"),
@@ -59,7 +62,7 @@ def main(config: lesson.Config) -> dict[str, Any]:
                 print(f"001, {title}, {name}:\n{pooled}")
         image = load_dataset("mnist").test.image.astype(np.float32) / 255
         maps = pooled_maps(image)
-        result |= measures(maps, pooled_maps(shifted(image)))
+        result |= map_statistics(maps, pooled_maps(shifted(image)))
         for name, title in TITLES.items():
             counts = f"{title}: {result[f'{name}_coefficients']} coefficients"
             print(", ".join([counts, *(f"{x} {result[f'{name}_{x}']:.4f}" for x in BARS)]))
@@ -81,14 +84,16 @@ def main(config: lesson.Config) -> dict[str, Any]:
         return lesson.finish(folder, result, draw, figsize=(11, 7.5))
 
 
-def pooled_example(pool: str, matrix: np.ndarray, strides: int, padding: str) -> np.ndarray:
-    """A matrix pooled in windows of 2×2, by `max` or `avg`."""
+def pooled_example(
+    pool: str, matrix: Num[np.ndarray, "height width"], strides: int, padding: str
+) -> Float[np.ndarray, "rows columns"]:
+    """Pools a matrix in windows of 2×2, by `max` or `avg`."""
     image = jnp.asarray(matrix, jnp.float32)[None, :, :, None]
     return np.asarray(POOLS[pool](image, 2, strides=strides, padding=padding)[0, :, :, 0])
 
 
-def pooled_maps(image: np.ndarray) -> dict[str, np.ndarray]:
-    """The images themselves, pooled, and pooled twice."""
+def pooled_maps(image: Images) -> dict[str, Images]:
+    """Maps each of `TITLES` to images: themselves, pooled, and pooled twice."""
     maps = {"image": image}
     for name, pool in POOLS.items():
         once = pool(jnp.asarray(image))
@@ -96,13 +101,13 @@ def pooled_maps(image: np.ndarray) -> dict[str, np.ndarray]:
     return maps
 
 
-def shifted(image: np.ndarray) -> np.ndarray:
-    """Images one pixel further to the right; a black column comes in."""
+def shifted(image: Images) -> Images:
+    """Shifts images by one pixel to the right; the first column is black."""
     return np.pad(image, ((0, 0), (0, 0), (1, 0), (0, 0)))[:, :, :-1]
 
 
-def measures(maps: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Sizes, brightness, and how much a shift changes: means of every map over all samples.
+def map_statistics(maps: dict[str, Images], after: dict[str, Images]) -> dict[str, Any]:
+    """Measures each map's size, its brightness, and its change by a shift, over all samples.
 
     Args:
       maps: those of `pooled_maps`.
@@ -123,7 +128,7 @@ def measures(maps: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> dict[
 
 
 def draw_examples(figure: Any) -> None:
-    """001's examples: the first window and the outputs that it makes are marked."""
+    """Draws 001's examples, and marks the first window and the outputs that it gives."""
     widths = [[x.shape[1], 2 + (p == "same"), 2 + (p == "same")] for x, _, p in EXAMPLES.values()]
     blocks = figure.subfigures(1, 3, width_ratios=[sum(width) + 1 for width in widths])
     window = {(0, 0), (0, 1), (1, 0), (1, 1)}
@@ -137,11 +142,12 @@ def draw_examples(figure: Any) -> None:
 
 
 def draw_bars(axes: Any, values: dict[str, float]) -> None:
-    for place, (name, value) in enumerate(values.items()):
+    """Draws a bar for each map."""
+    for x, (name, value) in enumerate(values.items()):
         alpha = 0.55 if name.endswith("twice") else 0.9
-        axes.bar(place, value, 0.7, color=COLORS[name.split("_")[0]], alpha=alpha)
+        axes.bar(x, value, 0.7, color=COLORS[name.split("_")[0]], alpha=alpha)
         style = {"ha": "center", "va": "bottom", "fontsize": 8, "color": INK}
-        axes.annotate(f"{value:.3f}", (place, value), **style)
+        axes.annotate(f"{value:.3f}", (x, value), **style)
     axes.set(xticks=range(len(values)), yticks=(), ylim=(0, 1.15 * max(values.values())))
     axes.set_xticklabels([TITLES[name].replace(" ", "\n") for name in values], fontsize=8)
     axes.spines[["top", "right", "left"]].set_visible(False)

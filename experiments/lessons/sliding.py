@@ -1,7 +1,7 @@
-"""The steps of a sliding window over small integers, with each output's arithmetic written out.
+"""The steps of a window that slides over small integers, with the arithmetic of each output.
 
-Nothing is drawn here: `python experiments/lessons/animate.py` does. Arrays are in the order in
-which they are drawn: `[channel, row, column]`, and kernels `[filter, channel, row, column]`.
+`python experiments/lessons/animate.py` draws them. Arrays are in the order in which they are drawn:
+`[channel, row, column]`, and kernels `[filter, channel, row, column]`.
 """
 
 import dataclasses
@@ -11,10 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxconv._checks import check_choice, check_positive
-from jaxconv.inspection.arithmetic import explicit_padding, output_size
-from jaxconv.models.ops import avg_pool, conv, max_pool
+from jaxconv.inspection import explicit_padding, output_size
+from jaxconv.models import avg_pool, conv, max_pool
 
-LEGIBLE = {"input_size": 12, "kernel": 5, "channels": 3, "filters": 4}  # the most of each
+MAX_SIZES = {"input_size": 12, "kernel": 5, "channels": 3, "filters": 4}
+"""The largest sizes that are legible."""
 MAX_PADDING, MAX_STEPS = 4, 150
 
 
@@ -24,7 +25,7 @@ class Window:
 
     input_size: int = 5
     kernel: int = 3
-    stride: int | None = None  # 1, and the kernel for pooling
+    stride: int | None = None  # None: 1, and the size of the window for pooling
     padding: int | str = "valid"
     channels: int = 1
     filters: int = 1
@@ -32,14 +33,14 @@ class Window:
 
 
 class Step(NamedTuple):
-    """One output and what it is made of."""
+    """One place of the window, and the output that it gives."""
 
     cell: tuple[int, int, int]
-    """In the output: filter (for pooling, channel), row, column."""
-    window: tuple[tuple[int, int], ...]
-    """The window's cells (row, column) in the padded input."""
+    """The output's cell: filter (for pooling, channel), row, column."""
+    covered: tuple[tuple[int, int], ...]
+    """The cells (row, column) of the padded input under the window."""
     lines: tuple[str, ...]
-    """The arithmetic."""
+    """The output's arithmetic."""
 
 
 class Slide(NamedTuple):
@@ -47,22 +48,25 @@ class Slide(NamedTuple):
 
     window: Window
     image: np.ndarray
-    kernel: np.ndarray | None
+    kernels: np.ndarray | None
+    """None for pooling."""
     output: np.ndarray
     formula: str
+    """The formula of the output's size, with numbers."""
     padded: np.ndarray
-    added: frozenset[tuple[int, int]]
-    """The cells of `padded` that are not the image's."""
+    """The image with its padding."""
+    padding_cells: frozenset[tuple[int, int]]
+    """The cells (row, column) of `padded` that are not the image's."""
     steps: tuple[Step, ...]
 
 
 def slide(window: Window, seed: int = 0) -> Slide:
-    """Slides a window over random integers: the outputs are those of `jaxconv.models.conv`.
+    """Slides a window over random integers, as `jaxconv.models.conv` and the poolings do.
 
     Args:
       window: the settings.
-      seed: of the numbers: 0 to 3 in a convolution's input and 0 to 2 in its kernels, so that
-        products stay short; 0 to 9 for pooling.
+      seed: that of the numbers. A convolution's input has 0 to 3 and its kernels 0 to 2, so that
+        products stay short; pooling has 0 to 9.
 
     Raises:
       ValueError: if a setting is malformed, the window does not fit, or there is too much to read.
@@ -72,46 +76,46 @@ def slide(window: Window, seed: int = 0) -> Slide:
       >>> len(steps), steps[0].lines
       (4, ('max(8, 6, 3, 0) = 8',))
     """
-    pooled = window.operation != "conv"
+    pooling = window.operation != "conv"
     if window.stride is None:
-        window = dataclasses.replace(window, stride=window.kernel if pooled else 1)
-    check(window, seed)
+        window = dataclasses.replace(window, stride=window.kernel if pooling else 1)
+    check_window(window, seed)
     n, k, stride = window.input_size, window.kernel, window.stride or 1
-    random = np.random.default_rng(seed)
-    image = random.integers(0, 10 if pooled else 4, (window.channels, n, n))
-    kernel = None if pooled else random.integers(0, 3, (window.filters, window.channels, k, k))
-    output = _output(window, image, kernel)
-    zeros = explicit_padding(n, k, stride, window.padding)
-    padded = np.pad(image, ((0, 0), zeros, zeros))
-    real = np.pad(np.ones((n, n), bool), zeros)
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 10 if pooling else 4, (window.channels, n, n))
+    kernels = None if pooling else rng.integers(0, 3, (window.filters, window.channels, k, k))
+    output = _output(window, image, kernels)
+    before, after = padding = explicit_padding(n, k, stride, window.padding)
+    padded = np.pad(image, ((0, 0), padding, padding))
+    real = np.pad(np.ones((n, n), bool), padding)
     steps = []
-    for (first, row, column), value in np.ndenumerate(output):
+    for (depth, row, column), value in np.ndenumerate(output):
         top, left = row * stride, column * stride
         part = np.s_[top : top + k, left : left + k]
-        if kernel is None:  # padding never wins, and is not counted
-            lines = _pooling(window.operation, padded[first][part][real[part]], value)
+        if kernels is None:  # padding never wins, and does not count in a mean
+            lines = _pooling_lines(window.operation, padded[depth][part][real[part]], value)
         else:
-            lines = _convolution(padded[:, *part], kernel[first], value)
+            lines = _convolution_lines(padded[:, *part], kernels[depth], value)
         covered = tuple((top + i, left + j) for i, j in np.ndindex(k, k))
-        steps.append(Step((first, row, column), covered, lines))
-    added = frozenset((int(i), int(j)) for i, j in np.argwhere(~real))
-    plus = f" + {zeros[0]} + {zeros[1]}" if any(zeros) else ""
+        steps.append(Step((depth, row, column), covered, lines))
+    padding_cells = frozenset((int(i), int(j)) for i, j in np.argwhere(~real))
+    plus = f" + {before} + {after}" if any(padding) else ""
     formula = f"floor(({n}{plus} - {k}) / {stride}) + 1 = {_size(window)}"
-    return Slide(window, image, kernel, output, formula, padded, added, tuple(steps))
+    return Slide(window, image, kernels, output, formula, padded, padding_cells, tuple(steps))
 
 
-def check(window: Window, seed: int) -> None:
-    """Refuses what cannot be computed, read or watched; the layers themselves refuse the rest.
+def check_window(window: Window, seed: int) -> None:
+    """Refuses settings that nobody can compute, read or watch; the layers refuse the rest.
 
     Raises:
-      ValueError: with what was given, and the limit.
+      ValueError: with the given value and the limit.
     """
     check_choice("operation", window.operation, ("conv", "max", "avg"))
-    for name, most in LEGIBLE.items():
+    for name, largest in MAX_SIZES.items():
         number = getattr(window, name)
         check_positive(name, number)
-        if number > most:
-            raise ValueError(f"{name} is at most {most} here, to be legible, not {number}.")
+        if number > largest:
+            raise ValueError(f"{name} is at most {largest} here, to be legible, not {number}.")
     check_positive("stride", window.stride)
     maps = window.filters
     if window.operation != "conv":
@@ -120,11 +124,11 @@ def check(window: Window, seed: int) -> None:
             raise ValueError(
                 f"Pooling has no filters, and {window.filters} were given: leave --filters out."
             )
-    zeros = window.padding
     numbers = range(MAX_PADDING + 1)
-    if zeros not in ("valid", "same", *numbers):
+    if window.padding not in ("valid", "same", *numbers):
         raise ValueError(
-            f"padding is valid, same or 0 to {numbers[-1]} zeros on each side here, not {zeros!r}."
+            f"padding is valid, same or 0 to {numbers[-1]} zeros on each side here, not "
+            f"{window.padding!r}."
         )
     if seed < 0:
         raise ValueError(f"seed must be 0 or a positive integer, not {seed}.")
@@ -140,21 +144,21 @@ def _size(window: Window) -> int:
     return output_size(window.input_size, window.kernel, window.stride or 1, window.padding)
 
 
-def _output(window: Window, image: np.ndarray, kernel: np.ndarray | None) -> np.ndarray:
+def _output(window: Window, image: np.ndarray, kernels: np.ndarray | None) -> np.ndarray:
     images: Any = jnp.asarray(image.transpose(1, 2, 0)[None], jnp.float32)
     options: Any = {"strides": window.stride, "padding": window.padding}
-    if kernel is None:
+    if kernels is None:
         pool = max_pool if window.operation == "max" else avg_pool
         output = pool(images, window.kernel, **options)
     else:
-        weights: Any = jnp.asarray(kernel.transpose(2, 3, 1, 0), jnp.float32)
-        output = conv(images, weights, **options)
+        kernel: Any = jnp.asarray(kernels.transpose(2, 3, 1, 0), jnp.float32)
+        output = conv(images, kernel, **options)
     output = np.asarray(output)[0].transpose(2, 0, 1)
     return output if window.operation == "avg" else output.astype(int)
 
 
-def _convolution(patch: np.ndarray, kernel: np.ndarray, value: int) -> tuple[str, ...]:
-    """The products in one line, or in one for each channel and a last one of their sums."""
+def _convolution_lines(patch: np.ndarray, kernel: np.ndarray, value: int) -> tuple[str, ...]:
+    """One line of products; or one for each channel, and a last one with their sums."""
     pairs = [zip(x.flat, w.flat, strict=True) for x, w in zip(patch, kernel, strict=True)]
     products = [" + ".join(f"{x}·{w}" for x, w in pair) for pair in pairs]
     if len(products) == 1:
@@ -166,7 +170,7 @@ def _convolution(patch: np.ndarray, kernel: np.ndarray, value: int) -> tuple[str
     return (*lines, f"their sum: {' + '.join(sums)} = {value}")
 
 
-def _pooling(operation: str, numbers: np.ndarray, value: Any) -> tuple[str, ...]:
+def _pooling_lines(operation: str, numbers: np.ndarray, value: Any) -> tuple[str, ...]:
     listed = [str(x) for x in numbers]
     if operation == "max":
         return (f"max({', '.join(listed)}) = {value}",)

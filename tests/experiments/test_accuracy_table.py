@@ -14,10 +14,10 @@ def test_the_accuracy_table_is_made_of_runs(monkeypatch, tmp_path, capsys):
     run = json.loads(results.read_text())["dense"]
     assert (run["seeds"], run["diverged"], run["steps"]) == ([0, 1], [], 15)
     values = run["test_accuracy_by_seed"]
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     line = f"| `dense` | 407,050 | 2 | {sum(values) / 2:.4f} ± "
-    assert line in said
-    assert f" | {min(values):.4f} to {max(values):.4f} | " in said
+    assert line in printed
+    assert f" | {min(values):.4f} to {max(values):.4f} | " in printed
 
     results.write_text(json.dumps({"lab6": run, "dense": run}))
     accuracy_table.main(["dense"], 1, results)

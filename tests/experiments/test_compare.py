@@ -35,23 +35,21 @@ def test_pairs_are_of_the_same_seed():
     assert lines[1].startswith(
         "  difference +0.0333 (95% interval -0.0046 to +0.0713); paired t-test p = 0.063"
     )
-    assert lines[4].startswith("Of the first's error, saved: 41.7% (95% interval ")
+    assert lines[4].startswith("Error saved: 41.7% of the first's (95% interval ")
 
 
 def test_a_seed_that_diverged_on_a_side_is_left_out_of_both():
     content = compare.differences(FIRST, {**SECOND, "diverged": [7]})
     assert (content["diverged"], content["pairs"]) == ([7], 2)
     assert content["first_test_accuracy_by_seed"] == [0.90, 0.94]
-    assert "Diverged on a side, and left out: seed 7" in compare.table(content)
+    assert "Left out, as a side diverged: seed 7" in compare.table(content)
     one = compare.table(
         compare.differences({**FIRST, "diverged": [3]}, {**SECOND, "diverged": [7]})
     )
     assert "difference +0.0300; no test: one pair" in one
     none = compare.differences({**FIRST, "diverged": [3, 11]}, {**SECOND, "diverged": [7]})
     assert none == {"seeds": [3, 7, 11], "diverged": [3, 7, 11], "pairs": 0}
-    assert compare.table(none).startswith(
-        "Diverged on a side, and left out: seeds 3, 7, 11\n0 pairs"
-    )
+    assert compare.table(none).startswith("Left out, as a side diverged: seeds 3, 7, 11\n0 pairs")
 
 
 def test_equal_sides_differ_by_nothing():
@@ -72,9 +70,9 @@ def test_two_configurations_run_on_the_same_seeds(tmp_path, capsys, monkeypatch)
         assert (run["seeds"], config["learning_rate"]) == ([3, 7], rate)
         assert content[f"{side}_test_loss_by_seed"] == run["test_loss_by_seed"]
     assert (folder / "differences.png").read_bytes().startswith(b"\x89PNG")
-    said = capsys.readouterr().out
-    assert "second: dense --epochs 1 --learning-rate 0.01, seeds 3, 7" in said
-    assert said.endswith(f"Comparison: {folder}\n")
+    printed = capsys.readouterr().out
+    assert "second: dense --epochs 1 --learning-rate 0.01, seeds 3, 7" in printed
+    assert printed.endswith(f"Comparison: {folder}\n")
     with pytest.raises(FileExistsError, match="already holds a run"):
         compare.main("dense", "dense", "2", str(folder))
 
@@ -118,3 +116,20 @@ def test_an_unknown_option_is_refused_by_tyro(capsys, monkeypatch):
         compare.configuration("strided --paddding same", "2")
     assert stop.value.code == 2
     assert "--padding" in capsys.readouterr().err
+
+
+def test_pairs_show_both_settings_and_the_differences(drawn, tmp_path):
+    sides = {"valid": [0.5, 0.75], "same": [0.625, 1.0]}
+    compare.plot_pairs(sides, tmp_path / "x.png", ylabel="accuracy", title="a title")
+    left, right = drawn[0].axes
+    assert [list(line.get_ydata()) for line in left.lines] == [[0.5, 0.625], [0.75, 1.0]]
+    assert [text.get_text() for text in left.get_xticklabels()] == ["valid", "same"]
+    assert list(right.lines[1].get_ydata()) == [0.125, 0.25]
+    assert right.lines[2].get_ydata()[0] == 0.1875
+    assert right.get_ylabel() == "difference of accuracy"
+
+
+def test_the_picture_is_a_png(tmp_path):
+    sides = {"a": [1.0], "b": [2.0]}
+    compare.plot_pairs(sides, tmp_path / "x.png", ylabel="y", title="one seed")
+    assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")

@@ -5,7 +5,8 @@ import math
 import pytest
 
 import jaxconv
-from experiments import sweep as sweep
+from experiments import sweep
+from tests.support.run_folders import read_rows
 
 
 @pytest.fixture
@@ -37,8 +38,7 @@ def test_the_grid_is_trained_and_what_diverges_harms_no_other(tmp_path, capsys):
             mine = result[f"test_accuracy{field or '_mean'}"][i]
             assert mine == pytest.approx(alone[f"test_accuracy{field}"], abs=1e-6)
 
-    lines = (tmp_path / "s" / "metrics.jsonl").read_text().splitlines()
-    rows = [json.loads(line) for line in lines]
+    rows = read_rows(tmp_path / "s")
     assert len(rows) == 12
     assert {(row["learning_rate"], row["seed"]) for row in rows} == {
         (rate, seed) for rate in rates for seed in (3, 7)
@@ -46,9 +46,9 @@ def test_the_grid_is_trained_and_what_diverges_harms_no_other(tmp_path, capsys):
     assert all(
         row["loss"] is None for row in rows if row["learning_rate"] == 1e30 and row["epoch"] == 2
     )
-    said = capsys.readouterr().out
-    assert "| 1e+30 |  |  | 2 of 2 |" in said
-    assert "dense: 3 learning rates, seeds 3, 7, 2 epochs" in said
+    printed = capsys.readouterr().out
+    assert "| 1e+30 |  |  | 2 of 2 |" in printed
+    assert "dense: 3 learning rates, seeds 3, 7, 2 epochs" in printed
     assert (tmp_path / "s" / "sweep.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -88,3 +88,22 @@ def test_bad_settings_are_refused(change, message, tmp_path, monkeypatch):
 def test_the_nets_are_those_of_the_notebooks():
     nets = sweep.Config.__dataclass_fields__["net"].type
     assert set(nets.__args__) == set(jaxconv.models.ARCHITECTURES)
+
+
+def test_a_sweep_shows_means_seeds_and_where_they_diverged(drawn, tmp_path):
+    groups = {0.1: [0.9, 0.95], 0.001: [0.75, 0.25], 10.0: [0.5, math.nan], 100.0: [math.nan] * 2}
+    sweep.plot_sweep(groups, tmp_path / "x.png", xlabel="rate", ylabel="accuracy", title="a title")
+    (axes,) = drawn[0].axes
+    assert list(axes.lines[0].get_xdata()) == [0.001, 0.1, 10.0]
+    assert list(axes.lines[0].get_ydata()) == pytest.approx([0.5, 0.925, 0.5])
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert labels == ["mean ± std", "one seed", "diverged"]
+    assert list(axes.lines[2].get_xdata()) == [10.0, 100.0]
+    assert [text.get_text() for text in axes.texts] == ["1 of 2", "2 of 2"]
+    assert (axes.get_xscale(), axes.get_xlabel(), axes.get_ylabel()) == ("log", "rate", "accuracy")
+
+
+def test_the_picture_is_a_png(tmp_path):
+    path = tmp_path / "x.png"
+    sweep.plot_sweep({1.0: [math.nan]}, path, xlabel="x", ylabel="y", title="none")
+    assert path.read_bytes().startswith(b"\x89PNG")

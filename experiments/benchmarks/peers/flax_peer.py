@@ -1,6 +1,6 @@
-"""Stock Flax, as its MNIST example: `nn.Conv`, `nn.max_pool`, one jitted step a call.
+"""Stock Flax, as in its MNIST example: `nn.Conv`, `nn.max_pool`, one jitted step a call.
 
-`python experiments/benchmarks/bench_peers.py` starts it.
+`bench_peers.py` starts it.
 """
 
 import functools
@@ -13,7 +13,7 @@ import optax
 from flax import linen as nn
 from flax.training.train_state import TrainState
 
-from experiments.benchmarks.keras_nets import NOTEBOOKS, Notebook
+from experiments.benchmarks.keras_nets import Notebook
 from experiments.benchmarks.peers.peer_main import Digits, main
 
 KINDS = {
@@ -26,7 +26,7 @@ KINDS = {
 
 
 class CNN(nn.Module):
-    """Any of the nets."""
+    """Any of the notebooks' nets."""
 
     filters: tuple[int, ...]
     pools: int = 0
@@ -58,8 +58,8 @@ def train_step(state: TrainState, image: jax.Array, label: jax.Array, key: jax.A
         loss = optax.softmax_cross_entropy_with_integer_labels(logits, label).mean()
         return loss, (logits.argmax(-1) == label).mean()
 
-    (loss, accuracy), gradients = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
-    return state.apply_gradients(grads=gradients), loss, accuracy
+    (loss, accuracy), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+    return state.apply_gradients(grads=grads), loss, accuracy
 
 
 @jax.jit
@@ -69,15 +69,15 @@ def count_correct(state: TrainState, image: jax.Array, label: jax.Array) -> jax.
 
 
 class Flax:
-    """A `TrainState`, batches of NumPy rows, the means of an epoch fetched at its end."""
+    """A `TrainState`, and batches of NumPy rows; an epoch's means are fetched when it ends."""
 
-    def __init__(self, net: str) -> None:
+    def __init__(self, net: str, notebook: Notebook) -> None:
         model = CNN(**KINDS[net])
         self.device = jax.devices()[0].device_kind
         self.random = np.random.default_rng(0)
         self.key, init = jax.random.split(jax.random.key(0))
         params = model.init(init, jnp.ones((1, 28, 28, 1)), train=False)["params"]
-        tx = optax.adam if NOTEBOOKS[net].optimizer == "adam" else optax.rmsprop
+        tx = optax.adam if notebook.optimizer == "adam" else optax.rmsprop
         self.state = TrainState.create(apply_fn=model.apply, params=params, tx=tx(1e-3, eps=1e-7))
 
     def prepare(self, digits: Digits) -> Digits:

@@ -1,13 +1,12 @@
-"""jaxconv, as the experiments use it. `python experiments/benchmarks/bench_peers.py` starts it."""
+"""jaxconv, as the experiments use it. `bench_peers.py` starts it."""
 
 import jax
 
 import jaxconv
 from experiments.benchmarks.keras_nets import Notebook
 from experiments.benchmarks.peers.peer_main import Digits, main
-from experiments.benchmarks.recipes import our_net
-from jaxconv.measure.compilation_cache import persistent_cache
-from jaxconv.measure.timing import CompileWatch
+from experiments.benchmarks.recipes import from_recipe
+from jaxconv.measure import CompileWatch, persistent_cache
 
 WATCH = CompileWatch()
 
@@ -15,9 +14,9 @@ WATCH = CompileWatch()
 class Jaxconv:
     """`jaxconv.fit` and `jaxconv.evaluate` on data that lie on the device."""
 
-    def __init__(self, net: str) -> None:
+    def __init__(self, net: str, notebook: Notebook) -> None:
         self.device = jax.devices()[0].device_kind
-        model, tx, loss = our_net(net)
+        model, tx, loss = from_recipe(net)
         self.train_step = jaxconv.make_train_step(model, tx, loss=loss)
         self.eval_step = jaxconv.make_eval_step(model, loss=loss)
         self.state = jaxconv.create_train_state(model, tx, jax.random.key(0), (28, 28, 1))

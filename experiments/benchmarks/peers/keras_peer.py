@@ -1,4 +1,4 @@
-"""Keras, on the backend that KERAS_BACKEND names. `python experiments/benchmarks/bench_peers.py` starts it."""
+"""Keras, on the backend that KERAS_BACKEND names. `bench_peers.py` starts it."""
 
 import os
 import time
@@ -6,7 +6,7 @@ import time
 import keras
 import numpy as np
 
-from experiments.benchmarks.keras_nets import NOTEBOOKS, Notebook, keras_model
+from experiments.benchmarks.keras_nets import Notebook, keras_model
 from experiments.benchmarks.peers.peer_main import Digits, main
 
 BACKEND = os.environ["KERAS_BACKEND"]
@@ -14,7 +14,7 @@ EVAL_BATCH_SIZE = 200  # as jaxconv's
 
 
 class Clock(keras.callbacks.Callback):
-    """The seconds of the last epoch. At each batch it would hold Keras up."""
+    """Times the last epoch. A callback at each batch would slow Keras down."""
 
     def on_epoch_begin(self, epoch: int, logs: object = None) -> None:
         self.began = time.perf_counter()
@@ -26,16 +26,16 @@ class Clock(keras.callbacks.Callback):
 class Keras:
     """`fit` and `evaluate` on arrays, as in the notebooks."""
 
-    def __init__(self, net: str) -> None:
-        # It helps TensorFlow where steps are short; elsewhere no difference was beyond the spread.
+    def __init__(self, net: str, notebook: Notebook) -> None:
+        # This helps TensorFlow if steps are short; elsewhere no difference was beyond the spread.
         many = BACKEND == "tensorflow" and net in ("strided", "dense")
-        self.model = keras_model(net, steps_per_execution=32 if many else 1)
+        self.model = keras_model(net, notebook, steps_per_execution=32 if many else 1)
         self.device = BACKEND
         if BACKEND == "tensorflow":
             import tensorflow  # pyright: ignore[reportMissingModuleSource]
 
             self.device = "gpu" if tensorflow.config.list_physical_devices("GPU") else "cpu"
-        self.one_hot = NOTEBOOKS[net].loss == "categorical_crossentropy"
+        self.one_hot = notebook.one_hot
 
     def prepare(self, digits: Digits) -> Digits:
         image = digits.image.astype(np.float32)

@@ -1,6 +1,6 @@
-"""What a peer's process is asked for and gives back: some warm steps, or the notebook's whole job.
+"""The main function of every peer's process: times some warm steps, or the notebook's whole job.
 
-`python experiments/benchmarks/bench_peers.py` starts it. It imports NumPy alone, so that a peer's start and
+`bench_peers.py` starts the process. This module imports NumPy alone, so that a peer's start and
 memory are its own.
 """
 
@@ -15,56 +15,57 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from experiments.benchmarks.keras_nets import NOTEBOOKS, Notebook
+from experiments.benchmarks.keras_nets import Notebook
 
 
 class Digits(NamedTuple):
-    """Images and labels: uint8 [N, 28, 28, 1] and int32 [N], or what a peer makes of them."""
+    """Images and labels: uint8 [N, 28, 28, 1] and int32 [N], or as a peer prepares them."""
 
     image: Any
     label: Any
 
 
 class Peer(Protocol):
-    """A net, its optimizer and its loss, in some library; made from the net's name."""
+    """A net, its optimizer and its loss, in some library; made from the net's name and settings."""
 
     device: str
 
     def prepare(self, digits: Digits) -> Digits:
-        """The digits as the library takes them best; once a process, outside of the warm time."""
+        """The digits in the library's best form; called once a process, off the warm clock."""
         ...
 
     def fit(self, train: Digits, notebook: Notebook, epochs: int, test: Digits | None) -> float:
         """Trains, and validates as the notebook does if `test` is given.
 
-        Every epoch is shuffled anew, the last partial batch is trained, and loss and accuracy are
-        kept as running means.
+        Every peer shuffles each epoch anew, trains the last partial batch, and keeps running means
+        of loss and accuracy.
 
         Returns:
-          The seconds of the last epoch, once it is done; without `test`, those of its steps.
+          The seconds of the last epoch; without `test`, those of its steps.
         """
         ...
 
     def accuracy(self, test: Digits) -> float: ...
 
 
-def main(make: Callable[[str], Peer], *packages: str) -> None:
-    """Does what the command line asks for, and prints one line of JSON."""
+def main(make: Callable[[str, Notebook], Peer], *packages: str) -> None:
+    """Does the work that the command line names, and prints one line of JSON."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("net", choices=NOTEBOOKS)
+    parser.add_argument("net")
+    parser.add_argument("notebook", help="its `Notebook`, as JSON")
     parser.add_argument("--data", type=Path, required=True, help="MNIST, in Keras' layout")
     parser.add_argument("--steps", type=int, help="time so many warm steps, not the whole job")
     parser.add_argument("--epochs", type=int, help="of the job, if not the notebook's")
     parser.add_argument("--started", type=float, default=time.time(), help="the parent's time()")
     given = parser.parse_args()
-    notebook = NOTEBOOKS[given.net]
+    notebook = Notebook(**json.loads(given.notebook))
     with np.load(given.data) as file:
         train, test = (
             Digits(file[f"x_{part}"][..., None], file[f"y_{part}"].astype(np.int32))
             for part in ("train", "test")
         )
     versions = {name: _version(name) for name in packages}
-    peer, result = make(given.net), {}
+    peer, result = make(given.net, notebook), {}
     if given.steps:
         samples = given.steps * notebook.batch_size
         train = peer.prepare(Digits(train.image[:samples], train.label[:samples]))
@@ -91,7 +92,7 @@ def _version(package: str) -> str:
 
 
 def _peak_rss() -> int:
-    """As `jaxconv.measure.peak_memory`, which would bring JAX into every peer's process."""
+    """The same as `jaxconv.measure.peak_memory`, which would import JAX in every peer."""
     status = Path("/proc/self/status")
     if status.exists():
         return 1024 * int(status.read_text().partition("VmHWM:")[2].split()[0])

@@ -1,4 +1,4 @@
-"""PyTorch, eager or compiled, channels last. `python experiments/benchmarks/bench_peers.py` starts it."""
+"""PyTorch, eager or compiled, channels last. `bench_peers.py` starts it."""
 
 import os
 import time
@@ -7,7 +7,7 @@ import torch  # pyright: ignore[reportMissingImports]
 from torch import nn  # pyright: ignore[reportMissingImports]
 from torch.nn import functional  # pyright: ignore[reportMissingImports]
 
-from experiments.benchmarks.keras_nets import NOTEBOOKS, Notebook
+from experiments.benchmarks.keras_nets import Notebook
 from experiments.benchmarks.peers.peer_main import Digits, main
 
 LAYERS = {
@@ -30,11 +30,11 @@ MAKE = {
 
 
 class Torch:
-    """All digits lie on the device, batches are rows of them: no DataLoader to wait for."""
+    """A training without a DataLoader to wait for: all digits lie on the device."""
 
-    def __init__(self, net: str) -> None:
+    def __init__(self, net: str, notebook: Notebook) -> None:
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        torch.set_float32_matmul_precision("high")  # on a GPU what JAX does by default
+        torch.set_float32_matmul_precision("high")  # as JAX does by default on a GPU
         torch.backends.cudnn.benchmark = True
         layers = []
         for line in LAYERS[net].split(", "):
@@ -45,14 +45,14 @@ class Torch:
                 nn.init.zeros_(layers[-1].bias)
         self.model = nn.Sequential(*layers).to(self.device, memory_format=torch.channels_last)
         parameters = self.model.parameters()
-        if NOTEBOOKS[net].optimizer == "adam":
+        if notebook.optimizer == "adam":
             self.optimizer = torch.optim.Adam(parameters, lr=1e-3, eps=1e-7, fused=True)
         else:
             self.optimizer = torch.optim.RMSprop(parameters, lr=1e-3, alpha=0.9, eps=1e-7)
         compiled = os.environ.get("TORCH_PEER") == "compile"
-        self.measures = torch.compile(self._metric_fns) if compiled else self._metric_fns
+        self.metrics = torch.compile(self._metrics) if compiled else self._metrics
 
-    def _metric_fns(self, image: torch.Tensor, label: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def _metrics(self, image: torch.Tensor, label: torch.Tensor) -> tuple[torch.Tensor, ...]:
         logits = self.model(image)
         return functional.cross_entropy(logits, label), (logits.argmax(1) == label).sum()
 
@@ -72,7 +72,7 @@ class Torch:
             self.model.train()
             loss_sum = correct = torch.zeros((), device=self.device)
             for rows in torch.randperm(kept, device=self.device).split(notebook.batch_size):
-                loss, right = self.measures(train.image[rows], train.label[rows])
+                loss, right = self.metrics(train.image[rows], train.label[rows])
                 self.optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 self.optimizer.step()
@@ -88,7 +88,7 @@ class Torch:
         correct = torch.zeros((), device=self.device)
         with torch.inference_mode():
             for image, label in zip(test.image.split(200), test.label.split(200), strict=True):
-                correct = correct + self.measures(image, label)[1]
+                correct = correct + self.metrics(image, label)[1]
         return correct.item() / len(test.label)
 
 

@@ -11,16 +11,17 @@ import pytest
 
 import jaxconv
 from experiments.benchmarks import bench_peers
-from experiments.benchmarks.keras_nets import NOTEBOOKS
 from experiments.benchmarks.peers import flax_peer, jaxconv_peer
 from experiments.benchmarks.peers.peer_main import Digits
+from experiments.benchmarks.recipes import NOTEBOOKS
+from tests.support import ROOT
 
 PARAMS = {"lab6": 104_202, "intro": 93_322, "strided": 40_394, "dropout": 34_826, "dense": 407_050}
 
 
 @pytest.fixture
 def peers(monkeypatch):
-    """Peers whose speed is known; what they were asked for."""
+    """Peers whose speed is known; the list of the measurements that they were asked for."""
     asked = []
 
     def fake(peer, net, cache, *arguments):
@@ -102,7 +103,7 @@ def test_bad_input_measures_nothing(options, message, peers, monkeypatch):
     assert peers == []
 
 
-def test_a_peer_that_is_not_installed_says_so(tmp_path):
+def test_a_peer_that_is_not_installed_gives_the_reason(tmp_path):
     if importlib.util.find_spec("torch"):
         pytest.skip("torch is installed")
     report = bench_peers.measure(bench_peers.PEERS["PyTorch"], "lab6", str(tmp_path))
@@ -130,8 +131,10 @@ def test_stock_flax_has_the_notebooks_nets(net):
 
 @pytest.mark.parametrize("net", NOTEBOOKS)
 def test_torch_has_the_notebooks_nets(net):
-    torch_peer = pytest.importorskip("torch_peer")
-    parameters = torch_peer.Torch(net).model.parameters()
+    pytest.importorskip("torch")
+    from experiments.benchmarks.peers import torch_peer
+
+    parameters = torch_peer.Torch(net, NOTEBOOKS[net]).model.parameters()
     assert sum(x.numel() for x in parameters) == PARAMS[net]
 
 
@@ -151,12 +154,12 @@ def test_a_job_validates_as_the_notebook_does(net, trained, validated, monkeypat
         return state, [{"seconds": 1.5}]
 
     monkeypatch.setattr(jaxconv, "fit", fit)
-    ours = jaxconv_peer.Jaxconv(net)
+    ours = jaxconv_peer.Jaxconv(net, notebook)
     assert ours.fit(ours.prepare(zeros(10)), notebook, 1, ours.prepare(zeros(4))) == 1.5
     ours.fit(ours.prepare(zeros(10)), notebook, 1, None)
     assert seen == [(trained, validated), (10, None)]
 
-    flax, evaluated = flax_peer.Flax(net), []
+    flax, evaluated = flax_peer.Flax(net, notebook), []
     monkeypatch.setattr(flax_peer, "train_step", lambda state, image, *_: (state, 0.0, len(image)))
     monkeypatch.setattr(flax, "accuracy", lambda digits: evaluated.append(len(digits.label)))
     flax.fit(flax.prepare(zeros(10)), notebook, 1, flax.prepare(zeros(4)))
@@ -193,12 +196,42 @@ def test_the_first_job_compiles_and_the_next_finds_all_programs(tmp_path):
     assert second["accuracy"] == first["accuracy"]
 
 
-def test_a_peer_starts_without_jax(tmp_path):
-    """The protocol imports NumPy alone: a peer's start and memory are its own."""
-    here = Path(bench_peers.__file__).parent
-    code = "import sys, work; print({'jax', 'jaxconv', 'keras'} & {*sys.modules})"
-    environment = {**os.environ, "PYTHONPATH": f"{here}{os.pathsep}{here / 'peers'}"}
+@pytest.mark.parametrize("module", ["keras_nets", "peers.peer_main"])
+def test_a_peer_starts_without_jax(module):
+    """These modules import NumPy alone: a peer's start and memory are its own."""
+    code = f"import sys, experiments.benchmarks.{module}; "
+    code += "print({'jax', 'jaxconv', 'keras'} & {*sys.modules})"
     run = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert run.stdout == "set()\n"
+
+
+def row(net: str, kind: str, peer: str, samples: list) -> dict:
+    return {"net": net, "kind": kind, "peer": peer, "samples": samples}
+
+
+def test_every_peer_that_ran_has_a_bar(drawn, tmp_path):
+    rows = [
+        row("lab6", "warm", "PyTorch", [3.0, 1.0, 2.0]),
+        row("lab6", "warm", "stock Flax", [None, None]),
+        row("lab6", "warm", "jaxconv", [None, 0.5]),
+        row("intro", "warm", "jaxconv", [4.0]),
+        row("lab6", "job", "jaxconv, first run", [200.0]),
+    ]
+    bench_peers.plot_peers(rows, tmp_path / "x.png", title="a title")
+    (figure,) = drawn
+    assert figure.get_suptitle() == "a title"
+    lab6, intro, job, _ = figure.axes
+    assert [axes.get_title() for axes in (lab6, intro)] == ["lab6", "intro"]
+    assert [bar.get_width() for bar in lab6.patches] == [2.0, 0.5]
+    assert [bar.get_width() for bar in intro.patches] == [4.0]
+    assert [text.get_text().strip() for text in job.texts] == ["200"]
+    labels = [label.get_text() for label in lab6.get_yticklabels()]
+    assert labels == ["PyTorch", "stock Flax", "jaxconv"]
+    whisker = lab6.collections[0].get_segments()[0]
+    assert sorted(x for x, _ in whisker) == [1.0, 3.0]

@@ -15,10 +15,10 @@ def test_every_kind_is_timed_in_every_round_and_kept(tmp_path, capsys):
         "saved each epoch": 2,
         "saved every 100 steps": 2,
     }
-    said = capsys.readouterr().out
-    assert "dense: unchecked " in said
+    printed = capsys.readouterr().out
+    assert "dense: unchecked " in printed
     for kind in ("checked", "saved each epoch", "saved every 100 steps"):
-        assert f"  {kind}: " in said
+        assert f"  {kind}: " in printed
 
 
 @pytest.mark.parametrize(

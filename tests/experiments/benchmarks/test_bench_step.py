@@ -76,7 +76,7 @@ def report_of(seconds: float, **more) -> dict:
 
 @pytest.fixture
 def processes(monkeypatch):
-    """Fresh processes whose reports are given beforehand; what they were asked for."""
+    """Fresh processes with given reports; the list of the cases that they were asked for."""
     asked, reports = [], {}
 
     def fake(case, seconds, cache):
@@ -150,9 +150,7 @@ def test_a_case_that_fails_is_shown_and_the_others_go_on(processes, tmp_path, ca
     assert done["samples"] == [0.001, 0.002]
 
 
-def test_what_was_measured_before_ctrl_c_is_kept_and_shown(
-    processes, tmp_path, capsys, monkeypatch
-):
+def test_measurements_before_ctrl_c_are_kept_and_shown(processes, tmp_path, capsys, monkeypatch):
     _, reports = processes
     reports["step"], reports["loop"] = [report_of(0.001)], []
     fake = bench_step.in_fresh_process
@@ -207,7 +205,7 @@ def test_batch_sizes_are_named_or_swept():
 
 
 @pytest.mark.filterwarnings("ignore")  # TFDS' own
-def test_a_stream_is_prepared_and_told_of(processes, tmp_path, monkeypatch):
+def test_a_stream_is_prepared_and_its_workers_are_passed_on(processes, tmp_path, monkeypatch):
     asked, reports = processes
     reports["loop"], reports["stream"] = ([report_of(0.01, from_cache=False)] * 3 for _ in "ab")
     prepared = []
@@ -216,16 +214,51 @@ def test_a_stream_is_prepared_and_told_of(processes, tmp_path, monkeypatch):
     rows = bench_step.main(["dense"], **options)
     assert [row["driver"] for row in rows] == ["loop", "stream"]
     (where,) = prepared
-    of_loop, of_stream = asked[0][0], asked[1][0]
-    assert of_stream == {**of_loop, "driver": "stream", "workers": 2, **where}
+    loop_case, stream_case = asked[0][0], asked[1][0]
+    assert stream_case == {**loop_case, "driver": "stream", "workers": 2, **where}
     with pytest.raises(ValueError, match="workers must be a positive integer or 0, not -1"):
         bench_step.main(["dense"], workers=-1, output=tmp_path / "y.json")
+
+
+def step_row(case: str, batch_size: int, values: list, cached: list) -> dict:
+    figures = {"ms a step": values, "seconds to the first step, cached": cached}
+    series = case.replace(f", batch {batch_size}", "")
+    return {"case": case, "series": series, "batch_size": batch_size, "figures": figures}
+
+
+def test_steps_of_one_batch_size_are_bars(drawn, tmp_path):
+    rows = [
+        step_row("a, batch 32", 32, [3.0, 1.0, 2.0], [None]),
+        step_row("b, batch 32", 32, [1.0], [0.5]),
+    ]
+    bench_step.plot_steps(rows, tmp_path / "x.png", title="t")
+    steps, cached = drawn[0].axes
+    assert [bar.get_width() for bar in steps.patches] == [2.0, 1.0]
+    assert [bar.get_width() for bar in cached.patches] == [0.5]
+    assert [label.get_text() for label in steps.get_yticklabels()] == ["a, batch 32", "b, batch 32"]
+
+
+def test_steps_of_several_batch_sizes_are_lines(drawn, tmp_path):
+    rows = [
+        step_row(f"{net}, batch {size}", size, [size * 1.0, size * 3.0, size * 2.0], [None])
+        for net in ("a", "b")
+        for size in (64, 1)
+    ]
+    rows[0]["figures"]["seconds to the first step, cached"] = [0.5]
+    bench_step.plot_steps(rows, tmp_path / "x.png", title="t")
+    steps, cached = drawn[0].axes
+    assert [line.get_xydata().tolist() for line in steps.lines] == [[[1, 2], [64, 128]]] * 2
+    assert [line.get_label() for line in steps.lines] == ["a", "b"]
+    assert steps.get_yscale() == "log"
+    assert [line.get_xydata().tolist() for line in cached.lines] == [[[64, 0.5]], []]
+    assert cached.get_yscale() == "linear"
+    assert [int(tick) for tick in steps.get_xticks()] == [1, 64]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("bare", [False, True])
 def test_fresh_processes_compile_once(bare, tmp_path):
-    """Also where there is nothing but the core."""
+    """Also if only the core is installed."""
     command = [sys.executable, str(SCRIPT), "--nets", "dense", "--batch-sizes", "16", "32"]
     command += ["--rounds", "2", "--seconds", "0.1", "--output", str(tmp_path / "x.json")]
     missing = ("h5py", "keras", "matplotlib", "PIL", "tensorflow_datasets", "tyro")
@@ -244,5 +277,5 @@ def test_fresh_processes_compile_once(bare, tmp_path):
         assert [report["from_cache"] for report in row["reports"]] == [False, True]
         assert f"| {row['case']} | " in run.stdout
     assert (tmp_path / "x.png").exists() == (not bare)
-    said = "matplotlib is missing: the picture is left out (pip install matplotlib)."
-    assert (said in run.stdout) == bare
+    warning = "matplotlib is missing: the picture is left out (pip install matplotlib)."
+    assert (warning in run.stdout) == bare

@@ -52,7 +52,7 @@ def test_a_report_adds_up_what_ran_with_the_slowest_part_first():
     assert lines[2] == "| conv2, backward: sum f32[10] | 1 | 0.00 | 2.60 | 5.00 |"
 
 
-def test_a_traced_epoch_tells_of_its_layers(capsys):
+def test_a_traced_epoch_shows_its_layers(capsys):
     text = main("dense", steps=3)
     parts = [line.split(" | ")[0][2:] for line in text.splitlines()[2:]]
     assert {"dense1, forward", "dense1, backward", "logits, forward"} < set(parts)

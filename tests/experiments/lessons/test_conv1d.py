@@ -14,7 +14,7 @@ modes = st.sampled_from(conv1d.MODES)
 
 
 @given(numbers, numbers, modes)
-def test_convolve_is_numpys_whichever_is_longer(signal, kernel, mode):
+def test_convolve_equals_numpys_whichever_line_is_longer(signal, kernel, mode):
     expected = np.convolve(signal, kernel, mode)
     np.testing.assert_array_equal(conv1d.convolve(signal, kernel, mode), expected)
 
@@ -23,10 +23,10 @@ def test_convolve_is_numpys_whichever_is_longer(signal, kernel, mode):
 def test_a_layer_is_a_cross_correlation(signal, kernel):
     kernel = kernel[: len(signal)]
     expected = np.correlate(signal, kernel, "valid")
-    np.testing.assert_array_equal(conv1d.slide(signal, kernel), expected)
+    np.testing.assert_array_equal(conv1d.cross_correlate(signal, kernel), expected)
     zeros = len(kernel) - 1
     expected = np.correlate(signal, kernel, "full")
-    np.testing.assert_array_equal(conv1d.slide(signal, kernel, (zeros, zeros)), expected)
+    np.testing.assert_array_equal(conv1d.cross_correlate(signal, kernel, (zeros, zeros)), expected)
 
 
 def test_with_an_even_kernel_numpy_and_keras_put_the_odd_zero_on_different_sides():
@@ -43,7 +43,7 @@ def test_with_an_even_kernel_numpy_and_keras_put_the_odd_zero_on_different_sides
         (([1, 2], []), r"kernel is a line of one number or more, not of shape \(0,\)"),
     ],
 )
-def test_what_is_no_line_of_numbers_is_refused(arguments, message):
+def test_bad_lines_and_modes_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         conv1d.convolve(*arguments)
 
@@ -56,16 +56,16 @@ def test_a_width_out_of_range_is_refused(width, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_lesson(tmp_path, capsys):
+def test_the_lesson_writes_its_figures_and_its_picture(tmp_path, capsys):
     result = conv1d.main(conv1d.Config(output_dir=str(tmp_path)))
     assert json.loads((tmp_path / "result.json").read_text()) == result
     picture = (tmp_path / "picture.png").read_bytes()
     assert picture.startswith(b"\x89PNG")
     assert 20_000 < len(picture) < 1_000_000
 
-    said = capsys.readouterr().out  # as 004 prints it
-    assert "full_of_h_and_x: [ 6 14 34 34  8]\n" in said
-    assert "valid_of_h_and_x: [14 34 34]\n" in said
+    printed = capsys.readouterr().out  # as 004 prints it
+    assert "full_of_h_and_x: [ 6 14 34 34  8]\n" in printed
+    assert "valid_of_h_and_x: [14 34 34]\n" in printed
     assert result["same_004"] == [1.5, 3, 4.5, 6, 7.5, 9, 10.5, 12, 8.5]
     assert result["layer_of_h_and_x"] == np.correlate([1, 2, 5, 4], [6, 2]).tolist()
 

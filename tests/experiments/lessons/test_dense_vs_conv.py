@@ -6,7 +6,7 @@ import pytest
 from experiments.lessons import dense_vs_conv
 
 
-def test_costs_are_those_of_the_formulas():
+def test_costs_match_the_formulas():
     costs = {net: dense_vs_conv.costs_by_layer(net) for net in ("dense", "lab6")}
     assert costs["dense"] == {
         "params": {"dense1": (784 + 1) * 512, "logits": (512 + 1) * 10},
@@ -30,7 +30,7 @@ def test_costs_are_those_of_the_formulas():
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("few_digits")
-def test_the_lesson(tmp_path, capsys):
+def test_the_lesson_writes_its_figures_and_its_picture(tmp_path, capsys):
     folder = tmp_path / "lesson"
     config = dense_vs_conv.Config(seeds="3,7", output_dir=str(folder))
     result = dense_vs_conv.main(config)
@@ -38,7 +38,7 @@ def test_the_lesson(tmp_path, capsys):
     assert (folder / "picture.png").read_bytes().startswith(b"\x89PNG")
     assert not any(isinstance(x, dict) for x in result.values())
     assert (result["dense_params"], result["lab6_params"]) == (407_050, 104_202)
-    assert (result["dense_multiply_adds"], result["lab6_multiply_adds"]) == (406_528, 3_100_032)
+    assert (result["dense_macs"], result["lab6_macs"]) == (406_528, 3_100_032)
     assert result["notebook_error_saved_share"] == pytest.approx(13 / 22)
     means = {}
     for side, net in (("first", "dense"), ("second", "lab6")):
@@ -47,8 +47,8 @@ def test_the_lesson(tmp_path, capsys):
         assert (run["experiment"], run["seeds"]) == (net, [3, 7])
         assert result[f"{net}_error"] == pytest.approx(means[net])
     assert result["error_saved_share"] == pytest.approx(1 - means["lab6"] / means["dense"])
-    said = capsys.readouterr().out
-    assert "dense: 407,050 parameters, 406,528 multiply-adds a digit" in said
-    assert "The notebook's accuracies: 59.1% saved" in said
+    printed = capsys.readouterr().out
+    assert "dense: 407,050 parameters, 406,528 multiply-adds a digit" in printed
+    assert "The notebook's accuracies: 59.1% saved" in printed
     with pytest.raises(FileExistsError, match="already holds"):
         dense_vs_conv.main(config)

@@ -15,14 +15,13 @@ from jaxconv.inspection.summary import layer_rows
 def net(digits):
     model, tx = jaxconv.create_model("lab6"), jaxconv.rmsprop()
     state = jaxconv.create_train_state(model, tx, jax.random.key(0), digits.input_shape)
-    return state, features.exciting(model, state, digits.test.image, batch_size=30)
+    return state, features.strongest_responses(model, state, digits.test.image, batch_size=30)
 
 
-def test_a_patch_is_what_its_filter_answered_to(net, digits):
-    """Alone under the layers, a patch gives the answer that it stands for."""
-    state, strongest = net
+def test_a_patch_alone_gives_its_filters_response(net, digits):
+    state, responses = net
 
-    def upto(layer: str, image: np.ndarray) -> np.ndarray:
+    def output_of(layer: str, image: np.ndarray) -> np.ndarray:
         x = jnp.asarray(image, jnp.float32)[None, :, :, None] / 255
         for name in features.WINDOWS:
             if name.startswith("conv"):
@@ -40,17 +39,17 @@ def test_a_patch_is_what_its_filter_answered_to(net, digits):
         seen = features.field(name)
         assert seen.size == size
         for i in (0, 5):
-            answers, places = strongest[name][0][:, i], strongest[name][1][:, i]
-            patches = features.exciting_patches(digits.test.image, answers, places, seen, count=2)
+            values, places = responses[name].values[:, i], responses[name].places[:, i]
+            patches = features.exciting_patches(digits.test.image, values, places, seen, count=2)
             assert patches.shape == (2, size, size)
-            best = np.sort(answers)[::-1]
-            for patch, answer in zip(patches, best, strict=False):
-                alone = upto(name, patch)
+            best = np.sort(values)[::-1]
+            for patch, value in zip(patches, best, strict=False):
+                alone = output_of(name, patch)
                 assert alone.shape[:2] == (1, 1)
-                np.testing.assert_allclose(alone[0, 0, i], answer, rtol=1e-4, atol=1e-5)
+                np.testing.assert_allclose(alone[0, 0, i], value, rtol=1e-4, atol=1e-5)
 
 
-def test_the_windows_are_those_of_the_net():
+def test_the_windows_match_the_net():
     rows = {row.name: row for row in layer_rows(jaxconv.create_model("lab6"), (28, 28, 1))}
     assert list(features.WINDOWS) == list(rows)[: len(features.WINDOWS)]
     size = 28
@@ -61,17 +60,17 @@ def test_the_windows_are_those_of_the_net():
 
 def test_purity_is_the_share_of_the_commonest_class():
     label = np.repeat(np.arange(10), 50)
-    answers = np.zeros((500, 3))
-    answers[label == 4, 0] = 1  # 50 fours, and then the first 50 of the rest, which are zeros
-    answers[:, 1] = np.arange(500) + 1.0  # 50 nines and 50 eights
-    found = features.figures("conv1", answers, label)
+    responses = np.zeros((500, 3))
+    responses[label == 4, 0] = 1  # 50 fours, and then the first 50 other digits, which are zeros
+    responses[:, 1] = np.arange(500) + 1.0  # 50 nines and 50 eights
+    found = features.selectivity("conv1", responses, label)
     assert found["conv1_purity"] == 0.5
     assert found["conv1_dead_filters"] == 1
     assert found["conv1_active_share"] == pytest.approx((50 + 500) / 1500)
 
 
 def test_the_lesson_runs(digits, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(features, "load_dataset", lambda: digits)
+    monkeypatch.setattr(features, "load_dataset", lambda name: digits)
     config = features.Config(output_dir=str(tmp_path / "a"), epochs=1, digit=3)
     result = features.main(config)
     assert json.loads((tmp_path / "a" / "result.json").read_text()) == result

@@ -4,11 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from experiments.lessons import lesson
-from experiments.lessons.grids import draw_grid, draw_tiles
 
 LESSONS = Path(lesson.__file__).parent
 SCRIPTS = [path for path in sorted(LESSONS.glob("*.py")) if "\n    cli(" in path.read_text()]
@@ -36,29 +35,20 @@ def test_a_picture_that_fails_costs_no_result(tmp_path, capsys):
     assert "picture.png WAS NOT WRITTEN: KeyError: 'cannot'" in capsys.readouterr().err
 
 
-def test_a_grid_shows_its_numbers():
-    from matplotlib.figure import Figure
-
+def test_a_comparison_without_pairs_is_named_in_its_panel():
     axes = Figure().subplots()
-    draw_grid(
-        axes, np.array([[0.0, 3.5], [8, -4]]), marked={(0, 1)}, added={(1, 0)}, hidden=[(1, 1)]
-    )
-    assert [text.get_text() for text in axes.texts] == ["0", "3.5", "8"]
-    colors = [patch.get_facecolor() for patch in axes.patches]
-    assert len({*colors}) == 3
-    draw_tiles(axes, np.zeros((2, 3, 3)), columns=2, title="nothing", signed=True)
-    lesson.draw_pairs(axes, {"pairs": 0}, ("a", "b"))
+    lesson.draw_accuracies(axes, {"pairs": 0}, ("a", "b"))
     assert axes.get_title() == "every seed diverged"
 
 
-def test_there_are_the_lessons_of_the_notebooks():
+def test_each_notebooks_lesson_is_a_script():
     trained = ["activations", "dense_vs_conv", "features", "padding"]
     others = ["animate", "conv1d", "losses", "pooling"]
     assert [path.stem for path in SCRIPTS] == sorted([*trained, *others])
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
-def test_each_says_what_it_found_and_explains_its_options(path):
+def test_each_gives_its_command_and_explains_its_options(path):
     source = path.read_text()
     assert f"python experiments/lessons/{path.name}" in source.partition('"""\n')[0]
     command = [sys.executable, str(path), "--help"]

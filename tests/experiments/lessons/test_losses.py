@@ -24,7 +24,7 @@ def test_every_contender_computes_the_formula(name):
     logits, labels = losses.random_batch(7, 20, seed=3)
     given = jnp.eye(7)[labels] if name == "given" else labels
     step = losses.prepare(losses.CONTENDERS[name][0], logits, given)
-    gradient, values = losses.run(step)
+    gradient, values = losses.call(step)
     expected_values, expected_gradient = formula(logits, labels)
     np.testing.assert_allclose(values, expected_values, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-4, atol=1e-6)
@@ -45,12 +45,12 @@ def test_all_take_turns_in_every_round(monkeypatch):
     clock = {"sparse": iter([1.0, 2.0, 8.0]), "given": iter([3.0, 4.0, 8.0])}
     clock["made"] = iter([2.0, 2.0, 2.0])
 
-    def sample(name):
+    def sample_seconds(name):
         taken.append(name)
         return next(clock[name])
 
-    monkeypatch.setattr(losses, "sample", sample)
-    result = losses.seconds({name: name for name in NAMES}, rounds=3)
+    monkeypatch.setattr(losses, "sample_seconds", sample_seconds)
+    result = losses.time_steps({name: name for name in NAMES}, rounds=3)
     assert [set(taken[i : i + 3]) for i in (0, 3, 6)] == [set(NAMES)] * 3
     assert set(taken[::3]) == set(NAMES)  # the first of the rounds
     assert [result[f"sparse_seconds{end}"] for end in ("_low", "", "_high")] == [1, 2, 8]
@@ -61,8 +61,8 @@ def test_all_take_turns_in_every_round(monkeypatch):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"classes": ()}, r"classes are one number or more, each from 2 on, not \(\)"),
-        ({"classes": (10, 1)}, r"each from 2 on, not \(10, 1\)"),
+        ({"classes": ()}, r"classes must be one number or more, all from 2 on, not \(\)"),
+        ({"classes": (10, 1)}, r"all from 2 on, not \(10, 1\)"),
         ({"batch_size": 0}, "batch_size must be a positive integer, not 0"),
         ({"rounds": 0}, "rounds must be a positive integer, not 0"),
     ],
@@ -74,12 +74,12 @@ def test_bad_settings_are_refused(settings, message, tmp_path):
 
 
 @pytest.fixture
-def short_blocks(monkeypatch):
-    monkeypatch.setattr(losses, "BLOCK_SECONDS", 1e-4)
+def short_samples(monkeypatch):
+    monkeypatch.setattr(losses, "MIN_SAMPLE_SECONDS", 1e-4)
 
 
-@pytest.mark.usefixtures("short_blocks")
-def test_the_lesson(tmp_path, capsys):
+@pytest.mark.usefixtures("short_samples")
+def test_the_lesson_writes_its_figures_and_its_picture(tmp_path, capsys):
     settings = {"classes": (10, 300), "batch_size": 4, "rounds": 2}
     result = losses.main(losses.Config(output_dir=str(tmp_path), **settings))
     assert json.loads((tmp_path / "result.json").read_text()) == result
@@ -106,8 +106,8 @@ def test_the_lesson(tmp_path, capsys):
     assert result["backend"]
 
 
-class Silent:
-    """A compiled step of a backend that tells nothing of its memory."""
+class WithoutMemoryReport:
+    """A compiled step of a backend that does not report its memory."""
 
     def __init__(self, compiled):
         self.compiled = compiled
@@ -119,15 +119,15 @@ class Silent:
         return None
 
 
-@pytest.mark.usefixtures("short_blocks")
-def test_unknown_temporaries_are_said_to_be_unknown(tmp_path, monkeypatch, capsys):
+@pytest.mark.usefixtures("short_samples")
+def test_unknown_temporaries_are_printed_as_unknown(tmp_path, monkeypatch, capsys):
     prepare = losses.prepare
 
-    def silent(*arguments):
+    def without_report(*arguments):
         step = prepare(*arguments)
-        return step._replace(compiled=Silent(step.compiled))
+        return step._replace(compiled=WithoutMemoryReport(step.compiled))
 
-    monkeypatch.setattr(losses, "prepare", silent)
+    monkeypatch.setattr(losses, "prepare", without_report)
     config = losses.Config(output_dir=str(tmp_path), classes=(10,), batch_size=4, rounds=1)
     assert losses.main(config)["sparse_temporary_bytes"] == [None]
     assert "of temporaries not known here" in capsys.readouterr().out

@@ -10,7 +10,7 @@ from jaxconv.inspection.summary import layer_rows
 
 
 @pytest.mark.parametrize(("name", "params"), [("valid", 40_394), ("same", 89_546)])
-def test_the_formulas_are_those_of_the_net(name, params):
+def test_the_formulas_match_the_net(name, params):
     rows = layer_rows(jaxconv.create_model("strided", padding=name), (28, 28, 1))
     shapes = padding.shapes(name)
     assert shapes["sizes"] == [28, *(row.output_shape[0] for row in rows[:3])]
@@ -19,10 +19,10 @@ def test_the_formulas_are_those_of_the_net(name, params):
 
 @pytest.mark.parametrize("name", padding.PADDINGS)
 def test_the_ways_from_a_pixel_are_counted(name):
-    """By enumeration, from the outputs back."""
+    """Counts them by enumeration, from the outputs back."""
     size, ways = 28, {}
 
-    def pads(n: int) -> int:
+    def zeros_before(n: int) -> int:
         after = -(-n // 2)
         return 0 if name == "valid" else max((after - 1) * 2 + 3 - n, 0) // 2
 
@@ -32,7 +32,7 @@ def test_the_ways_from_a_pixel_are_counted(name):
         before: dict[int, int] = {}
         for output, count in ways.items():
             for cell in range(3):
-                place = 2 * output + cell - pads(size)
+                place = 2 * output + cell - zeros_before(size)
                 if 0 <= place < size:
                     before[place] = before.get(place, 0) + count
         ways = before

@@ -36,7 +36,7 @@ def test_shifted_is_one_pixel_to_the_right():
     assert pooling.shifted(image)[0, :, :, 0].tolist() == [[0, 1, 2], [0, 4, 5], [0, 7, 8]]
 
 
-def test_the_lesson(one_digit_in_a_hundred, tmp_path):
+def test_the_lesson_writes_its_figures_and_its_picture(one_digit_in_a_hundred, tmp_path):
     result = pooling.main(lesson.Config(output_dir=str(tmp_path)))
     assert json.loads((tmp_path / "result.json").read_text()) == result
     picture = (tmp_path / "picture.png").read_bytes()
