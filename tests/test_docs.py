@@ -1,54 +1,89 @@
-"""The README is run: its Python blocks as they stand, its commands against what there is."""
+"""README and the pages under docs/: their code runs, and what they name is there."""
 
 import contextlib
 import io
 import re
 import subprocess
 import sys
+from collections import defaultdict
 
 import pytest
 
 from tests.support import ROOT
 
-README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```python\n(.*?)```", README, re.S)
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+TEXTS = {path.relative_to(ROOT).as_posix(): path.read_text() for path in PAGES}
+BLOCKS = [
+    pytest.param(block, id=f"{name}-{i}")
+    for name, text in TEXTS.items()
+    for i, block in enumerate(re.findall(r"```python\n(.*?)```", text, re.S))
+]
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
-def test_its_code_runs_and_prints_what_it_says(block, monkeypatch, tmp_path):
+@pytest.mark.parametrize("block", BLOCKS)
+def test_code_runs_and_prints_what_the_page_shows(block, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        exec(compile(block, "README.md", "exec"), {"__name__": "readme"})
-    expected = re.findall(r"# prints (.*)", block)
-    assert printed.getvalue().splitlines() == expected
+        exec(compile(block, "page", "exec"), {"__name__": "page"})
+    assert printed.getvalue().splitlines() == re.findall(r"# prints (.*)", block)
 
 
-def test_it_shows_fifteen_lines_that_use_the_step_alone():
-    (block,) = (block for block in BLOCKS if "jax.vmap" in block)
+def test_readme_is_one_screen():
+    lines = TEXTS["README.md"].splitlines()
+    assert len(lines) <= 150
+    # Program output, tables and pictures cannot be broken.
+    prose = re.sub(r"```.*?```|^[|!].*?$", "", TEXTS["README.md"], flags=re.S | re.M)
+    assert max(map(len, prose.splitlines())) <= 100
+
+
+def test_readme_shows_an_importer_some_fifteen_lines():
+    (block,) = (x.values[0] for x in BLOCKS if x.id and x.id.startswith("README.md"))
+    assert "jax.vmap" in block
     assert "jax.lax.scan(step" in block
     assert len([line for line in block.splitlines() if line.strip()]) <= 17
 
 
-def test_the_files_it_names_exist():
-    for name in set(re.findall(r"\]\(((?!http)[^)#]+)\)|`(experiments/[\w/.]+)`", README)):
-        path = next(part for part in name if part)
+@pytest.mark.parametrize("name", TEXTS)
+def test_links_lead_to_files_and_headings(name):
+    for target in re.findall(r"\]\(((?!https?:)[^)\s]+)\)", TEXTS[name]):
+        path, _, heading = target.partition("#")
+        found = (ROOT / name).parent / path if path else ROOT / name
+        assert found.exists(), target
+        if heading:
+            titles = re.findall(r"^#+ (.*)$", found.read_text(), re.M)
+            anchors = [re.sub(r"[^\w\- ]", "", x.lower()).replace(" ", "-") for x in titles]
+            assert heading in anchors, target
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_named_files_exist(name):
+    for path in re.findall(
+        r"(?<![\w./])((?:experiments|tests|jaxconv|docs)/[\w/.-]*\w)", TEXTS[name]
+    ):
         assert (ROOT / path).exists(), path
 
 
-def test_the_make_targets_it_names_exist():
-    targets = subprocess.run(
-        ["make", "help"], capture_output=True, text=True, check=True, cwd=ROOT
-    ).stdout
-    for target in set(re.findall(r"make ([a-z][a-z-]*)", README)) - {"sure"}:
-        assert re.search(rf"^{target}\s", targets, re.M), target
+def test_named_make_targets_exist():
+    command = ["make", "help"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    for text in TEXTS.values():
+        for target in set(re.findall(r"(?:`|^)make ([a-z][a-z-]*)", text, re.M)):
+            assert re.search(rf"^{target}\s", listed, re.M), target
 
 
-def test_the_options_it_names_exist():
-    scripts = set(re.findall(r"python (experiments/\w+\.py)([^\n`]*)", README))
-    for script, arguments in scripts:
-        helped = subprocess.run(
-            [sys.executable, script, "--help"], capture_output=True, text=True, check=True, cwd=ROOT
-        ).stdout
-        for option in re.findall(r"--[a-z-]+", arguments):
-            assert option in helped, f"{script} {option}"
+def named_options() -> dict[str, set[str]]:
+    """The options that the pages give to each script, or that follow its name in a line."""
+    found = defaultdict(set)
+    for text in TEXTS.values():
+        for script, rest in re.findall(r"python (experiments/[\w/]+\.py)([^\n`]*)", text):
+            found[script] |= set(re.findall(r"--[a-z][a-z-]*", rest))
+    return {script: options for script, options in found.items() if options}
+
+
+@pytest.mark.parametrize(("script", "options"), named_options().items())
+def test_named_options_exist(script, options):
+    """One process a script, whatever the number of its mentions."""
+    command = [sys.executable, script, "--help"]
+    helped = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    assert not {option for option in options if option not in helped}
