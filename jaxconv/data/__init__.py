@@ -1,6 +1,7 @@
 """The data that a net learns from: arrays in memory, TFDS sets, streams from the disk.
 
-The room may import `models`, `parallel`, `measure` and `_checks`. No file of it imports this door.
+The room may import `models`, `parallel`, `measure` and `_checks`; none of its files may import
+this door.
 """
 
 from jaxconv._checks import check_choice

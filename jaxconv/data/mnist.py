@@ -1,4 +1,4 @@
-"""The MNIST that comes with the package, and the TFDS builder of it in its original order."""
+"""The MNIST that comes with the package, and a TFDS builder that keeps its order."""
 
 import functools
 import hashlib

@@ -1,7 +1,7 @@
 """Training on a TFDS set that stays on the disk: grain reads the batches ahead, as they come.
 
-An epoch's order is the one of a set in memory, `epoch_permutation`. So a streamed run trains on the
-same batches as a resident one, and a position in the epoch is all that a resume needs.
+A stream reads an epoch in the same order as a set in memory, `epoch_permutation`. So a streamed run
+trains on the same batches, and resumes from its position in the epoch alone.
 """
 
 import contextlib
@@ -60,7 +60,7 @@ class Stream:
         self._num_classes, self._workers = num_classes, workers
         self._mesh = data_mesh(1) if mesh is None else mesh
         self.identity = f"{source.identity} [:{self._samples}]"
-        """Tells these samples from others without reading them."""
+        """Identifies these samples without reading them."""
 
     def __len__(self) -> int:
         return self._samples
@@ -77,7 +77,7 @@ class Stream:
 
         Args:
           order: the order of the samples.
-          batch_size: samples a batch; the last batch has those that are left.
+          batch_size: samples per batch; the last batch has those that are left.
           start: the first step.
 
         Raises:
@@ -189,7 +189,7 @@ def open_streamed(
     )
     if train.num_classes is None:
         raise ValueError(
-            f"The TFDS set {name!r} does not name its number of classes (its label is no "
+            f"The TFDS set {name!r} does not name its number of classes (its label is not a "
             "ClassLabel), and only reading all labels would find it: load it without streaming."
         )
     cut = validation_cut(len(train), validation_split)

@@ -71,7 +71,7 @@ class Source:
         info = builder.info.splits[split]
         self.num_classes: int | None = getattr(builder.info.features["label"], "num_classes", None)
         self.identity = f"{builder.info.full_name} {split} {info.shard_lengths} {info.num_bytes}"
-        """Tells this split from others without reading it: name, version, counts, bytes."""
+        """Identifies this split without reading it: name, version, counts, bytes."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Source, (self.name, self.split, self._data_dir)
@@ -170,7 +170,7 @@ def tensorflow_installed() -> bool:
     return importlib.util.find_spec("tensorflow") is not None
 
 
-def _builder(name: str, data_dir: str | None, **settings: Any) -> Any:
+def _builder(name: str, data_dir: str | None, **options: Any) -> Any:
     try:
         import tensorflow_datasets as tfds
     except ModuleNotFoundError as error:
@@ -180,7 +180,7 @@ def _builder(name: str, data_dir: str | None, **settings: Any) -> Any:
         ) from error
     mnist_builder()
     try:
-        return tfds.builder(name, data_dir=data_dir, **settings)
+        return tfds.builder(name, data_dir=data_dir, **options)
     except tfds.core.DatasetNotFoundError:
         check_choice("TFDS set", name, tfds.list_builders(with_community_datasets=False))
         raise

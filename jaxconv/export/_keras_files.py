@@ -17,7 +17,7 @@ import numpy as np
 
 
 class Layer(NamedTuple):
-    """A layer with weights, of a model or of a file."""
+    """A layer with weights, in a model or in a file."""
 
     path: tuple[str, ...]
     """The names that lead to it."""

@@ -76,7 +76,7 @@ def load_weights(
     expected = _model_layers(model, input_shape)
     with open_weights(path) as file:
         found = stored_layers(file, path)
-        problems = _differences(expected, found)
+        problems = _mismatches(expected, found)
         if problems:
             listed = "".join(f"\n  {problem}" for problem in problems)
             raise ValueError(
@@ -217,7 +217,7 @@ def _model_layers(model: nn.Module, input_shape: Sequence[int]) -> dict[str, Lay
     return layers
 
 
-def _differences(expected: Mapping[str, Layer], found: Mapping[str, Layer]) -> list[str]:
+def _mismatches(expected: Mapping[str, Layer], found: Mapping[str, Layer]) -> list[str]:
     """One line for each layer that differs, or that one side lacks."""
     problems = []
     for group in dict.fromkeys([*expected, *found]):

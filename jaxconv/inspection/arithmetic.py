@@ -19,7 +19,7 @@ def effective_kernel_size(kernel: int, dilation: int = 1) -> int:
       `dilation * (kernel - 1) + 1`.
 
     Raises:
-      ValueError: if an argument is no positive integer.
+      ValueError: if an argument is not a positive integer.
 
     Example:
       >>> effective_kernel_size(3), effective_kernel_size(3, dilation=2)
@@ -35,11 +35,11 @@ def explicit_padding(
 ) -> tuple[int, int]:
     """The zeros that a padding adds along one axis.
 
-    `"same"` makes the output `ceil(size / stride)` long. It splits the zeros evenly; of an odd
-    number the last goes after the input. `"full"` lets every cell of the kernel meet every cell of
-    the input.
+    `"same"` makes the output `ceil(size / stride)` long. It splits the zeros evenly; if their
+    number is odd, the extra one goes after the input. `"full"` lets every cell of the kernel meet
+    every cell of the input.
 
-    Args and errors as in `output_size`, but a window that does not fit is no error.
+    Args and errors as in `output_size`, but a window that does not fit raises nothing.
 
     Returns:
       The zeros before the input and those after it.
@@ -126,7 +126,7 @@ def conv_params(
       `(height * width * channels + bias) * filters`.
 
     Raises:
-      ValueError: if a number is no positive integer.
+      ValueError: if a number is not a positive integer.
 
     Example:
       >>> conv_params((3, 3), 1, 16), conv_params((3, 3), 16, 32), conv_params((3, 3), 5, 16)
@@ -149,7 +149,7 @@ def dense_params(inputs: int, units: int, *, bias: bool = True) -> int:
       `(inputs + bias) * units`.
 
     Raises:
-      ValueError: if a number is no positive integer.
+      ValueError: if a number is not a positive integer.
 
     Example:
       >>> dense_params(28 * 28, 30)  # notebook 004
@@ -188,7 +188,7 @@ def train_step_flops(layers: Sequence[int], batch_size: int = 1) -> int:
 
     Args:
       layers: the multiply-adds of each layer on one sample, in order; 0 for layers without weights.
-      batch_size: samples a step.
+      batch_size: samples per step.
 
     Returns:
       The number of operations of one step.

@@ -20,10 +20,10 @@ def explain(model: nn.Module, input_shape: Sequence[int]) -> None:
     For convolutions and pooling layers it also prints the receptive field: how many pixels of the
     image one output sees, and how far apart the fields of two neighbours begin.
 
-    The printed sizes and parameters are compared with the model as JAX traces it, and a figure that
-    no formula gives is printed as such. If a function lies between two layers, such as an
-    activation, and keeps the shape, `explain` assumes that it also keeps every pixel's position and
-    prints "if positions are kept".
+    It compares sizes and parameters with the model as JAX traces it, and names each figure that no
+    formula gives. If a function lies between two layers, such as an activation, and keeps the
+    shape, `explain` assumes that it also keeps every pixel's position and prints "if positions are
+    kept".
 
     Args and errors as in `summary`.
 
@@ -85,7 +85,7 @@ def _axes(row: LayerRow) -> list[_Axis]:
     """
     if row.kind not in _WINDOWED or len(row.input_shape) < 2:
         return []
-    given, count = row.settings, len(row.input_shape) - 1
+    given, count = row.fields, len(row.input_shape) - 1
     if row.kind == "Conv" and len(row.arrays.get("kernel", ())) != count + 2:
         return []  # Flax convolves along the last of the spatial axes alone
     kernel = given.get("kernel_size", given.get("window"))
@@ -114,7 +114,7 @@ def _size_line(row: LayerRow, axes: Sequence[_Axis]) -> str | None:
     if axes:
         return f"size: {_once([_size(*axis) for axis in axes])}"
     if row.kind in _WINDOWED:
-        return "size: not explained, because the layer is no plain window"
+        return "size: not explained, because the layer is not a plain window"
     if row.kind == "Flatten" and row.output_shape == (math.prod(row.input_shape),):
         return f"size: {_product(row.input_shape)} = {row.output_shape[0]:,}"
     return None
@@ -148,7 +148,7 @@ def _macs_line(row: LayerRow) -> str | None:
     if not kernel:
         return None
     if not row.macs:
-        return "multiply-adds: not counted, because the layer is no plain product or window"
+        return "multiply-adds: not counted, because the layer is not a plain product or window"
     times = f" · {_product(positions)} positions" if positions else ""
     return f"multiply-adds: {_product(kernel)}{times} = {row.macs:,}"
 

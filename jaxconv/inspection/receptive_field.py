@@ -35,7 +35,7 @@ def receptive_field(
       The receptive field of the last layer's outputs.
 
     Raises:
-      ValueError: if a kernel, stride or dilation is no positive integer.
+      ValueError: if a kernel, stride or dilation is not a positive integer.
 
     Example:
       >>> receptive_field([(3, 2), (3, 2), (3, 2)])  # strided

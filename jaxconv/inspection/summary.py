@@ -33,7 +33,7 @@ class LayerRow(NamedTuple):
     """The shape of its first argument, without the batch."""
     arrays: Mapping[str, tuple[int, ...]] = {}
     """The shapes of its parameters and running statistics."""
-    settings: Mapping[str, Any] = {}
+    fields: Mapping[str, Any] = {}
     """The module's fields."""
     source: int | None = None
     """The row whose output is its input, -1 for the image; None if something else made it."""
@@ -159,7 +159,7 @@ def trace_layers(
                 macs=sum(_layer_macs(module, shape, output_shape) for shape in kernels),
                 input_shape=jnp.shape(argument)[1:],
                 arrays={name: x.shape for name, x in arrays},
-                settings={x: getattr(module, x) for x in fields if x not in _OWN_FIELDS},
+                fields={x: getattr(module, x) for x in fields if x not in _OWN_FIELDS},
                 source=source,
             )
         )
@@ -201,7 +201,7 @@ def _record_calls(
 
 
 def _first(tree: Any) -> Any:
-    """The first array among a module's arguments or outputs that is no scalar."""
+    """The first array among a module's arguments or outputs that is not a scalar."""
     return next((x for x in jax.tree.leaves(tree) if getattr(x, "ndim", 0)), None)
 
 

@@ -1,6 +1,6 @@
 """Clocks, facts about the machine, and statistics.
 
-The room may import `_checks` alone.
+The room may import no other room.
 """
 
 from jaxconv.measure.compilation_cache import cache_if_possible as cache_if_possible

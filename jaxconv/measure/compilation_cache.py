@@ -52,7 +52,7 @@ def persistent_cache(folder: str | None = None) -> Iterator[str]:
     """Stores every program that JAX compiles inside the `with` block, and reads it next time.
 
     JAX reads a program that any process compiled before instead of compiling it. It is the very
-    same program: not a bit of a result changes. `JAX_ENABLE_COMPILATION_CACHE=false` prevails.
+    same program: not a bit of a result changes. `JAX_ENABLE_COMPILATION_CACHE=false` turns it off.
     If JAX warns of a program that it cannot read, the end of the block deletes all damaged
     programs in the folder and warns with their names.
 
@@ -81,12 +81,12 @@ def persistent_cache(folder: str | None = None) -> Iterator[str]:
         Path(folder).mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK | os.X_OK):
             raise PermissionError(f"The folder {folder} cannot be written.")
-    settings = {
+    options = {
         _FOLDER: folder,
         "jax_persistent_cache_min_compile_time_secs": 0.0,
         "jax_persistent_cache_min_entry_size_bytes": -1,
     }
-    with _settings(settings), _warned("reading persistent compilation cache") as warned:
+    with _jax_options(options), _warned("reading persistent compilation cache") as warned:
         yield folder
     if warned:
         for name in delete_damaged(folder):
@@ -101,7 +101,7 @@ def no_persistent_cache() -> contextlib.AbstractContextManager[None]:
       ...     cache_allowed()
       False
     """
-    return _settings({_ENABLED: False})
+    return _jax_options({_ENABLED: False})
 
 
 def cache_allowed() -> bool:
@@ -216,17 +216,17 @@ def _warned(text: str) -> Iterator[list[str]]:
 
 
 @contextlib.contextmanager
-def _settings(settings: dict[str, Any]) -> Iterator[None]:
-    before = {name: getattr(jax.config, name) for name in settings}
+def _jax_options(options: dict[str, Any]) -> Iterator[None]:
+    before = {name: getattr(jax.config, name) for name in options}
     try:
-        _update(settings)
+        _update(options)
         yield
     finally:
         _update(before)
 
 
-def _update(settings: dict[str, Any]) -> None:
-    for name, value in settings.items():
+def _update(options: dict[str, Any]) -> None:
+    for name, value in options.items():
         jax.config.update(name, value)
     compilation_cache.reset_cache()  # otherwise JAX reads its settings only once
 

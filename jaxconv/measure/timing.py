@@ -2,14 +2,14 @@
 
 How `steady_state` measures, and why:
 
-* JAX returns before the device is done, so that every sample ends in `block_until_ready`. If a
-  step is short, a sample is a block of steps: a wait after each would add the host's round trip.
+* JAX returns before the device is done, so every sample ends in `block_until_ready`. If a step is
+  short, a sample is a block of steps: a wait after each would add the host's round trip.
 * The first calls are slower than the rest (the system maps memory, threads start, clocks rise), so
-  that some calls pass unmeasured.
+  the first calls are not measured.
 * Other work on the machine makes a sample slower, never faster, by any amount. So the scripts
   report medians, not means, with p95 to show the tail.
-* A process keeps its luck (memory layout, neighbours), so that the samples of one process predict
-  little about the next: the scripts take the median over several processes, and their range.
+* A process keeps its luck (memory layout, neighbours), so its samples predict little about the next
+  process: the scripts take the median over several processes, and their range.
 """
 
 import itertools

@@ -1,6 +1,6 @@
 """The nets: a Linen module with the notebooks' settings, its layers, and their operations.
 
-The room may import `_checks` alone.
+The room may import `measure` and `_checks`.
 """
 
 from jaxconv.models._arguments import Padding as Padding

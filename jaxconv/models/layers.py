@@ -75,14 +75,14 @@ class Conv(nn.Module):
         kernel = self.param("kernel", nn.initializers.glorot_uniform(), shape, self.param_dtype)
         bias = self.param("bias", nn.initializers.zeros, (self.filters,), self.param_dtype)
         image, kernel, bias = promote_dtype(image, kernel, bias, dtype=self.dtype)
-        settings: Any = {"strides": self.strides, "padding": self.padding, "form": self.form}
+        options: Any = {"strides": self.strides, "padding": self.padding, "form": self.form}
         commutes = self.activation in (None, "linear", "relu", nn.relu)
         if pool and pool.is_tiling and commutes and choose_form(self.form) == "patches":
             with _named(self):
-                maps = conv_max_pool(image, kernel, pool.window, **settings)
+                maps = conv_max_pool(image, kernel, pool.window, **options)
             return activate(self.activation, maps + bias)
         with _named(self):
-            maps = conv(image, kernel, **settings)
+            maps = conv(image, kernel, **options)
         maps = activate(self.activation, maps + bias)
         return pool(maps) if pool else maps
 

@@ -1,4 +1,4 @@
-"""The devices and processes that a net runs on. The room may import `_checks` alone.
+"""The devices and processes that a net runs on. The room may import `measure` and `_checks`.
 
 `python -m jaxconv.parallel.launch` starts several processes of one script.
 """

@@ -29,7 +29,7 @@ Step = TypeVar("Step", bound=Callable[..., Any])
 def data_parallel(step: Step, mesh: Mesh) -> Step:
     """The same pure step for a batch that a mesh divides; `jit` it, or pass it to `fit`.
 
-    A mesh of one device gives the step itself.
+    For a mesh of one device it returns the step itself.
 
     If the number of devices does not divide the batch, its last sample is repeated at the end and
     masked, so that every sample counts once. Random numbers are those of the batch alone if JAX's

@@ -1,6 +1,6 @@
 """Calls that all processes of a program make together, in the same order: they agree on values.
 
-Every process runs the same program, on JAX's own runtime. The first one alone prints and writes.
+Every process runs the same program, on JAX's own runtime. Only the first one prints and writes.
 """
 
 import contextlib
@@ -107,7 +107,7 @@ def name_lost_peer() -> Iterator[None]:
     """Explains the error of a collective whose connection to another process broke.
 
     Raises:
-      ConnectionError: in the place of that error.
+      ConnectionError: in place of that error.
     """
     try:
         yield
@@ -124,7 +124,7 @@ def name_lost_peer() -> Iterator[None]:
 
 
 def shutdown() -> None:
-    """Ends the work together: waits for all processes, after which each may end on its own."""
+    """Waits for all processes and disconnects them; each may then continue or end alone."""
     all_max(0)  # waits as long as it takes; JAX's shutdown waits only some seconds
     jax.distributed.shutdown()
 

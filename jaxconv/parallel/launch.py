@@ -133,7 +133,7 @@ def _free_port() -> int:
 
 
 def _copy(source: Any, sink: Any, rank: int) -> None:
-    """Copies lines as they come, after their process' number; ends a line that has no end."""
+    """Copies lines as they arrive, each after its process' number, and ends the last one."""
     with source:
         for line in source:
             text = line.decode(errors="replace").rstrip("\r\n")

@@ -122,7 +122,7 @@ def replicate(tree: PyTree, mesh: Mesh, *, same: bool = False) -> PyTree:
 def unreplicate(tree: PyTree[Array]) -> PyTree[Array]:
     """This process' own copy of replicated arrays, on its first device.
 
-    This process alone computes with it, without the other processes.
+    The process can compute with the copy without the other processes.
 
     Raises:
       ValueError: for an array that is divided among devices.

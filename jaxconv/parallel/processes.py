@@ -7,7 +7,7 @@ import jax
 from jaxconv._checks import check_positive
 
 HEARTBEAT_SECONDS = 15
-"""Without a heartbeat for so long, JAX takes a process for dead and ends the others."""
+"""If a process sends no heartbeat for so long, JAX takes it for dead and ends the others."""
 SHUTDOWN_SECONDS = 10
 """How long a process that ends waits for the others; if one failed, this ends the others."""
 CONNECT_SECONDS = 120
@@ -127,7 +127,7 @@ def _parse_integer(name: str, text: str | None) -> int | None:
 def is_first() -> bool:
     """Whether this process is the one that prints and writes for all.
 
-    At a program's end the others wait only some seconds for it; call `shutdown` before.
+    At a program's end the others wait only some seconds for it: call `shutdown` first.
 
     Example:
       >>> is_first()

@@ -1,10 +1,10 @@
 """Checkpoints: a run resumes from one to the bit, and each is whole or absent.
 
 A checkpoint is a folder, named by the number of steps taken. It holds `state/` (the arrays, as
-Orbax writes them), `position.json` (the resume point), and `SHA256SUMS` over every byte of both, in
-the form that `sha256sum -c` reads, because Orbax has no checksums. It is written under another name
-and renamed once it is on the disk. Reading one executes nothing, and checks the size of each array
-before it reads the array.
+Orbax writes them), `resume_point.json`, and `SHA256SUMS` over every byte of both, in the form that
+`sha256sum -c` reads, because Orbax has no checksums. It is written under another name and renamed
+once it is on the disk. Reading one executes nothing, and checks the size of each array before it
+reads the array.
 """
 
 import concurrent.futures
@@ -30,14 +30,14 @@ from jaxconv.runs._checksums import check_sums, sync, write_sums
 from jaxconv.runs._resume_point import OtherFormatError, from_json, to_json
 from jaxconv.training.state import ResumePoint, TrainState
 
-STATE, RESUME_POINT = "state", "position.json"
+STATE, RESUME_POINT = "state", "resume_point.json"
 VERSIONS = (
     "backend", "cpu", "cpu_count", "device_count", "device_kind", "flax_version", "jax_version",
     "jaxlib_version", "optax_version", "xla_flags",
 )  # fmt: skip
 """The facts on which the bits of a training depend."""
 MAX_BYTES = 2**26
-"""The most bytes of `position.json`, and of each file that Orbax writes beside the arrays."""
+"""The most bytes of `resume_point.json`, and of each file that Orbax writes beside the arrays."""
 _LOCK = threading.Lock()  # the whole process shares the logger that is silenced for Orbax
 
 Template = TrainState | Callable[[ResumePoint], TrainState]
@@ -170,7 +170,7 @@ class Checkpoints:
 
         Raises:
           ValueError: if the checkpoint has other settings, another version's format, or other
-            arrays than the template. The message has the differences. Nothing is renamed or
+            arrays than the template. The message lists the differences. Nothing is renamed or
             deleted then.
         """
         damaged = []
@@ -191,13 +191,13 @@ class Checkpoints:
                 self._warn(f"The checkpoint {path} is damaged and not used: {error}")
                 damaged.append(path)
                 continue
-            if changed := differences(settings, self.settings):
+            if changed := list_changes(settings, self.settings):
                 raise ValueError(
                     f"{path} was saved by a run with other settings ({'; '.join(changed)}): "
                     "resume with the same ones, or begin anew in another folder."
                 )
             state = _read(path / STATE, template(resume_point) if callable(template) else template)
-            if changed := differences(versions, _versions()):
+            if changed := list_changes(versions, _versions()):
                 self._warn(f"Saved elsewhere ({'; '.join(changed)}): bits may differ.")
             self._last, self._due = resume_point.step, self._reached(state)
             break
@@ -302,7 +302,7 @@ def _check_arrays(path: Path, wanted: Mapping[str, Any]) -> None:
         if file.is_file() and file.stat().st_size > MAX_BYTES:
             raise ValueError(f"{file.name} has {file.stat().st_size} bytes.")
         if file.is_dir() and not (file / ".zarray").is_file():
-            raise ValueError(f"{file.name} is no array.")
+            raise ValueError(f"{file.name} is not an array.")
     found = {}
     for file in path.glob("*/.zarray"):
         name, array = file.parent.name, json.loads(_read_text(file))
@@ -326,7 +326,7 @@ def _check_arrays(path: Path, wanted: Mapping[str, Any]) -> None:
 
 @contextlib.contextmanager
 def _orbax() -> Iterator[tuple[Any, Any]]:
-    """Orbax and its checkpointer of plain files, which are as large as the arrays."""
+    """Yields Orbax and a checkpointer that writes plain files, as large as the arrays."""
     import orbax.checkpoint as ocp
 
     logger = logging.getLogger("absl")  # Orbax raises what matters, and we print it
@@ -370,11 +370,11 @@ def _versions() -> dict[str, Any]:
     return {name: facts[name] for name in VERSIONS}
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+def list_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Lists in words how two mappings differ.
 
     Example:
-      >>> differences({"seed": 1, "epochs": 5}, {"seed": 2, "epochs": 5})
+      >>> list_changes({"seed": 1, "epochs": 5}, {"seed": 2, "epochs": 5})
       ['seed: 1 then, 2 now']
     """
     return [

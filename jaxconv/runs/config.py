@@ -43,7 +43,7 @@ class Config:
     seed: int = 0
     """The seed of the root key, which decides the initial parameters, shuffles and dropout."""
     seeds: str | None = None
-    """Train one replica a seed: give the number of seeds, from --seed on, or a list, 3,7,11."""
+    """Train one replica for each seed: give their number, from --seed on, or a list, 3,7,11."""
     strategy: Literal["map", "vmap"] | None = None
     """How replicas run: map trains them one after the other, vmap joins them in every operation.
     Without it, the backend decides."""
@@ -85,7 +85,7 @@ class Config:
     output_dir: str | None = None
     """The run's folder. Without it, the next free runs/EXPERIMENT-SEED-N (or -3seeds-N)."""
     compilation_cache: bool = True
-    """Reuse the compiled programs in the user's cache folder, and add new ones."""
+    """Reuse compiled programs from the user's cache folder, and add new ones; on by default."""
     overwrite: bool = False
     """Replace the run in --output-dir and the file that --export-keras names."""
     quiet: bool = False

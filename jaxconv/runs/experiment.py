@@ -62,7 +62,7 @@ from jaxconv.runs.result import (
     name_seeds,
     result_lines,
     seed_table,
-    spread_figures,
+    summarize_figures,
 )
 from jaxconv.runs.resume import (
     check_settings,
@@ -304,7 +304,7 @@ def run(config: Config, recipe: Recipe, model: Callable[[int], nn.Module]) -> di
             own: dict[str, Any] = {"seed": config.seed, **{k: x[0] for k, x in figures.items()}}
             if several:
                 own = {"seeds": list(seeds), "strategy": strategy, "group": group}
-                own |= spread_figures(seeds, figures, lost)
+                own |= summarize_figures(seeds, figures, lost)
             before = _seconds(resume_point.histories) + resume_point.seconds
             result = {
                 "experiment": name,

@@ -31,7 +31,7 @@ def plot_run(
       lost: whether each seed diverged.
       path: the PNG to write, or a file in memory.
       title: the line on top.
-      several: whether the run asked for several seeds, be it only one.
+      several: whether the run has `seeds`, even if they are a list of one.
 
     Raises:
       ModuleNotFoundError: without matplotlib.
@@ -88,8 +88,8 @@ def plot_seeds(
     Args:
       histories: the rows of each seed, as `fit` returns them.
       tests: the final `loss` and `accuracy` of each seed.
-      lost: whether each seed diverged. Its curves are drawn as far as the others reach, and are
-        in no mean.
+      lost: whether each seed diverged. No mean contains it, and it does not widen the
+        axes' limits.
       path: the PNG to write, or a file in memory.
       title: the line on top.
 

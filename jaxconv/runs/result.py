@@ -65,7 +65,9 @@ def diverged(histories: Sequence[Sequence[Row]], tests: Sequence[Row]) -> list[b
     ]
 
 
-def spread_figures(seeds: Sequence[int], figures: Figures, lost: Sequence[bool]) -> dict[str, Any]:
+def summarize_figures(
+    seeds: Sequence[int], figures: Figures, lost: Sequence[bool]
+) -> dict[str, Any]:
     """Makes the part of `result.json` that only a run of several seeds has.
 
     Args:
@@ -79,7 +81,7 @@ def spread_figures(seeds: Sequence[int], figures: Figures, lost: Sequence[bool])
       diverge, and `_by_seed`, all values. A number is None if it does not exist.
 
     Example:
-      >>> result = spread_figures([3, 7], {"test_loss": [0.5, 0.25]}, [False, False])
+      >>> result = summarize_figures([3, 7], {"test_loss": [0.5, 0.25]}, [False, False])
       >>> result["test_loss"], result["test_loss_max"], result["test_loss_by_seed"]
       (0.375, 0.5, [0.5, 0.25])
     """
@@ -95,12 +97,13 @@ def spread_figures(seeds: Sequence[int], figures: Figures, lost: Sequence[bool])
     return result
 
 
-def spread_lines(result: Mapping[str, Any]) -> str:
+def statistics_lines(result: Mapping[str, Any]) -> str:
     """Formats the test metrics of several seeds.
 
     Example:
       >>> figures = {"test_loss": [0.5, 0.25], "test_accuracy": [0.75, 1.0]}
-      >>> print(spread_lines({"seeds": [3, 7], **spread_figures([3, 7], figures, [False] * 2)}))
+      >>> summary = summarize_figures([3, 7], figures, [False, False])
+      >>> print(statistics_lines({"seeds": [3, 7], **summary}))
       Test loss: 0.3750 ± 0.1768 (0.2500 to 0.5000; 95% interval of the mean -1.2133 to 1.9633)
       Test accuracy: 0.8750 ± 0.1768 (0.7500 to 1.0000; 95% interval of the mean -0.7133 to 2.4633)
       Mean ± std of 2 seeds
@@ -111,11 +114,11 @@ def spread_lines(result: Mapping[str, Any]) -> str:
         mean, std, lowest, highest, low, high = (
             result[name + end] for end in ("", "_std", "_min", "_max", "_low", "_high")
         )
-        spread = ""
+        rest = ""
         if count > 1:
             interval = f"95% interval of the mean {low:.4f} to {high:.4f}"
-            spread = f" ± {std:.4f} ({lowest:.4f} to {highest:.4f}; {interval})"
-        lines.append(f"{name.capitalize().replace('_', ' ')}: {mean:.4f}{spread}")
+            rest = f" ± {std:.4f} ({lowest:.4f} to {highest:.4f}; {interval})"
+        lines.append(f"{name.capitalize().replace('_', ' ')}: {mean:.4f}{rest}")
     if count > 1:
         lines.append(f"Mean ± std of {count} seeds")
     if result["diverged"]:
@@ -132,7 +135,7 @@ def result_lines(result: Mapping[str, Any]) -> str:
       Test accuracy: 0.7500
     """
     if "seeds" in result:
-        return spread_lines(result)
+        return statistics_lines(result)
     return f"Test loss: {result['test_loss']:.4f}\nTest accuracy: {result['test_accuracy']:.4f}"
 
 

@@ -14,7 +14,7 @@ from jaxtyping import PyTree
 
 from jaxconv.data.arrays import Dataset
 from jaxconv.data.stream import Stream, StreamedDataset
-from jaxconv.runs.checkpoint import Checkpoints, differences
+from jaxconv.runs.checkpoint import Checkpoints, list_changes
 from jaxconv.runs.folder import CONFIG, RESULT
 from jaxconv.runs.result import result_lines
 
@@ -41,7 +41,7 @@ def check_settings(folder: Path, settings: Mapping[str, Any]) -> bool:
         print(f"{path} is damaged, so its settings are unknown: {error}")
         return False
     own = {key: value for key, value in settings.items() if key in begun}
-    if changed := differences({key: begun[key] for key in own}, own):
+    if changed := list_changes({key: begun[key] for key in own}, own):
         raise ValueError(
             f"{folder} holds a run with other settings ({'; '.join(changed)}): resume with the "
             "same ones, or begin anew in another folder."

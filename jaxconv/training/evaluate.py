@@ -100,7 +100,7 @@ def predict(
       batch_size: samples at a time.
 
     Returns:
-      The probabilities, at least float32; each sample's add up to 1.
+      The probabilities, at least float32; they add up to 1 for each sample.
 
     Raises:
       ValueError: if `batch_size` is not positive, or there is no image.

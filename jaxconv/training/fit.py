@@ -58,8 +58,8 @@ def fit(
       validation: data to evaluate after each epoch, as `val_loss` and so on.
       eval_step: from `make_eval_step`; needed for `validation`.
       shuffle: True for a full permutation every epoch, False for the order of the data.
-      chunks: into how many calls to cut an epoch, so that progress shows and Ctrl-C works. It never
-        changes a bit of the result.
+      chunks: the number of calls that make up an epoch, so that progress shows and Ctrl-C works. It
+        never changes a bit of the result.
       callbacks: called after each epoch with the state and the epoch's row. One that returns True
         ends the training. A `ResumePoint` does not hold what callbacks remember.
       on_chunk: called after each chunk with the running means, `epoch`, `step`, `steps` and the

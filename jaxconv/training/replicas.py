@@ -1,7 +1,7 @@
 """`fit_seeds` and `evaluate_seeds`: many replicas at once, in groups of one program each.
 
-There is no second way to train: `train_epoch`, `eval_epoch` and `epoch_permutation` of a single run
-are mapped or vmapped over a stack of states.
+They map or vmap `train_epoch`, `eval_epoch` and `epoch_permutation`, the functions of a single run,
+over a stack of states. There is no second way to train.
 """
 
 import functools
@@ -49,7 +49,7 @@ def fit_seeds(
 
     A replica gets the same parameters, batches and dropout masks as alone, to the bit. Mapped, it
     also ends in the same parameters to the bit; vmapped, sums round differently. A replica whose
-    loss is no longer finite harms no other.
+    loss is no longer finite does not affect the others.
 
     Args:
       make_state: makes the first state of a replica from its key. It is called once for each key,
@@ -147,8 +147,8 @@ def fit_seeds(
     if resume is not None:
         if resume[1].members not in groups(len(keys), group):
             raise ValueError(
-                f"The resume point is of replicas {resume[1].members}, which are no group "
-                f"of {len(keys)} in groups of {group}: resume with the same keys and group."
+                f"The resume point is of replicas {resume[1].members}, which are not a "
+                f"group of {len(keys)} in groups of {group}: resume with the same keys and group."
             )
         histories = [[dict(row) for row in rows] for rows in resume[1].histories]
     for members in groups(len(keys), group):

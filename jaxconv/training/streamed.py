@@ -16,7 +16,7 @@ from jaxconv.training.step import TrainStep
 class StreamedEpoch:
     """`train_epoch` for a `Stream`.
 
-    The reading ahead continues from one call to the next as long as their steps follow each other.
+    The stream keeps reading ahead from one call to the next if their steps follow each other.
 
     Args:
       train_step: `(state, batch) -> (state, sums)`.
@@ -57,13 +57,13 @@ class StreamedEpoch:
         return state, epoch_sums
 
     def close(self) -> None:
-        """Ends the reading."""
+        """Stops reading ahead."""
         if self._batches is not None:
             self._batches.close()
             self._batches = None
 
     def _compile(self, state: TrainState, data: Stream, order: np.ndarray, steps: int) -> None:
-        """Takes the first and the last step on a copy: they have all the shapes there are."""
+        """Compiles the step for both batch sizes: takes the first and the last step on a copy."""
         for step in sorted({0, steps - 1}):
             batch = data.batch(order, self._batch_size, step)
             copy = jax.tree.map(jnp.copy, state)

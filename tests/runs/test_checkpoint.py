@@ -248,7 +248,7 @@ def test_cut_lost_emptied_and_added_files_are_detected(saved, state):
 def test_without_a_good_checkpoint_there_is_none_and_each_gives_a_warning(saved, state):
     folder, _ = saved
     for step in ("5", "10"):
-        (folder / step / "position.json").unlink()
+        (folder / step / "resume_point.json").unlink()
     found, warnings = restored(folder, state)
     assert found is None
     assert len(warnings) == 2
@@ -298,7 +298,7 @@ def test_a_hostile_checkpoint_executes_nothing(saved, state, monkeypatch, tmp_pa
         content = file.read_bytes()
         file.write_bytes(evil)
         write_sums(folder / "10")
-        if file.name == "position.json":
+        if file.name == "resume_point.json":
             assert restored(folder, state)[0] is None
             (folder / "damaged-10").rename(folder / "10")
         else:
@@ -373,7 +373,7 @@ PLAIN = {"dtype": "float32", "shape": [1], "base64": "AAAAAA=="}
 )
 def test_a_resume_point_that_no_save_wrote_is_damaged(change, saved, state):
     folder, kept = saved
-    path = folder / "10" / "position.json"
+    path = folder / "10" / "resume_point.json"
     if isinstance(change, dict):
         change = json.dumps(json.loads(path.read_text()) | change)
     path.write_text(change)
@@ -382,7 +382,7 @@ def test_a_resume_point_that_no_save_wrote_is_damaged(change, saved, state):
 
 
 def test_the_format_of_another_version_is_refused_not_damaged(saved, state):
-    path = saved[0] / "10" / "position.json"
+    path = saved[0] / "10" / "resume_point.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 2}))
     write_sums(saved[0] / "10")
     with pytest.raises(ValueError, match="10 is a checkpoint of format 2, where"):
@@ -393,7 +393,7 @@ def test_the_format_of_another_version_is_refused_not_damaged(saved, state):
 def test_a_file_made_to_fill_the_memory_is_not_read(saved, state):
     """Sparse files: a terabyte of nothing."""
     folder, kept = saved
-    for name in ("SHA256SUMS", "position.json", "state/_METADATA", "state/step/.zarray"):
+    for name in ("SHA256SUMS", "resume_point.json", "state/_METADATA", "state/step/.zarray"):
         path = folder / "10" / name
         content = path.read_bytes()
         if name == "SHA256SUMS":
@@ -402,7 +402,7 @@ def test_a_file_made_to_fill_the_memory_is_not_read(saved, state):
         else:
             os.truncate(path, checkpoint.MAX_BYTES + 1)
             write_sums(folder / "10")
-            if name == "position.json":
+            if name == "resume_point.json":
                 damaged(folder, state, kept, name)
             else:
                 with pytest.raises(ValueError, match="has 67108865 bytes"):
@@ -423,7 +423,9 @@ def test_only_arrays_that_were_checked_are_read(saved, state):
         (path / name).parent.mkdir(exist_ok=True)
         (path / name).write_text(json.dumps(huge))
         write_sums(folder / "10")
-        with pytest.raises(ValueError, match=r"more than its array: zarr.json|more is no array"):
+        with pytest.raises(
+            ValueError, match=r"more than its array: zarr.json|more is not an array"
+        ):
             restored(folder, state)
         (path / name).unlink()
     (path / "more").rmdir()

@@ -6,8 +6,8 @@ from jaxconv.runs.result import (
     joint_row,
     name_seeds,
     seed_table,
-    spread_figures,
-    spread_lines,
+    statistics_lines,
+    summarize_figures,
 )
 
 NAN = math.nan
@@ -31,12 +31,12 @@ def test_a_seed_that_diverged_is_named_and_in_no_mean():
     figures = {"train_loss": [0.5, NAN, 0.25], "test_accuracy": [0.75, 0.1, 1.0]}
     result = {"seeds": [3, 7, 11]}
     lost = [False, True, False]
-    result |= spread_figures([3, 7, 11], figures | {"test_loss": [1.0] * 3}, lost)
+    result |= summarize_figures([3, 7, 11], figures | {"test_loss": [1.0] * 3}, lost)
     assert result["diverged"] == [7]
     assert result["test_accuracy"] == 0.875
     assert result["test_accuracy_by_seed"] == [0.75, 0.1, 1.0]
     assert (result["test_accuracy_min"], result["test_accuracy_max"]) == (0.75, 1.0)
-    lines = spread_lines(result).splitlines()
+    lines = statistics_lines(result).splitlines()
     assert lines[0].startswith("Test loss: 1.0000 ± 0.0000 (1.0000 to 1.0000; 95% interval")
     assert lines[2:] == ["Mean ± std of 2 seeds", "Diverged, and left out: seed 7"]
     assert seed_table([3, 7, 11], figures).splitlines()[2] == "   7         nan         0.1000"
@@ -44,16 +44,16 @@ def test_a_seed_that_diverged_is_named_and_in_no_mean():
 
 def test_one_seed_has_no_deviation_and_none_has_no_mean():
     figures = {"test_loss": [0.5], "test_accuracy": [0.75]}
-    result = {"seeds": [3], **spread_figures([3], figures, [False])}
+    result = {"seeds": [3], **summarize_figures([3], figures, [False])}
     assert (result["test_loss"], result["test_loss_std"], result["test_loss_low"]) == (
         0.5,
         None,
         None,
     )
-    assert spread_lines(result) == "Test loss: 0.5000\nTest accuracy: 0.7500"
-    lost = {"seeds": [3], **spread_figures([3], figures, [True])}
+    assert statistics_lines(result) == "Test loss: 0.5000\nTest accuracy: 0.7500"
+    lost = {"seeds": [3], **summarize_figures([3], figures, [True])}
     assert (lost["test_loss"], lost["test_accuracy_max"], lost["diverged"]) == (None, None, [3])
-    assert spread_lines(lost) == "Diverged, and left out: seed 3"
+    assert statistics_lines(lost) == "Diverged, and left out: seed 3"
 
 
 def test_a_seed_diverged_if_any_of_its_figures_did():

@@ -104,12 +104,12 @@ def test_a_run_warns_of_damaged_checkpoints_and_ends_all_the_same(tmp_path, caps
     expected = outcome(tmp_path / "a")
     for name in ("result.json", "config.json", "metrics.jsonl"):
         (tmp_path / "a" / name).unlink()
-    for step, file in (("12", "position.json"), ("8", "state/step/0")):
+    for step, file in (("12", "resume_point.json"), ("8", "state/step/0")):
         path = tmp_path / "a" / "checkpoints" / step / file
         path.write_bytes(path.read_bytes()[:-1])
     result = run("dense", tmp_path / "a", save_every=4, keep=3, resume=True)
     warnings = capsys.readouterr().err
-    assert "checkpoints/12 is damaged and not used: position.json is not what" in warnings
+    assert "checkpoints/12 is damaged and not used: resume_point.json is not what" in warnings
     assert "checkpoints/8 is damaged and not used: state/step/0 is not what was written" in warnings
     assert result["resumed_at_step"] == 4
     assert outcome(tmp_path / "a") == expected

@@ -156,7 +156,7 @@ def test_groups_of_seeds_resume_from_every_place_to_the_bit(strategy, digits):
             jax.tree.map(np.testing.assert_array_equal, last[-1], ended[-1].params)
     with pytest.raises(ValueError, match="pass keep_states=False"):
         run(resume=saved[0], keep_states=True)
-    with pytest.raises(ValueError, match=r"of replicas range\(0, 2\), which are no group of 3"):
+    with pytest.raises(ValueError, match=r"of replicas range\(0, 2\), which are not a group of 3"):
         run(resume=saved[0], group=3)
     with pytest.raises(ValueError, match="save_every must be a positive integer, not -1"):
         run(save_every=-1)

@@ -1,4 +1,4 @@
-"""The page of a run: what it shows of the trained net, and how it is made from the run's files.
+"""The page of a run: `collect` gathers what it shows of the net, `render` makes it from files.
 
 The folder may import its own room, `runs`, and the rooms below; only `runs/experiment.py` and the
 scripts import it.

@@ -46,7 +46,7 @@ def document(title: str, *parts: str) -> str:
 
 
 def text(value: object) -> str:
-    """A value as text of a page, without markup.
+    """Escapes a value, so that the page shows it as text.
 
     Example:
       >>> text("<script>")
@@ -163,14 +163,14 @@ def drawing(draw: Callable[[Any], None], alt: str) -> str:
         ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), _INK
     )
     content = io.BytesIO()
-    settings: dict[str, Any] = {
+    style: dict[str, Any] = {
         **ink,
         "savefig.format": "svg",
         "savefig.transparent": True,
         "svg.fonttype": "none",
         "svg.hashsalt": "jaxconv",  # the same run gives the same page
     }
-    with matplotlib.rc_context(settings):  # pyright: ignore[reportArgumentType]
+    with matplotlib.rc_context(style):  # pyright: ignore[reportArgumentType]
         draw(content)
     svg = content.getvalue().decode()
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.S)

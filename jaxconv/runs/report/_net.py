@@ -8,7 +8,7 @@ from jaxconv.runs.plots import tile_images
 from jaxconv.runs.report._html import image, section, table, text
 
 MAX_CLASSES = 30
-"""Up to how many classes the page shows the whole confusion matrix."""
+"""The most classes for which the page shows the whole confusion matrix."""
 
 
 def net_sections(
@@ -148,7 +148,7 @@ def _shown_of(shown: int, count: int) -> str:
 
 
 def _model(diagnostics: Mapping[str, np.ndarray]) -> str:
-    params, macs = diagnostics["layer_params"], diagnostics["layer_multiply_adds"]
+    params, macs = diagnostics["layer_params"], diagnostics["layer_macs"]
     columns = ("layer", "layer_kind", "layer_shape")
     rows = [
         [*map(str, row), f"{n:,}", f"{m:,}"]

@@ -19,7 +19,7 @@ _TIMES = {
 }
 _MACHINE = (
     "device_kind", "backend", "device_count", "cpu", "cpu_count", "system", "python_version",
-    "jax_version", "jaxlib_version", "flax_version", "optax_version", "numpy_version",
+    "jax_version", "jaxlib_version", "flax_version", "optax_version",
 )  # fmt: skip
 
 

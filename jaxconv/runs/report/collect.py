@@ -16,9 +16,9 @@ from jaxconv.training.evaluate import predict
 from jaxconv.training.state import TrainState
 
 MAX_MISTAKES = 24
-"""How many mistakes are kept at most."""
+"""The most mistakes to keep."""
 MAX_CHANNELS = 64
-"""How many filters or feature maps of a layer are kept at most."""
+"""The most filters or feature maps to keep of a layer."""
 
 
 def collect_diagnostics(model: nn.Module, state: TrainState, test: Split) -> dict[str, np.ndarray]:
@@ -41,7 +41,7 @@ def collect_diagnostics(model: nn.Module, state: TrainState, test: Split) -> dic
       - `map_layer`, the names of the layers whose output for that image is a set of feature maps,
         `map_channels`, how many each gives, and the maps themselves, `map_0`, `map_1` and so on,
         each `[height, width, channels]`;
-      - `layer`, `layer_kind`, `layer_shape`, `layer_params` and `layer_multiply_adds`: the summary.
+      - `layer`, `layer_kind`, `layer_shape`, `layer_params` and `layer_macs`: the summary.
 
     Raises:
       ValueError: if the images do not fit the model.
@@ -79,7 +79,7 @@ def collect_diagnostics(model: nn.Module, state: TrainState, test: Split) -> dic
         "layer_kind": np.array([row.kind for row in rows]),
         "layer_shape": np.array([str(row.output_shape) for row in rows]),
         "layer_params": np.array([row.params for row in rows]),
-        "layer_multiply_adds": np.array([row.macs for row in rows]),
+        "layer_macs": np.array([row.macs for row in rows]),
     }
 
 

@@ -20,8 +20,8 @@ from jaxconv.runs.result import name_seeds
 def write_report(folder: Path, result: Mapping[str, Any] | None = None) -> Path:
     """Writes a run's `report.html`, a page that needs no other file and no network.
 
-    If a file is damaged or missing, or matplotlib is, the page leaves out the part that needs it;
-    the page and the terminal name the reason.
+    The page leaves out each part whose file is damaged or missing, and all pictures without
+    matplotlib; the page and the terminal name the reason.
 
     Args:
       folder: the run's folder.
