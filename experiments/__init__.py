@@ -1,1 +1,1 @@
-"""What a person starts: the notebooks' experiments, tools, lessons and benchmarks."""
+"""The scripts that a person starts: the notebooks' experiments, tools, lessons, benchmarks."""

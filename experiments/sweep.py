@@ -3,10 +3,10 @@
     python experiments/sweep.py
     python experiments/sweep.py --net lab6 --seeds 3 --learning-rates 1e-4 1e-3 1e-2
 
-The learning rate is a number in the optimizer's state (`optax.inject_hyperparams`). So the members
-of the grid are replicas of one compiled program, as seeds are, and one that diverges harms no
-other. The sweep's folder has a row of `metrics.jsonl` for each member and epoch, `result.json` with
-the figures by learning rate, and `sweep.png`.
+The learning rate is a number in the optimizer's state (`optax.inject_hyperparams`). The members of
+the grid are therefore replicas of one compiled program, as seeds are, and one that diverges harms
+no other. The sweep's folder has a row of `metrics.jsonl` for each member and epoch, `result.json`
+with the figures by learning rate, and `sweep.png`.
 """
 
 import dataclasses
@@ -109,7 +109,7 @@ def main(config: Config) -> dict[str, Any]:
 
 
 def check_rates(rates: Sequence[float]) -> None:
-    """Refuses learning rates that are no float32, or the same one twice.
+    """Refuses learning rates that float32 cannot hold, or that it cannot tell apart.
 
     Raises:
       ValueError: with the rates.

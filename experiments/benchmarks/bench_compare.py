@@ -47,8 +47,8 @@ def load(path: Path) -> dict[str, Any]:
             raise TypeError
     except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError):
         raise ValueError(
-            f"{path} is no result of bench_step.py or bench_peers.py: name a JSON file that one of "
-            "them wrote."
+            f"{path} is not a result of bench_step.py or bench_peers.py: name a JSON file that "
+            "one of them wrote."
         ) from None
     return {**content, "rows": rows}
 

@@ -60,7 +60,7 @@ def mesh_size(layout: str) -> int:
     return processes * devices
 
 
-def differences(first: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> dict[str, float]:
+def max_differences(first: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> dict[str, float]:
     """The largest difference of any array of the float32 step, and of the float64 steps."""
     return {
         kind: max(
@@ -102,7 +102,7 @@ def main(
                 run_layout(layout, "layout_steps.py", net, str(equal), str(path))
                 found.append(read_arrays(path))
                 row: dict[str, Any] = {"net": net, "layout": layout}
-                row |= differences(found[0], found[-1])
+                row |= max_differences(found[0], found[-1])
                 if net == full:
                     own = Path(folder, f"run-{layout}")
                     more = [] if epochs is None else ["--epochs", str(epochs)]

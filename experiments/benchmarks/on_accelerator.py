@@ -1,4 +1,4 @@
-"""Measures speed, accuracy, determinism and correctness on a GPU or TPU within a few minutes.
+r"""Measures speed, accuracy, determinism and correctness on a GPU or TPU within a few minutes.
 
     python experiments/benchmarks/on_accelerator.py --output results
     python experiments/benchmarks/on_accelerator.py --output results --part steps \

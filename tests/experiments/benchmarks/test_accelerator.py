@@ -1,9 +1,7 @@
 import json
 import subprocess
 import sys
-import time
 
-import jax
 import numpy as np
 import pytest
 
@@ -75,10 +73,8 @@ def test_negative_zero_is_another_bit():
 def test_a_part_that_fails_or_is_late_is_reported(tmp_path, monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--theirs")
     assert xla_flags("--ours") == {"XLA_FLAGS": "--theirs --ours"}
-    began = time.perf_counter()
     late = Part("steps", {}, tmp_path / "late.json", {})
     assert run_parts([late], 0.05) == {"late": "not done after 0 s"}
-    assert time.perf_counter() - began < 10
     broken = Part("no_such_file", {}, tmp_path / "broken.json", {"XLA_FLAGS": ""})
     assert "exit code 1" in run_parts([broken], 60)["broken"]
 
@@ -92,18 +88,12 @@ def test_results_are_not_overwritten(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_rehearsal_measures_all_parts(tmp_path):
-    command = [sys.executable, on_accelerator.__file__, "--tiny", "--seconds", "1200"]
+def test_the_script_measures_a_part_in_a_process(tmp_path):
+    """One part: `--tiny` alone rehearses all of them, in three minutes on 2 cores."""
+    command = [sys.executable, on_accelerator.__file__, "--tiny", "--part", "steps"]
+    command += ["--nets", "dense", "--replicas", "1", "--output", str(tmp_path)]
     environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
-    done = subprocess.run([*command, "--output", str(tmp_path)], env=environment, text=True)
-    assert done.returncode == 0
-    found = {path.stem: json.loads(path.read_text()) for path in tmp_path.glob("*.json")}
-    assert found.keys() == set(on_accelerator.SHARES)
-    assert len(found["determinism"]["pairs"]) == 12
-    assert len(found["determinism"]["processes"]) == 6
-    if jax.default_backend() == "cpu":
-        assert all(pair["equal"] for pair in found["determinism"]["pairs"])
-    assert [row["form"] for row in found["steps"]["rows"]] == ["xla", "xla", "patches"] * 2
-    assert all(row["step_seconds"] > 0 for row in found["steps-deterministic"]["rows"])
-    assert [row["net"] for row in found["accuracy"]["rows"]] == ["dense", "strided"]
-    assert len(found["correctness"]["rows"]) == 12
+    assert subprocess.run(command, env=environment).returncode == 0
+    rows = json.loads((tmp_path / "steps.json").read_text())["rows"]
+    assert [row["net"] for row in rows] == ["dense"]
+    assert all(row["step_seconds"] > 0 for row in rows)

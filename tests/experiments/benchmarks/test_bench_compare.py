@@ -77,7 +77,9 @@ def test_two_results_stand_side_by_side(tmp_path, capsys):
 )
 def test_what_is_no_result_is_refused(text, tmp_path):
     (tmp_path / "x.json").write_text(text)
-    with pytest.raises(ValueError, match=r"x.json is no result of bench_step.py or bench_peers.py"):
+    with pytest.raises(
+        ValueError, match=r"x.json is not a result of bench_step.py or bench_peers.py"
+    ):
         bench_compare.load(tmp_path / "x.json")
 
 

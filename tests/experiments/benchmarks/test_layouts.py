@@ -9,7 +9,7 @@ from experiments.benchmarks import layouts
 def test_the_largest_difference_of_each_kind_is_taken():
     first = {"float32 a": np.zeros(2), "float32 b": np.zeros(0), "float64 a": np.ones(1)}
     other = {"float32 a": np.array([0.5, -2]), "float32 b": np.zeros(0), "float64 a": np.ones(1)}
-    assert layouts.differences(first, other) == {"float32": 2.0, "float64": 0.0}
+    assert layouts.max_differences(first, other) == {"float32": 2.0, "float64": 0.0}
 
 
 def test_what_is_no_layout_is_refused(tmp_path):
