@@ -7,6 +7,7 @@ import pytest
 import jaxconv
 from experiments.benchmarks.keras_nets import keras_batch, keras_model
 from experiments.benchmarks.recipes import NOTEBOOKS
+from jaxconv import runs
 from jaxconv.measure import compilation_cache
 from jaxconv.measure.compilation_cache import no_persistent_cache
 from jaxconv.runs import experiment
@@ -70,19 +71,18 @@ def test_every_experiment_runs_and_writes_its_folder(net, tmp_path, capsys):
 
 
 def test_every_net_is_trained_as_its_notebook_does(monkeypatch):
-    seen = {}
-    monkeypatch.setattr(experiment, "run", lambda config, **given: seen.update(given))
+    seen = []
+    monkeypatch.setattr(runs, "run", lambda config, recipe, model: seen.append((recipe, model)))
     for net in NETS:
         module = importlib.import_module(f"experiments.{net}")
         module.main(module.Config())
+        recipe, model = seen.pop()
         adam = net in ("strided", "dropout")
-        assert seen["tx"] is (jaxconv.adam if adam else jaxconv.rmsprop)
-        one_hot = "one_hot_labels" in seen["loss"].__qualname__
-        assert one_hot == (net == "dropout")
-        assert seen["name"] == net
-        model = seen["model"](3)
-        assert model.num_classes == 3
-        assert seen.pop("validate_on_test", False) == (net == "strided")
+        assert recipe.tx is (jaxconv.adam if adam else jaxconv.rmsprop)
+        assert ("one_hot_labels" in recipe.loss.__qualname__) == (net == "dropout")
+        assert recipe.name == net
+        assert recipe.validate_on_test == (net == "strided")
+        assert model(3).num_classes == 3
 
 
 def test_a_padding_that_cannot_matter_is_refused():
