@@ -1,6 +1,7 @@
 """Ctrl-C and SIGTERM as exceptions that can wait for a safe moment."""
 
 import contextlib
+import gc
 import os
 import signal
 import threading
@@ -17,7 +18,8 @@ class Interrupts:
     """Raises SIGINT as KeyboardInterrupt and SIGTERM as `Terminated`, in a `with` block.
 
     Within `held` the first signal waits in `pending`, and the second is raised at once. Ignored
-    signals stay ignored. Outside the main thread this does nothing.
+    signals stay ignored. Outside the main thread this does nothing. A signal that arrives in a
+    callback of the garbage collector waits as well, since Python would drop the exception there.
 
     Example:
       >>> with Interrupts() as interrupts, contextlib.suppress(Terminated):
@@ -61,10 +63,15 @@ class Interrupts:
         """Raises the signal of this number, which another process may have received."""
         raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
-    def _handle(self, number: int, _: FrameType | None) -> Any:
+    def _handle(self, number: int, frame: FrameType | None) -> Any:
         repeated, self.pending = self.pending is not None, self.pending or signal.Signals(number)
-        if repeated or not self._held:
+        if (repeated or not self._held) and not _in_gc_callback(frame):
             self.raise_pending()
         # A handler must not print. Stderr may be a pipe that the signal has closed.
         with contextlib.suppress(OSError):
             os.write(2, f"\n{self.pending.name}: saving first (again: at once)\n".encode())
+
+
+def _in_gc_callback(frame: FrameType | None) -> bool:
+    codes = [getattr(callback, "__code__", None) for callback in gc.callbacks]
+    return frame is not None and frame.f_code in codes

@@ -1,3 +1,4 @@
+import gc
 import signal
 import threading
 
@@ -44,6 +45,24 @@ def test_the_second_signal_does_not_wait():
     with Interrupts() as interrupts, pytest.raises(Terminated):
         held(interrupts)
     assert reached == [signal.SIGTERM]
+
+
+def test_a_signal_in_a_callback_of_the_garbage_collector_waits():
+    """Python would print an exception there and drop it; JAX has such a callback."""
+
+    def callback(phase, _):
+        if phase == "start":
+            signal.raise_signal(signal.SIGINT)
+
+    with Interrupts() as interrupts:
+        gc.callbacks.append(callback)
+        try:
+            gc.collect()
+        finally:
+            gc.callbacks.remove(callback)
+        assert interrupts.pending == signal.SIGINT
+        with pytest.raises(KeyboardInterrupt), interrupts.held():
+            pass
 
 
 def test_an_ignored_signal_stays_ignored_as_under_nohup():
