@@ -73,5 +73,8 @@ class Interrupts:
 
 
 def _in_gc_callback(frame: FrameType | None) -> bool:
+    """Whether the frame, or one that called it, is a callback of the garbage collector."""
     codes = [getattr(callback, "__code__", None) for callback in gc.callbacks]
-    return frame is not None and frame.f_code in codes
+    while frame is not None and frame.f_code not in codes:
+        frame = frame.f_back
+    return frame is not None

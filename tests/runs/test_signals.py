@@ -50,9 +50,12 @@ def test_the_second_signal_does_not_wait():
 def test_a_signal_in_a_callback_of_the_garbage_collector_waits():
     """Python would print an exception there and drop it; JAX has such a callback."""
 
+    def send():
+        signal.raise_signal(signal.SIGINT)
+
     def callback(phase, _):
         if phase == "start":
-            signal.raise_signal(signal.SIGINT)
+            send()  # not only the callback's own frame
 
     with Interrupts() as interrupts:
         gc.callbacks.append(callback)

@@ -89,7 +89,7 @@ def test_results_are_not_overwritten(tmp_path):
 
 @pytest.mark.slow
 def test_the_script_measures_a_part_in_a_process(tmp_path):
-    """One part: `--tiny` alone rehearses all of them, in three minutes on 2 cores."""
+    """One part: without `--part`, `--tiny` rehearses all of them."""
     command = [sys.executable, on_accelerator.__file__, "--tiny", "--part", "steps"]
     command += ["--nets", "dense", "--replicas", "1", "--output", str(tmp_path)]
     environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
