@@ -25,6 +25,7 @@ from jaxconv.training import TrainState as TrainState
 from jaxconv.training import accuracy as accuracy
 from jaxconv.training import adam as adam
 from jaxconv.training import categorical_crossentropy as categorical_crossentropy
+from jaxconv.training import classifier as classifier
 from jaxconv.training import create_train_state as create_train_state
 from jaxconv.training import epoch_permutation as epoch_permutation
 from jaxconv.training import evaluate as evaluate

@@ -4,6 +4,7 @@ Images stay uint8, or the float that they came in, until a step makes them the m
 """
 
 import dataclasses
+import hashlib
 import math
 from collections.abc import Mapping
 
@@ -32,6 +33,25 @@ class Split:
     def batch(self) -> dict[str, np.ndarray]:
         """The whole split as one batch: `{"image": ..., "label": ...}`."""
         return {"image": self.image, "label": self.label}
+
+    @property
+    def identity(self) -> str:
+        """Identifies these samples by their content."""
+        return sha256(self.image, self.label)
+
+
+def sha256(*arrays: np.ndarray) -> str:
+    """The SHA-256 of the shapes, dtypes and bytes of arrays.
+
+    Example:
+      >>> sha256(np.arange(3)) == sha256(np.arange(3.0))
+      False
+    """
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.shape} {array.dtype} ".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -10,7 +10,8 @@ from jaxtyping import Array, Float, Shaped
 
 from jaxconv.inspection.summary import layer_rows
 from jaxconv.models.convnet import ConvNet
-from jaxconv.training.state import TrainState, as_float, train_argument
+from jaxconv.models.forward import as_float, call_arguments
+from jaxconv.training.state import TrainState
 
 
 def feature_maps(
@@ -62,7 +63,7 @@ def feature_maps(
 def _outputs(state: TrainState, image: Array, *, model: nn.Module) -> dict[str, Any]:
     """The outputs of every module, one for each call, nested by the names on its path."""
     variables = {"params": state.params, "batch_stats": state.batch_stats}
-    train = train_argument(model, train=False)
+    train = call_arguments(model, train=False)
     options: Any = {"capture_intermediates": True, "mutable": ["intermediates"]}
     _, captured = model.apply(variables, as_float(image, model), **train, **options)
     return dict(captured["intermediates"])

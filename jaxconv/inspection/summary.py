@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxconv.inspection.arithmetic import macs
-from jaxconv.training.state import model_dtype, train_argument
+from jaxconv.models.forward import call_arguments, model_dtype
 
 _OWN_FIELDS = ("name", "parent")
 
@@ -192,7 +192,7 @@ def _record_calls(
         return output
 
     def init(image):
-        return model.init(jax.random.key(0), image, **train_argument(model, train=False))
+        return model.init(jax.random.key(0), image, **call_arguments(model, train=False))
 
     image = jax.ShapeDtypeStruct((1, *input_shape), model_dtype(model))
     with nn.intercept_methods(record):

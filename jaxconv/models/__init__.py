@@ -8,6 +8,10 @@ from jaxconv.models._arguments import Pair as Pair
 from jaxconv.models.convnet import ARCHITECTURES as ARCHITECTURES
 from jaxconv.models.convnet import ConvNet as ConvNet
 from jaxconv.models.convnet import create_model as create_model
+from jaxconv.models.forward import as_float as as_float
+from jaxconv.models.forward import as_linen as as_linen
+from jaxconv.models.forward import call_arguments as call_arguments
+from jaxconv.models.forward import model_dtype as model_dtype
 from jaxconv.models.layers import ACTIVATIONS as ACTIVATIONS
 from jaxconv.models.layers import Activation as Activation
 from jaxconv.models.layers import Conv as Conv

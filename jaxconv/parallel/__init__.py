@@ -20,3 +20,4 @@ from jaxconv.parallel.mesh import replicate as replicate
 from jaxconv.parallel.mesh import unreplicate as unreplicate
 from jaxconv.parallel.processes import initialize as initialize
 from jaxconv.parallel.processes import is_first as is_first
+from jaxconv.parallel.world import World as World

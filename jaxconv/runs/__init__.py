@@ -8,6 +8,13 @@ from jaxconv.runs.checkpoint import Checkpoints as Checkpoints
 from jaxconv.runs.cli import cli as cli
 from jaxconv.runs.cli import exit_codes as exit_codes
 from jaxconv.runs.config import Config as Config
+from jaxconv.runs.config import ConvModel as ConvModel
+from jaxconv.runs.config import Data as Data
+from jaxconv.runs.config import Model as Model
+from jaxconv.runs.config import Parallel as Parallel
+from jaxconv.runs.config import Run as Run
+from jaxconv.runs.config import Seeds as Seeds
+from jaxconv.runs.config import Training as Training
 from jaxconv.runs.config import parse_seeds as parse_seeds
 from jaxconv.runs.experiment import run as run
 from jaxconv.runs.files import append_row as append_row
@@ -18,6 +25,7 @@ from jaxconv.runs.files import write_json as write_json
 from jaxconv.runs.folder import new_run_folder as new_run_folder
 from jaxconv.runs.folder import next_free as next_free
 from jaxconv.runs.folder import report_interrupt as report_interrupt
+from jaxconv.runs.plan import Plan as Plan
 from jaxconv.runs.recipe import Recipe as Recipe
 from jaxconv.runs.report.render import write_report as write_report
 from jaxconv.runs.result import diverged as diverged

@@ -27,22 +27,24 @@ def read_initial_weights(config: Config, net: nn.Module, shape: tuple[int, ...])
       FileNotFoundError: if there is no file `init_from`.
       ValueError: if the weights are not those of the net.
     """
-    if config.export_keras is not None:
-        check_save(config.export_keras, net, shape, overwrite=config.overwrite)
-    return None if config.init_from is None else load_weights(config.init_from, net, shape)
+    if config.run.export_keras is not None:
+        check_save(config.run.export_keras, net, shape, overwrite=config.run.overwrite)
+    return None if config.run.init_from is None else load_weights(config.run.init_from, net, shape)
 
 
 def export_trained_weights(
     config: Config, state: TrainState, net: nn.Module, shape: tuple[int, ...], folder: Path
 ) -> OSError | None:
-    """Writes the weights to `export_keras` or, if that fails, to the run's folder.
+    """Writes the weights to `export_keras`, if asked for, or if that fails to the run's folder.
 
     Returns:
-      The error of the failed export, to raise once the run is finished; None if it succeeded.
+      The error of the failed export, to raise once the run is finished; None without one.
     """
-    path, fallback = str(config.export_keras), folder / TRAINED
+    if config.run.export_keras is None:
+        return None
+    path, fallback = str(config.run.export_keras), folder / TRAINED
     try:
-        save_weights(path, state.params, net, shape, overwrite=config.overwrite)
+        save_weights(path, state.params, net, shape, overwrite=config.run.overwrite)
     except OSError as error:
         save_weights(fallback, state.params, net, shape, overwrite=True)
         return OSError(f"{error} The trained weights are in {fallback} instead.")

@@ -14,65 +14,44 @@ C = TypeVar("C")
 _OUT_OF_MEMORY = re.compile("out of memory|RESOURCE_EXHAUSTED", re.IGNORECASE)
 
 
-def cli(config_class: type[C], main: Callable[[C], Any], description: str | None) -> None:
+def cli(config: type[C] | C, main: Callable[[C], Any], description: str | None) -> None:
     """Runs `main` with the settings of the command line: the entry point of an experiment's script.
 
     Errors that the user can correct end with a message and exit code 2, a loss that is not finite
-    with 1, Ctrl-C with 130, SIGTERM with 143. A true field `deterministic` asks XLA for
-    deterministic operations on a GPU, before JAX starts.
+    with 1, Ctrl-C with 130, SIGTERM with 143; a closed stdout ends quietly. The setting
+    `deterministic` asks XLA for deterministic operations on a GPU, before JAX starts.
 
     Args:
-      config_class: a dataclass; its fields are the options, their docstrings the help.
-      main: receives an instance of it.
+      config: a dataclass, or an instance that holds the defaults. Its fields are the options, flat
+        also where they are nested, and their docstrings the help.
+      main: receives an instance.
       description: the help text above the options.
     """
     with contextlib.suppress(ValueError, AttributeError):  # a user's pipe may be ASCII
         sys.stdout.reconfigure(errors="replace")  # pyright: ignore[reportAttributeAccessIssue]
+    with exit_codes():
+        given = _read(config, description)
+        if getattr(getattr(given, "parallel", given), "deterministic", False):
+            os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {DETERMINISTIC}".strip()
+        main(given)
+        sys.stdout.flush()
+
+
+def _read(config: type[C] | C, description: str | None) -> C:
+    """Reads the options by tyro; without it there are none."""
+    whole = config if isinstance(config, type) else type(config)
+    default: dict[str, Any] = {} if isinstance(config, type) else {"default": config}
     try:
         import tyro
     except ModuleNotFoundError:
         if len(sys.argv) > 1:
-            print(
-                "error: tyro is not installed, so options cannot be read: pip install tyro",
-                file=sys.stderr,
-            )
-            sys.exit(2)
+            raise ModuleNotFoundError(
+                "tyro is not installed, so options cannot be read: pip install tyro"
+            ) from None
         print("tyro is not installed: running with the defaults.")
-        config = config_class()  # pyright: ignore[reportCallIssue]
-    else:
-        options = (tyro.conf.FlagCreatePairsOff,)
-        config = tyro.cli(config_class, description=description, config=options)
-    if getattr(config, "deterministic", False):
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {DETERMINISTIC}".strip()
-    out, err = _Enduring(sys.stdout), _Enduring(sys.stderr)
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), exit_codes():
-        main(config)
-
-
-class _Enduring:
-    """Wraps a stream so that a closed pipe or a full disk does not end the run."""
-
-    def __init__(self, stream: Any) -> None:
-        self._stream, self._warned = stream, False
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-    def write(self, text: str) -> int:
-        return self._try(self._stream.write, text) or len(text)
-
-    def flush(self) -> None:
-        self._try(self._stream.flush)
-
-    def _try(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        try:
-            return function(*arguments)
-        except OSError as error:
-            if not self._warned:
-                self._warned = True
-                with contextlib.suppress(OSError):
-                    print(f"WARNING: OUTPUT IS LOST ({error}); the run goes on", file=sys.stderr)
-            return None
+        return default.get("default") or whole()
+    options = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes)
+    return tyro.cli(whole, description=description, config=options, **default)
 
 
 @contextlib.contextmanager
@@ -94,6 +73,9 @@ def exit_codes() -> Iterator[None]:
             sys.stdout.flush()
         # sys.exit would crash while XLA is compiling.
         os._exit(143 if isinstance(interrupt, Terminated) else 130)
+    except BrokenPipeError:  # nobody reads stdout, such as after `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python flushes stdout at its end
+        sys.exit(141)
     except FloatingPointError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)

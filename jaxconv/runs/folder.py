@@ -1,12 +1,10 @@
 """The folder of a run: its name, its lock, and the names of its files."""
 
 import contextlib
-import os
 import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 CONFIG, METRICS, RESULT, CURVES = "config.json", "metrics.jsonl", "result.json", "curves.png"
 DIFFERENCES, SWEEP, PICTURE = "differences.png", "sweep.png", "picture.png"
@@ -101,38 +99,26 @@ def locked(folder: Path) -> Iterator[None]:
       ...     with locked(Path(folder)):
       ...         pass
       Traceback (most recent call last):
-      BlockingIOError: ... is in use by another run (process ...): wait for its end, or name ...
+      BlockingIOError: ... is in use by another run: wait for its end, or name ...
     """
-    path = folder / LOCK
+    import filelock
+
+    lock = filelock.FileLock(folder / LOCK, timeout=0)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = path.open("a+")
+        lock.acquire()
+    except filelock.Timeout:
+        raise BlockingIOError(
+            f"{folder} is in use by another run: wait for its end, or name another --output-dir."
+        ) from None
     except OSError as error:
         raise OSError(
             f"The folder {folder} cannot be written ({error.strerror}): name another --output-dir."
         ) from error
-    with lock as file:
-        try:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not _is(file, path):
-                raise BlockingIOError  # its run has just ended and deleted the file
-        except BlockingIOError:
-            file.seek(0)
-            raise BlockingIOError(
-                f"{folder} is in use by another run (process {file.read() or 'unknown'}): wait "
-                "for its end, or name another --output-dir."
-            ) from None
-        except (OSError, ModuleNotFoundError) as error:  # some network disks; Windows
-            print(f"{folder} cannot be locked ({error}): a second run would not be noticed.")
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def check_output_dir(output_dir: str | None) -> None:
@@ -162,13 +148,6 @@ def report_interrupt(folder: Path) -> Iterator[None]:
         else:
             print(f"Interrupted before the first epoch ended; the settings are in {folder}")
         raise
-
-
-def _is(file: Any, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
 
 
 def _numbered(parent: Path, name: str) -> list[Path]:

@@ -21,7 +21,6 @@ def plot_run(
     path: Path | io.BytesIO,
     *,
     title: str,
-    several: bool,
 ) -> None:
     """Draws the curves of a run, by `plot_seeds` or, if it trained one seed, by `plot_history`.
 
@@ -31,12 +30,11 @@ def plot_run(
       lost: whether each seed diverged.
       path: the PNG to write, or a file in memory.
       title: the line on top.
-      several: whether the run has `seeds`, even if they are a list of one.
 
     Raises:
       ModuleNotFoundError: without matplotlib.
     """
-    if several:
+    if len(histories) > 1:
         plot_seeds(histories, tests, lost, path, title=title)
     else:
         plot_history(histories[0], tests[0], path, title=title)

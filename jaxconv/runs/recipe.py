@@ -1,10 +1,11 @@
-"""The part of an experiment that no setting changes: its name, optimizer and loss."""
+"""The part of an experiment that no setting changes: its name, net, optimizer and loss."""
 
 import dataclasses
 from collections.abc import Callable
 
 import optax
 
+from jaxconv.models.forward import Model
 from jaxconv.training.losses import Loss
 
 
@@ -13,15 +14,21 @@ class Recipe:
     """How an experiment trains its net.
 
     Example:
-      >>> import jaxconv
-      >>> loss = jaxconv.sparse_categorical_crossentropy
-      >>> recipe = Recipe("lab6", tx=jaxconv.rmsprop, loss=loss)
-      >>> recipe.name, recipe.validate_on_test
-      ('lab6', False)
+      >>> import functools, jaxconv
+      >>> recipe = Recipe(
+      ...     "lab6",
+      ...     model=functools.partial(jaxconv.create_model, "lab6"),
+      ...     tx=jaxconv.rmsprop,
+      ...     loss=jaxconv.sparse_categorical_crossentropy,
+      ... )
+      >>> recipe.model(10, padding="same").padding
+      'same'
     """
 
     name: str
-    """The name of the experiment and of its net."""
+    """The name of the experiment."""
+    model: Callable[..., Model]
+    """Makes the net for a number of classes and the settings of `Config.model`."""
     tx: Callable[[float], optax.GradientTransformation]
     """Makes the optimizer for a learning rate."""
     loss: Loss

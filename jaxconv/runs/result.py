@@ -2,12 +2,85 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from jaxconv.measure.statistics import summarize
-from jaxconv.training import Row
+from jaxconv.runs.clock import Clock
+from jaxconv.training import ResumePoint, Row, Strategy, TrainState
 
 Figures = Mapping[str, Sequence[float | None]]
+
+
+class Outcome(NamedTuple):
+    """The result of a training."""
+
+    states: TrainState
+    """The stacked states of the last group."""
+    histories: Sequence[Sequence[Row]]
+    """For each replica, the rows of its epochs."""
+
+    @property
+    def tests(self) -> list[Row]:
+        """The final `loss` and `accuracy` of each replica on the test samples."""
+        names = ("loss", "accuracy")
+        return [{x: rows[-1][f"test_{x}"] for x in names} for rows in self.histories]
+
+
+def summarise(
+    outcome: Outcome,
+    *,
+    name: str,
+    seeds: Sequence[int],
+    program: tuple[Strategy, int],
+    start: ResumePoint,
+    clock: Clock,
+    cache: str | None,
+    facts: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Makes the content of `result.json`; it reads nothing but its arguments.
+
+    Args:
+      outcome: what the training gave.
+      name: the experiment's name.
+      seeds: the seed of each replica.
+      program: the strategy and the largest group.
+      start: where the run resumed; at step 0 for a new one.
+      clock: the seconds of the run.
+      cache: the folder of the persistent compilation cache; None without one.
+      facts: the data set, the net, the devices and the environment, by the names of `result.json`.
+
+    Returns:
+      The values by name: `seed` and the figures of one seed, or `seeds`, the program, and the
+      figures of `summarize_figures`.
+    """
+    figures = figures_of(outcome.histories, outcome.tests)
+    if len(seeds) == 1:
+        own: dict[str, Any] = {"seed": seeds[0], **{k: x[0] for k, x in figures.items()}}
+    else:
+        own = {"seeds": list(seeds), "strategy": program[0], "group": program[1]}
+        lost = diverged(outcome.histories, outcome.tests)
+        own |= summarize_figures(seeds, figures, lost)
+    compiled = clock.programs.compilations - clock.programs.cached
+    seconds_train = _seconds(outcome.histories)
+    new = seconds_train - _seconds(start.histories) - start.seconds
+    return {
+        "experiment": name,
+        **own,
+        "seconds_data": clock.seconds["data"],
+        "seconds_compile": clock.compile_seconds,
+        "compilation_cache": "off" if cache is None else "cold" if compiled else "cached",
+        "programs": clock.programs.compilations,
+        "programs_compiled": compiled,
+        "seconds_train": seconds_train,
+        "seconds_evaluation": max(0.0, clock.seconds["fit"] - new),
+        "seconds_report": clock.seconds["report"],
+        "seconds_total": clock.total,
+        **facts,
+    }
+
+
+def _seconds(histories: Sequence[Sequence[Row]]) -> float:
+    return sum(row["seconds"] for history in histories for row in history)
 
 
 def figures_of(
@@ -139,26 +212,25 @@ def result_lines(result: Mapping[str, Any]) -> str:
     return f"Test loss: {result['test_loss']:.4f}\nTest accuracy: {result['test_accuracy']:.4f}"
 
 
-def seed_table(seeds: Sequence[int], figures: Figures) -> str:
-    """Formats a table with a line for each seed.
+def seed_table(result: Mapping[str, Any]) -> str:
+    """Formats a table with a line for each seed; nothing for a result of one.
 
     Example:
-      >>> print(seed_table([3, 11], {"train_loss": [0.5, 0.25], "val_loss": [None, None]}))
+      >>> figures = {"train_loss_by_seed": [0.5, 0.25], "val_loss_by_seed": [None, None]}
+      >>> print(seed_table({"seeds": [3, 11], **figures}))
       seed  train loss
          3      0.5000
         11      0.2500
     """
-    columns = {name: values for name, values in figures.items() if values[0] is not None}
-    heads = [name.replace("_", " ") for name in columns]
-    width = max(4, *(len(str(seed)) for seed in seeds))
-    lines = ["  ".join(["seed".rjust(width), *heads])]
-    for i, seed in enumerate(seeds):
-        cells = [
-            f"{values[i]:.4f}".rjust(len(head))
-            for head, values in zip(heads, columns.values(), strict=True)
-        ]
+    names = [name.removesuffix("_by_seed") for name in result if name.endswith("_by_seed")]
+    columns = {name.replace("_", " "): result[f"{name}_by_seed"] for name in names}
+    columns = {head: values for head, values in columns.items() if values[0] is not None}
+    width = max([4, *(len(str(seed)) for seed in result.get("seeds", []))])
+    lines = ["  ".join(["seed".rjust(width), *columns])]
+    for i, seed in enumerate(result.get("seeds", [])):
+        cells = [f"{values[i]:.4f}".rjust(len(head)) for head, values in columns.items()]
         lines.append("  ".join([str(seed).rjust(width), *cells]))
-    return "\n".join(lines)
+    return "\n".join(lines if columns else [])
 
 
 def name_seeds(seeds: Sequence[int]) -> str:

@@ -1,22 +1,54 @@
 """Resuming a run: are its settings and data the same, is it finished, where did it end?"""
 
 import contextlib
-import hashlib
 import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from jaxconv.data.arrays import Dataset
-from jaxconv.data.stream import Stream, StreamedDataset
+from jaxconv.data.arrays import Dataset, sha256
+from jaxconv.data.stream import StreamedDataset
 from jaxconv.runs.checkpoint import Checkpoints, list_changes
-from jaxconv.runs.folder import CONFIG, RESULT
+from jaxconv.runs.config import Config
+from jaxconv.runs.files import warn_if_not_written
+from jaxconv.runs.folder import CONFIG, REPORT, RESULT, find_run_folder
+from jaxconv.runs.plan import Plan
+from jaxconv.runs.report.render import write_report
 from jaxconv.runs.result import result_lines
+
+
+class Found(NamedTuple):
+    """What the folder of a run to resume holds."""
+
+    path: str
+    config_known: bool
+    """Whether its `config.json` can be read."""
+    result: dict[str, Any] | None
+    """The result of a run that is finished."""
+
+
+def find_run(plan: Plan, config: Config) -> Found | None:
+    """Finds the run to resume; None if the settings do not ask for one.
+
+    Raises:
+      FileNotFoundError: if there is no run to resume.
+      ValueError: if its settings differ, or its result is damaged.
+    """
+    if not config.run.resume:
+        return None
+    folder = find_run_folder(plan.title, config.run.output_dir)
+    config_known, result = check_settings(folder, plan.settings), None
+    if (folder / RESULT).exists():
+        result = finished(folder, config.run.export_keras)
+        if not (folder / REPORT).exists():
+            with warn_if_not_written(folder / REPORT):
+                write_report(folder, result)
+    return Found(str(folder), config_known, result)
 
 
 def check_settings(folder: Path, settings: Mapping[str, Any]) -> bool:
@@ -40,8 +72,10 @@ def check_settings(folder: Path, settings: Mapping[str, Any]) -> bool:
     except (RecursionError, TypeError, ValueError) as error:
         print(f"{path} is damaged, so its settings are unknown: {error}")
         return False
-    own = {key: value for key, value in settings.items() if key in begun}
-    if changed := list_changes({key: begun[key] for key in own}, own):
+    groups = [x for x in begun.values() if isinstance(x, Mapping)]
+    flat = begun | {key: value for group in groups for key, value in group.items()}
+    own = {key: value for key, value in settings.items() if key in flat}
+    if changed := list_changes({key: flat[key] for key in own}, own):
         raise ValueError(
             f"{folder} holds a run with other settings ({'; '.join(changed)}): resume with the "
             "same ones, or begin anew in another folder."
@@ -117,24 +151,8 @@ def report_resume_point(folder: Path, checkpoints: Checkpoints) -> Iterator[None
         raise FloatingPointError(f"{error} The last good checkpoint {last}.") from None
 
 
-def fingerprint(*arrays: np.ndarray) -> str:
-    """Returns the SHA-256 of the shapes, dtypes and bytes of arrays.
-
-    Example:
-      >>> fingerprint(np.arange(3))[:8] == fingerprint(np.arange(3.0))[:8]
-      False
-    """
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(f"{array.shape} {array.dtype} ".encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
-
-
 def fingerprints(data: Dataset | StreamedDataset, params: PyTree | None) -> dict[str, str | None]:
-    """SHA-256 of the data (after the validation split) and of the initial weights.
-
-    A stream is identified by its TFDS name, version and size.
+    """Identifies the data (after the validation split) and the initial weights.
 
     Args:
       data: the data set.
@@ -144,14 +162,8 @@ def fingerprints(data: Dataset | StreamedDataset, params: PyTree | None) -> dict
       `data` and `initial_weights`, which is None without `params`.
     """
     splits = [split for split in (data.train, data.validation, data.test) if split is not None]
-    parts: list[np.ndarray] = []
-    for split in splits:
-        if isinstance(split, Stream):
-            parts.append(np.frombuffer(split.identity.encode(), np.uint8))
-        else:
-            parts += split.batch().values()
-    arrays = None if params is None else map(np.asarray, jax.tree.leaves(params))
+    arrays = [np.asarray(x) for x in jax.tree.leaves(params)]
     return {
-        "data": fingerprint(*parts),
-        "initial_weights": None if arrays is None else fingerprint(*arrays),
+        "data": " ".join(split.identity for split in splits),
+        "initial_weights": None if params is None else sha256(*arrays),
     }

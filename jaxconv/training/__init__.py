@@ -1,15 +1,20 @@
 """The door of `training`: how a net learns. The state, one pure step, and its drivers.
 
-The path of a training is `state`, `step`, `epoch`, `fit`, `evaluate`; read them in this order.
+The path of a training is `state`, `step`, `classifier`, `epoch`, `fit`, `evaluate`; read them in
+this order.
 `replicas` trains many seeds at once. The room may import `data`, `models`, `parallel`, `measure`
 and `_checks`.
 """
 
 from jaxconv.training._groups import choose_strategy as choose_strategy
 from jaxconv.training._groups import groups as groups
+from jaxconv.training._stacked import Strategy as Strategy
+from jaxconv.training._stacked import first_state as first_state
 from jaxconv.training._stacked import stack_states as stack_states
-from jaxconv.training._stacked import train_epoch_replicas as train_epoch_replicas
+from jaxconv.training.classifier import Classifier as Classifier
+from jaxconv.training.classifier import classifier as classifier
 from jaxconv.training.epoch import train_epoch as train_epoch
+from jaxconv.training.epoch import train_epoch_replicas as train_epoch_replicas
 from jaxconv.training.evaluate import evaluate as evaluate
 from jaxconv.training.evaluate import predict as predict
 from jaxconv.training.fit import fit as fit
@@ -32,11 +37,8 @@ from jaxconv.training.replicas import evaluate_seeds as evaluate_seeds
 from jaxconv.training.replicas import fit_seeds as fit_seeds
 from jaxconv.training.state import ResumePoint as ResumePoint
 from jaxconv.training.state import TrainState as TrainState
-from jaxconv.training.state import as_float as as_float
 from jaxconv.training.state import check_params as check_params
 from jaxconv.training.state import create_train_state as create_train_state
-from jaxconv.training.state import model_dtype as model_dtype
-from jaxconv.training.state import train_argument as train_argument
 from jaxconv.training.step import make_eval_step as make_eval_step
 from jaxconv.training.step import make_train_step as make_train_step
-from jaxconv.training.streamed import StreamedEpoch as StreamedEpoch
+from jaxconv.training.streamed import StreamedEpochs as StreamedEpochs

@@ -10,24 +10,25 @@ from jaxtyping import Array, Bool, PyTree
 from jaxconv.training.state import TrainState
 
 
-def raise_if_not_finite(state: TrainState, epoch: int, sums: Mapping[str, np.ndarray]) -> None:
-    """Checks the losses so far, then the parameters and BatchNorm's statistics.
+def raise_if_not_finite(states: TrainState, epoch: int, sums: Mapping[str, np.ndarray]) -> None:
+    """Checks the losses so far, then the parameters and BatchNorm's statistics, of all replicas.
 
     Args:
-      state: the state after these steps.
+      states: the stacked states after these steps.
       epoch: the epoch, counted from 1.
-      sums: the sums of the epoch's steps.
+      sums: the sums of the epoch's steps, `[replicas, steps]`.
 
     Raises:
       FloatingPointError: naming the first step whose loss is not finite, or the last step taken if
         its update made a parameter so.
     """
-    losses = sums["loss"]
-    bad = np.flatnonzero(~np.isfinite(losses))
+    bad = np.argwhere(~np.isfinite(sums["loss"].T))
     if bad.size:
-        found = f"The loss is {losses[bad[0]]} at step {bad[0] + 1} of epoch {epoch}"
-    elif not _all_finite((state.params, state.batch_stats)):
-        found = f"A parameter is no longer finite after step {int(state.step)}, in epoch {epoch}"
+        step, replica = bad[0]
+        found = f"The loss is {sums['loss'][replica, step]} at step {step + 1} of epoch {epoch}"
+    elif not _all_finite((states.params, states.batch_stats)):
+        step = int(np.max(jax.device_get(states.step)))
+        found = f"A parameter is no longer finite after step {step}, in epoch {epoch}"
     else:
         return
     raise FloatingPointError(

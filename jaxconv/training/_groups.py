@@ -1,13 +1,11 @@
 """How many replicas one program trains, and in which form."""
 
 import itertools
-from typing import Literal
 
 import jax
 
 from jaxconv._checks import check_choice, check_positive
-
-Strategy = Literal["map", "vmap"]
+from jaxconv.training._stacked import Strategy
 
 STRATEGIES: dict[str, tuple[Strategy, int]] = {"cpu": ("map", 5), "gpu": ("vmap", 32)}
 """The strategy and largest group by backend, as measured (seeds.md, gpu.md in results)."""

@@ -1,90 +1,35 @@
-"""The functions of a single run, mapped or vmapped over a stack of states, one for each replica."""
+"""Functions of one state, mapped or vmapped over a stack of states, one for each replica."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Int, PyTree, Shaped
+from jaxtyping import PyTree
 
-from jaxconv.data.arrays import Batch
 from jaxconv.training import metrics
-from jaxconv.training._groups import Strategy
-from jaxconv.training.epoch import EpochFn
-from jaxconv.training.evaluate import eval_epoch
 from jaxconv.training.keys import epoch_permutation
 from jaxconv.training.metrics import Row
 from jaxconv.training.state import TrainState
 
-
-def train_epoch_replicas(
-    states: TrainState,
-    data: Batch,
-    permutations: Int[Array, "replicas samples"],
-    start: int | Int[Array, ""],
-    stop: int | Int[Array, ""],
-    *,
-    epoch_fn: EpochFn,
-    strategy: Strategy,
-) -> tuple[TrainState, dict[str, Shaped[Array, "replicas steps"]]]:
-    """Takes steps `start` to `stop` of an epoch for every replica of a stack; pure.
-
-    Args:
-      states: the stacked states before step `start`.
-      data: all samples, which the replicas share.
-      permutations: the order of the samples for each replica.
-      start: the first step to take.
-      stop: the step to stop before.
-      epoch_fn: as in `fit_seeds`.
-      strategy: `"map"` or `"vmap"`.
-
-    Returns:
-      The stacked states before step `stop`, and the sums.
-
-    Example:
-      >>> import jaxconv
-      >>> model, tx = jaxconv.create_model("dense"), jaxconv.rmsprop()
-      >>> make_state = lambda key: jaxconv.create_train_state(model, tx, key, (28, 28, 1))
-      >>> states = jax.vmap(make_state)(jax.random.split(jax.random.key(0), 2))
-      >>> data = jax.tree.map(lambda x: x[:64], jaxconv.load_dataset("mnist").train.batch())
-      >>> train_step = jaxconv.make_train_step(model, tx)
-      >>> epoch_fn = functools.partial(jaxconv.train_epoch, train_step=train_step, batch_size=32)
-      >>> permutations = jnp.stack([jnp.arange(64), jnp.arange(64)[::-1]])
-      >>> run = functools.partial(train_epoch_replicas, epoch_fn=epoch_fn, strategy="map")
-      >>> jax.jit(run)(states, data, permutations, 0, 2)[1]["count"].tolist()
-      [[32, 32], [32, 32]]
-    """
-
-    def one(replica: tuple[TrainState, Array]) -> tuple[TrainState, dict[str, Array]]:
-        state, permutation = replica
-        return epoch_fn(state, data, permutation, start, stop)
-
-    return _each(strategy, one, (states, permutations))
+Strategy = Literal["map", "vmap"]
 
 
-jitted_train_epoch_replicas = jax.jit(
-    train_epoch_replicas, static_argnames=("epoch_fn", "strategy"), donate_argnames="states"
-)
-
-
-@functools.partial(jax.jit, static_argnames=("eval_step", "batch_size", "strategy"))
-def jitted_eval_epoch_replicas(states, data, *, eval_step, batch_size, strategy):
-    """`eval_epoch` for every replica of a stack."""
-    one = functools.partial(eval_epoch, data=data, eval_step=eval_step, batch_size=batch_size)
-    return _each(strategy, one, states)
+def each(strategy: Strategy, function: Callable[[Any], Any], stack: PyTree) -> PyTree:
+    """Applies a function to every replica of a stack; a single one needs no loop."""
+    if len(jax.tree.leaves(stack)[0]) == 1:
+        alone = function(jax.tree.map(lambda x: x[0], stack))
+        return jax.tree.map(lambda x: x[None], alone)
+    return jax.vmap(function)(stack) if strategy == "vmap" else lax.map(function, stack)
 
 
 @functools.partial(jax.jit, static_argnames="samples")
-def jitted_epoch_permutations(rngs, epoch, *, samples):
+def epoch_permutations(rngs, epoch, *, samples):
     """`epoch_permutation` for a stack of root keys."""
-    return jax.vmap(lambda rng: epoch_permutation(rng, epoch, samples))(rngs)
-
-
-def _each(strategy: Strategy, function: Callable[[Any], Any], stack: PyTree) -> PyTree:
-    return jax.vmap(function)(stack) if strategy == "vmap" else lax.map(function, stack)
+    return each("vmap", lambda rng: epoch_permutation(rng, epoch, samples), rngs)
 
 
 def means_of_replicas(sums: Mapping[str, np.ndarray]) -> list[Row]:
@@ -98,6 +43,12 @@ def means_of_replicas(sums: Mapping[str, np.ndarray]) -> list[Row]:
 def stack_states(states: Sequence[TrainState]) -> TrainState:
     """Stacks states along a new first axis, the replicas."""
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+
+
+@jax.jit
+def first_state(states):
+    """The first replica of a stack."""
+    return jax.tree.map(lambda x: x[0], states)
 
 
 @functools.partial(jax.jit, static_argnames="size")

@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float, PyTree, Shaped
 
@@ -15,23 +14,24 @@ from jaxconv._checks import check_positive
 from jaxconv.data.arrays import Batch, Split
 from jaxconv.training import metrics
 from jaxconv.training._batches import as_batch
+from jaxconv.training._stacked import Strategy, each, means_of_replicas
+from jaxconv.training.classifier import Classifier
 from jaxconv.training.metrics import Row
 from jaxconv.training.state import TrainState
-from jaxconv.training.step import EvalStep, eval_logits
+from jaxconv.training.step import EvalStep
 
 
 def evaluate(
-    state: TrainState, data: Split | Batch, *, eval_step: EvalStep, batch_size: int = 200
+    net: Classifier, state: TrainState, data: Split | Batch, *, batch_size: int = 200
 ) -> Row:
     """Computes the mean loss and metrics of a split, every sample once.
 
-    The last batch has its own size. JAX compiles once for each `eval_step`, batch size and shape of
-    data.
+    The last batch has its own size. JAX compiles once for each net, batch size and shape of data.
 
     Args:
+      net: from `classifier`.
       state: the state whose parameters to evaluate.
       data: a `Split`, or a batch that holds all of it.
-      eval_step: from `make_eval_step`.
       batch_size: samples at a time. It bounds the memory, and changes the result by no more than
         rounding.
 
@@ -43,15 +43,27 @@ def evaluate(
 
     Example:
       >>> import jaxconv
-      >>> model, tx = jaxconv.create_model("dense"), jaxconv.rmsprop()
-      >>> state = jaxconv.create_train_state(model, tx, jax.random.key(0), (28, 28, 1))
-      >>> test = jaxconv.load_dataset("mnist").test
-      >>> sorted(jaxconv.evaluate(state, test, eval_step=jaxconv.make_eval_step(model)))
+      >>> net = jaxconv.classifier(jaxconv.create_model("dense"), jaxconv.rmsprop())
+      >>> state = net.init(jax.random.key(0), (28, 28, 1))
+      >>> sorted(jaxconv.evaluate(net, state, jaxconv.load_dataset("mnist").test))
       ['accuracy', 'loss']
     """
     check_positive("batch_size", batch_size)
-    sums = _jitted_eval_epoch(state, as_batch(data), eval_step=eval_step, batch_size=batch_size)
+    sums = _eval_epoch(state, as_batch(data), eval_step=net.eval_step, batch_size=batch_size)
     return metrics.mean(jax.device_get(sums))
+
+
+def evaluate_replicas(
+    net: Classifier,
+    states: TrainState,
+    batch: Batch,
+    *,
+    batch_size: int = 200,
+    strategy: Strategy = "map",
+) -> list[Row]:
+    """The means of each replica of a stack, in one program, over a batch on the device."""
+    more: Any = {"eval_step": net.eval_step, "batch_size": batch_size, "strategy": strategy}
+    return means_of_replicas(jax.device_get(_eval_epoch_replicas(states, batch, **more)))
 
 
 def eval_epoch(
@@ -59,23 +71,8 @@ def eval_epoch(
 ) -> dict[str, Shaped[Array, " batches"]]:
     """Takes the evaluation step for each batch of the data, in one loop; pure.
 
-    Args:
-      state: as in `evaluate`.
-      data: the batch of all samples.
-      eval_step: as in `evaluate`.
-      batch_size: as in `evaluate`.
-
     Returns:
       The sums, one value for each batch, in order.
-
-    Example:
-      >>> import jaxconv
-      >>> model, tx = jaxconv.create_model("dense"), jaxconv.rmsprop()
-      >>> state = jaxconv.create_train_state(model, tx, jax.random.key(0), (28, 28, 1))
-      >>> data = jax.tree.map(lambda x: x[:100], jaxconv.load_dataset("mnist").test.batch())
-      >>> eval_step = jaxconv.make_eval_step(model)
-      >>> eval_epoch(state, data, eval_step=eval_step, batch_size=32)["count"].tolist()
-      [32, 32, 32, 4]
     """
 
     def sums_of(batch: Batch) -> dict[str, Array]:
@@ -84,19 +81,28 @@ def eval_epoch(
     return _over_batches(sums_of, data, batch_size)
 
 
+_eval_epoch = jax.jit(eval_epoch, static_argnames=("eval_step", "batch_size"))
+
+
+@functools.partial(jax.jit, static_argnames=("eval_step", "batch_size", "strategy"))
+def _eval_epoch_replicas(states, batch, *, eval_step, batch_size, strategy):
+    one = functools.partial(eval_epoch, data=batch, eval_step=eval_step, batch_size=batch_size)
+    return each(strategy, one, states)
+
+
 def predict(
+    net: Classifier,
     state: TrainState,
     image: Shaped[Array | np.ndarray, "samples *image"],
     *,
-    model: nn.Module,
     batch_size: int = 200,
 ) -> Float[Array, "samples classes"]:
     """Computes class probabilities: the softmax of the model's logits.
 
     Args:
+      net: from `classifier`. JAX compiles once for each net, batch size and shape.
       state: the state whose parameters predict.
       image: uint8 or floating-point images, which are scaled as in a step.
-      model: the Linen classifier. JAX compiles once for each model, batch size and shape.
       batch_size: samples at a time.
 
     Returns:
@@ -107,28 +113,21 @@ def predict(
 
     Example:
       >>> import jaxconv
-      >>> model, tx = jaxconv.create_model("dense"), jaxconv.rmsprop()
-      >>> state = jaxconv.create_train_state(model, tx, jax.random.key(0), (28, 28, 1))
+      >>> net = jaxconv.classifier(jaxconv.create_model("dense"), jaxconv.rmsprop())
+      >>> state = net.init(jax.random.key(0), (28, 28, 1))
       >>> image = jaxconv.load_dataset("mnist").test.image[:3]
-      >>> jaxconv.predict(state, image, model=model).sum(axis=-1).round(5)
+      >>> jaxconv.predict(net, state, image).sum(axis=-1).round(5)
       Array([1., 1., 1.], dtype=float32)
     """
     check_positive("batch_size", batch_size)
     if len(image) == 0:
         raise ValueError(f"There is no image to predict: the shape is {image.shape}.")
-    return _predict(state, image, model=model, batch_size=batch_size)
+    return _predict(state, image, function=net.predict, batch_size=batch_size)
 
 
-_jitted_eval_epoch = jax.jit(eval_epoch, static_argnames=("eval_step", "batch_size"))
-
-
-@functools.partial(jax.jit, static_argnames=("model", "batch_size"))
-def _predict(state, image, *, model, batch_size):
-    def probabilities(image):
-        logits = eval_logits(model, state, image)
-        return nn.softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)))
-
-    return _over_batches(probabilities, image, batch_size)
+@functools.partial(jax.jit, static_argnames=("function", "batch_size"))
+def _predict(state, image, *, function, batch_size):
+    return _over_batches(functools.partial(function, state), image, batch_size)
 
 
 def _over_batches(function: Callable[[Any], PyTree], data: PyTree, batch_size: int) -> PyTree:

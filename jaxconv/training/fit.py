@@ -1,10 +1,11 @@
-"""`fit`: trains one state for some epochs, and keeps the history."""
+"""`fit` trains a net; `train_group` is the one driver, for one state or for many replicas."""
 
-import functools
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
@@ -14,26 +15,31 @@ from jaxconv.data.stream import Stream
 from jaxconv.training import metrics
 from jaxconv.training._batches import on_device
 from jaxconv.training._finite import raise_if_not_finite
-from jaxconv.training.epoch import jitted_epoch_permutation, jitted_train_epoch, run_epochs
-from jaxconv.training.evaluate import evaluate
+from jaxconv.training._stacked import (
+    Strategy,
+    epoch_permutations,
+    first_state,
+    means_of_replicas,
+    stack_states,
+)
+from jaxconv.training.classifier import Classifier
+from jaxconv.training.epoch import Epochs, Orders, open_epochs
+from jaxconv.training.evaluate import evaluate_replicas
 from jaxconv.training.metrics import Row
 from jaxconv.training.state import ResumePoint, TrainState
-from jaxconv.training.step import EvalStep, TrainStep
-from jaxconv.training.streamed import StreamedEpoch
 
 Save = Callable[[TrainState, ResumePoint], None]
 """Keeps a state and its resume point, such as `runs.Checkpoints`."""
 
 
 def fit(
+    net: Classifier,
     state: TrainState,
     data: Split | Batch | Stream,
     *,
-    train_step: TrainStep,
     epochs: int,
     batch_size: int,
     validation: Split | Batch | None = None,
-    eval_step: EvalStep | None = None,
     shuffle: bool = True,
     chunks: int = 20,
     callbacks: Sequence[Callable[[TrainState, Row], bool | None]] = (),
@@ -47,16 +53,15 @@ def fit(
 
     `fit` counts epochs from `state.step`, so that a second call with the same data and batch size
     continues where the first one ended, with new shuffles. Your `state` stays usable: `fit` donates
-    a copy. Callbacks and `save` get a state whose buffers `fit` then reuses: copy what you keep.
+    a copy.
 
     Args:
-      state: where to start, such as a state from `create_train_state`.
+      net: from `classifier`.
+      state: where to start, such as `net.init(rng, input_shape)`.
       data: the training split, in memory or as a `Stream`.
-      train_step: from `make_train_step`.
       epochs: how many epochs to train.
       batch_size: samples per step; the last step of an epoch takes the rest.
       validation: data to evaluate after each epoch, as `val_loss` and so on.
-      eval_step: from `make_eval_step`; needed for `validation`.
       shuffle: True for a full permutation every epoch, False for the order of the data.
       chunks: the number of calls that make up an epoch, so that progress shows and Ctrl-C works. It
         never changes a bit of the result.
@@ -78,81 +83,201 @@ def fit(
       without compilation and validation.
 
     Raises:
-      ValueError: if a number is not positive, `validation` comes without `eval_step`, or `resume`
-        is from other data or another batch size.
+      ValueError: if a number is not positive, or `resume` is from other data or another batch size.
       FloatingPointError: with `check_finite`, naming the first step whose loss is not finite.
 
     Example:
       >>> import jaxconv
-      >>> model, tx = jaxconv.create_model("dense"), jaxconv.rmsprop()
-      >>> state = jaxconv.create_train_state(model, tx, jax.random.key(0), (28, 28, 1))
+      >>> net = jaxconv.classifier(jaxconv.create_model("dense"), jaxconv.rmsprop())
+      >>> state = net.init(jax.random.key(0), (28, 28, 1))
       >>> data = jax.tree.map(lambda x: x[:256], jaxconv.load_dataset("mnist").train.batch())
-      >>> state, history = jaxconv.fit(
-      ...     state, data, train_step=jaxconv.make_train_step(model, tx), epochs=3, batch_size=64
-      ... )
+      >>> state, history = jaxconv.fit(net, state, data, epochs=3, batch_size=64)
       >>> history[2]["loss"] < history[0]["loss"]
       True
 
     Source: https://keras.io/api/models/model_training_apis/ (fit)
     """
-    for name, value in (("epochs", epochs), ("batch_size", batch_size), ("chunks", chunks)):
-        check_positive(name, value)
-    if save_every is not None:
-        check_positive("save_every", save_every)
-    if validation is not None and eval_step is None:
-        raise ValueError("validation needs an eval_step: make_eval_step(model, loss=...).")
-    held_out = None if validation is None else on_device(validation)
-    if isinstance(data, Stream):
-        source, samples = data, len(data)
-        epoch_fn = StreamedEpoch(train_step, batch_size)
-    else:
-        source = on_device(data)
-        samples = len(jax.tree.leaves(source)[0])
-        options = {"train_step": train_step, "batch_size": batch_size}
-        epoch_fn = functools.partial(jitted_train_epoch, **options)
-    history: list[Row] = [] if resume is None else [dict(row) for row in resume.histories[0]]
+    schedule = Schedule(epochs, batch_size, shuffle, chunks, save_every, check_finite).checked()
+    histories = [[] if resume is None else [dict(row) for row in resume.histories[0]]]
 
-    def order_fn(rng: Array, epoch: int) -> Array | np.ndarray:
-        if shuffle:
-            return jitted_epoch_permutation(rng, epoch, samples)
-        return np.arange(samples, dtype=np.int32)  # NumPy: JAX puts it wherever the state is
+    def on_epoch(states: TrainState, rows: list[Row]) -> bool:
+        return any([callback(first_state(states), rows[0]) for callback in callbacks])
 
-    def resume_point(state: TrainState, **current: Any) -> ResumePoint:
-        return ResumePoint(int(state.step), range(1), [list(history)], **current)
+    def save_first(states: TrainState, resume_point: ResumePoint) -> None:
+        if save is not None:
+            save(first_state(states), resume_point)
 
-    def after_chunk(
-        state: TrainState, epoch: int, sums: Mapping[str, np.ndarray], seconds: float, *, last: bool
-    ) -> None:
-        if check_finite:
-            raise_if_not_finite(state, epoch, sums)
-        if save is not None and not last:
-            save(state, resume_point(state, sums=sums, seconds=seconds))
-
-    finished_epochs = run_epochs(
-        state,
-        source,
-        epoch_fn,
-        order_fn,
-        epochs=0 if resume is not None and resume.stopped else epochs - len(history),
-        chunks=chunks,
+    states = train_group(
+        net,
+        stack_states([state]),
+        open_epochs(data, train_step=net.train_step, batch_size=batch_size, strategy="map"),
+        schedule,
+        histories=histories,
+        held_out={} if validation is None else {"val": on_device(validation)},
         on_chunk=on_chunk,
-        after_chunk=after_chunk,
-        save_every=save_every,
+        on_epoch=on_epoch,
+        save=save_first,
         resume=resume,
     )
+    return first_state(states), histories[0]
+
+
+class Schedule(NamedTuple):
+    """How long replicas train, and in which parts: arguments of `fit`."""
+
+    epochs: int
+    batch_size: int
+    shuffle: bool = True
+    chunks: int = 20
+    save_every: int | None = None
+    check_finite: bool = True
+
+    def checked(self) -> "Schedule":
+        """The same, or ValueError for a number that is not positive."""
+        for name in ("epochs", "batch_size", "chunks"):
+            check_positive(name, getattr(self, name))
+        if self.save_every is not None:
+            check_positive("save_every", self.save_every)
+        return self
+
+
+def train_group(
+    net: Classifier,
+    states: TrainState,
+    data: Epochs,
+    schedule: Schedule,
+    *,
+    histories: list[list[Row]],
+    members: range = range(1),
+    steps_before: int = 0,
+    strategy: Strategy = "map",
+    held_out: Mapping[str, Batch] = {},
+    on_chunk: Callable[[Row], None] | None = None,
+    on_epoch: Callable[[TrainState, list[Row]], bool] = lambda *_: False,
+    save: Save = lambda *_: None,
+    resume: ResumePoint | None = None,
+) -> TrainState:
+    """The driver: trains stacked replicas together, and appends their rows to their histories.
+
+    `members` are their places among the `histories`, and `steps_before` the steps of the groups
+    before them. It evaluates the batches `held_out` after each epoch, `test` only after the last.
+    It closes `data` at the end.
+    """
+    history = histories[members.start]
+
+    def save_at(states: TrainState, **current: Any) -> None:
+        steps = steps_before + int(np.sum(jax.device_get(states.step)))
+        save(states, ResumePoint(steps, members, [list(rows) for rows in histories], **current))
+
     try:
-        for epoch, state, sums, seconds in finished_epochs:
-            row: Row = {"epoch": epoch, **metrics.mean(sums)}
-            if held_out is not None and eval_step is not None:
-                means = evaluate(state, held_out, eval_step=eval_step)
-                row |= {f"val_{name}": value for name, value in means.items()}
-            history.append(row | {"seconds": seconds})
-            stop = any([callback(state, history[-1]) for callback in callbacks])
-            if save is not None:
-                save(state, resume_point(state, stopped=stop))
-            if stop:
+        left = 0 if resume is not None and resume.stopped else schedule.epochs - len(history)
+        for chunk in run_chunks(states, data, schedule, epochs=left, resume=resume):
+            states, sums = chunk.states, chunk.sums
+            if on_chunk is not None and sums["count"].any():
+                place = {"epoch": chunk.epoch, "step": chunk.step, "steps": chunk.steps}
+                on_chunk(place | metrics.mean(sums) | {"seconds": chunk.seconds})
+            if schedule.check_finite:
+                raise_if_not_finite(states, chunk.epoch, sums)
+            if chunk.step < chunk.steps:
+                save_at(states, sums=sums, seconds=chunk.seconds)
+                continue
+            rows: list[Row] = [{"epoch": chunk.epoch, **row} for row in means_of_replicas(sums)]
+            for prefix, batch in held_out.items():
+                if prefix == "test" and len(history) + 1 < schedule.epochs:
+                    continue
+                found = evaluate_replicas(net, states, batch, strategy=strategy)
+                for row, means in zip(rows, found, strict=True):
+                    row |= {f"{prefix}_{name}": x for name, x in means.items()}
+            for i, row in zip(members, rows, strict=True):
+                histories[i].append(row | {"seconds": chunk.seconds / len(members)})
+            stopped = on_epoch(states, [histories[i][-1] for i in members])
+            save_at(states, stopped=stopped)
+            if stopped:
                 break
     finally:
-        if isinstance(epoch_fn, StreamedEpoch):
-            epoch_fn.close()
-    return state, history
+        data.close()
+    return states
+
+
+class Chunk(NamedTuple):
+    """Where a group stands after some steps of an epoch."""
+
+    states: TrainState
+    """The next chunk reuses its buffers."""
+    epoch: int
+    """Counted from 1."""
+    step: int
+    """The steps of this epoch so far, of all its `steps`."""
+    steps: int
+    sums: dict[str, np.ndarray]
+    """The sums `[replicas, steps]` of the epoch so far, on the host."""
+    seconds: float
+    """The time that the epoch has taken so far."""
+
+
+def run_chunks(
+    states: TrainState,
+    data: Epochs,
+    schedule: Schedule,
+    *,
+    epochs: int,
+    resume: ResumePoint | None = None,
+) -> Iterator[Chunk]:
+    """Takes the steps of some epochs, counted from `states.step`, chunk by chunk.
+
+    Raises:
+      ValueError: if the epoch to resume has another number of steps.
+    """
+    # Zero steps: compiles the program before the clock starts.
+    orders = _orders(states.rng, 0, data.samples, schedule.shuffle)
+    states, no_sums = data.take_steps(jax.tree.map(jnp.copy, states), orders, 0, 0)
+    shape = no_sums["count"].shape
+    steps = shape[-1]
+    first_epoch, start = divmod(int(np.max(jax.device_get(states.step))), steps)
+    sums, seconds = ({}, 0.0) if resume is None else (dict(resume.sums), resume.seconds)
+    if sums and sums["count"].shape != shape:
+        raise ValueError(
+            f"The resume point is in an epoch of {sums['count'].shape} steps, this one has "
+            f"{shape}: resume with the same data and batch size."
+        )
+    if start and not sums:  # another loop took these steps: start with the next whole epoch
+        first_epoch, start = first_epoch + 1, 0
+    for epoch in range(first_epoch, first_epoch + epochs):
+        orders = _orders(states.rng, epoch, data.samples, schedule.shuffle)
+        chunk = -(-steps // schedule.chunks)
+        for stop in _chunk_ends(epoch * steps, start, steps, chunk, schedule.save_every):
+            began = time.perf_counter()
+            states, chunk_sums = data.take_steps(states, orders, start, stop)
+            chunk_sums = jax.device_get(dict(chunk_sums))
+            seconds += time.perf_counter() - began
+            sums = metrics.merge(sums, chunk_sums) if sums else chunk_sums
+            yield Chunk(states, epoch + 1, stop, steps, sums, seconds)
+            start = stop
+        start, sums, seconds = 0, {}, 0.0
+
+
+def _orders(rngs: Array, epoch: int, samples: int, shuffle: bool) -> Orders:
+    if shuffle:
+        return epoch_permutations(rngs, epoch, samples=samples)
+    # NumPy: JAX puts it wherever the states are.
+    return np.tile(np.arange(samples, dtype=np.int32), (len(rngs), 1))
+
+
+def _chunk_ends(
+    before: int, start: int, steps: int, chunk: int, save_every: int | None
+) -> list[int]:
+    """The steps of an epoch after which a chunk ends.
+
+    Args:
+      before: the steps of the run before this epoch.
+      start: the steps of the epoch taken so far.
+      steps: the steps of the epoch.
+      chunk: the steps per chunk.
+      save_every: the steps of the run between two saves.
+
+    Example:
+      >>> _chunk_ends(before=10, start=3, steps=10, chunk=4, save_every=6)
+      [4, 8, 10]
+    """
+    saves = range(-before % save_every, steps, save_every) if save_every else ()
+    return sorted(end for end in {*range(0, steps, chunk), *saves, steps} if end > start)

@@ -8,14 +8,33 @@ Each purpose has its own number, so that no key serves twice. Each key follows f
 a position alone, so that a run resumes from its epoch and step, without the state of a generator.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int, Int32, Key, UInt32
+import numpy as np
+from jaxtyping import Array, Int, Int32, Key
 
-Rng = Key[Array, ""] | UInt32[Array, "2"]
-"""A root key: `jax.random.key(seed)`, or the older form of two integers."""
+Rng = Key[Array, ""]
+"""A root key: `jax.random.key(seed)`."""
 
 _ORDER, _DROPOUT, _INIT = 0, 1, 2
+
+
+def as_key(rng: Any) -> Rng:
+    """Wraps a key of the older form, `uint32[2]`, in a typed one; a typed key stays.
+
+    Raises:
+      TypeError: if `rng` is no key.
+
+    Example:
+      >>> as_key(jax.random.PRNGKey(3)) == jax.random.key(3)
+      Array(True, dtype=bool)
+    """
+    if not isinstance(rng, jax.Array | np.ndarray):
+        raise TypeError(f"rng must be a PRNG key such as jax.random.key(0), not {rng!r}.")
+    key = jnp.asarray(rng)
+    return key if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(key)
 
 
 def order_key(rng: Rng, epoch: int | Int[Array, ""]) -> Rng:

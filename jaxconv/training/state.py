@@ -1,6 +1,5 @@
 """The state of a training, and how a training begins."""
 
-import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -8,11 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import linen as nn
-from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Int, PyTree, Shaped, UInt32
+from jaxtyping import Array, Int, PyTree, Shaped
 
-from jaxconv.training.keys import Rng, init_key
+from jaxconv.models.forward import Model, as_linen, call_arguments, model_dtype
+from jaxconv.training.keys import Rng, as_key, dropout_key, init_key
 from jaxconv.training.metrics import Row
 
 
@@ -47,9 +45,9 @@ class ResumePoint(NamedTuple):
 
 
 def create_train_state(
-    model: nn.Module,
+    model: Model,
     tx: optax.GradientTransformation,
-    rng: Rng | UInt32[np.ndarray, "2"],
+    rng: Any,
     input_shape: Sequence[int],
     *,
     params: PyTree[Shaped[Array | np.ndarray, "..."]] | None = None,
@@ -57,9 +55,9 @@ def create_train_state(
     """Initialises the parameters and the optimizer from the root key of a run.
 
     Args:
-      model: any Linen classifier of image batches, with or without a `train` argument.
+      model: a classifier of image batches, as in `classifier`.
       tx: any optax transform.
-      rng: the root key, `jax.random.key(seed)`.
+      rng: the root key, `jax.random.key(seed)`; an older key `uint32[2]` becomes a typed one.
       input_shape: the shape of one image, `(height, width, channels)`.
       params: parameters to start from instead of random ones, e.g. from `export.load_weights`.
 
@@ -67,7 +65,7 @@ def create_train_state(
       The state at step 0.
 
     Raises:
-      TypeError: if `rng` is not a key.
+      TypeError: if `rng` is not a key, or `model` is not a module.
       ValueError: if the images are too small for the model, if the model has variables other than
         `params` and `batch_stats`, or if the given `params` do not fit the model.
 
@@ -78,13 +76,14 @@ def create_train_state(
       >>> sum(x.size for x in jax.tree.leaves(state.params))
       104202
     """
-    if not isinstance(rng, jax.Array | np.ndarray):
-        raise TypeError(f"rng must be a PRNG key such as jax.random.key(0), not {rng!r}.")
-    image = jnp.zeros((1, *input_shape), model_dtype(model))
+    net = as_linen(model)
+    image = jnp.zeros((1, *input_shape), model_dtype(net))
 
     @jax.jit
-    def init(rng: Array, given: PyTree | None) -> TrainState:
-        variables = dict(model.init(init_key(rng), image, **train_argument(model, train=False)))
+    def init(rng: Rng, given: PyTree | None) -> TrainState:
+        # An NNX net with Dropout asks for both keys when it is made.
+        rngs = {"params": init_key(rng), "dropout": dropout_key(rng, 0)}
+        variables = dict(net.init(rngs, image, **call_arguments(net, train=False)))
         params = variables.pop("params", {})
         batch_stats = variables.pop("batch_stats", {})
         if variables:
@@ -97,7 +96,7 @@ def create_train_state(
             params = given
         return TrainState(jnp.zeros((), jnp.int32), params, tx.init(params), rng, batch_stats)
 
-    return init(jnp.asarray(rng), params)
+    return init(as_key(rng), params)
 
 
 def check_params(given: PyTree, params: PyTree) -> None:
@@ -128,51 +127,3 @@ def check_params(given: PyTree, params: PyTree) -> None:
                 f"params{path} is {has.get(path, 'missing')}, but the model's is "
                 f"{wants.get(path, 'missing')}: pass parameters of this model and input_shape."
             )
-
-
-def model_dtype(model: nn.Module) -> DTypeLike:
-    """The dtype to which a step converts uint8 images: the model's `dtype`, or else float32.
-
-    Example:
-      >>> model_dtype(nn.Dense(10)).__name__
-      'float32'
-    """
-    return getattr(model, "dtype", None) or jnp.float32
-
-
-def train_argument(model: nn.Module, *, train: bool) -> dict[str, Any]:
-    """The keyword `train` for a model whose `__call__` takes it, and nothing for any other.
-
-    Example:
-      >>> train_argument(nn.Dense(10), train=True)
-      {}
-    """
-    takes_train = "train" in inspect.signature(type(model).__call__).parameters
-    return {"train": train} if takes_train else {}
-
-
-def as_float(
-    image: Shaped[Array | np.ndarray, "*batch_of_images"], model: nn.Module
-) -> Float[Array, "*batch_of_images"]:
-    """Converts images as a step does: it scales uint8 to [0, 1] and leaves floats as they are.
-
-    Args:
-      image: images of any shape.
-      model: the classifier, whose `dtype` the scaled images get.
-
-    Raises:
-      ValueError: if the images are integers other than uint8.
-
-    Example:
-      >>> as_float(np.full((1, 2, 2, 1), 255, np.uint8), nn.Dense(10)).max()
-      Array(1., dtype=float32)
-    """
-    image = jnp.asarray(image)
-    if image.dtype == jnp.uint8:
-        return image.astype(model_dtype(model)) / 255
-    if not jnp.issubdtype(image.dtype, jnp.floating):
-        raise ValueError(
-            "Images must be uint8, which a step scales, or floating point, which it leaves as they "
-            f"are; these are {image.dtype}: convert them with astype."
-        )
-    return image

@@ -11,21 +11,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import linen as nn
 from jaxtyping import Array, Float, PyTree, Shaped
 
 from jaxconv.data.arrays import Batch
+from jaxconv.models.forward import Model, as_float, as_linen, call_arguments
 from jaxconv.training.keys import dropout_key
 from jaxconv.training.losses import Loss, sparse_categorical_crossentropy
 from jaxconv.training.metrics import Metric, accuracy
-from jaxconv.training.state import TrainState, as_float, train_argument
+from jaxconv.training.state import TrainState
 
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]
 EvalStep = Callable[[TrainState, Batch], dict[str, Array]]
 
 
 def make_train_step(
-    model: nn.Module,
+    model: Model,
     tx: optax.GradientTransformation,
     *,
     loss: Loss = sparse_categorical_crossentropy,
@@ -34,7 +34,7 @@ def make_train_step(
     """Makes the training step of a model: a pure function, not yet compiled.
 
     Args:
-      model: a Linen classifier, as in `create_train_state`.
+      model: a classifier of image batches, as in `classifier`.
       tx: an optax transform. The step also gives it `value`, `grad` and `value_fn` of the loss,
         which line searches need.
       loss: `(logits, labels) -> [N]`, one value per sample. The step descends on the mean over the
@@ -60,7 +60,7 @@ def make_train_step(
       >>> int(state.step), sorted(sums), int(sums["count"])
       (1, ['accuracy', 'count', 'loss'], 4)
     """
-    metric_fns = _metric_fns(loss, metrics)
+    net, metric_fns = as_linen(model), _metric_fns(loss, metrics)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
         if "mask" in batch and state.batch_stats:
@@ -71,12 +71,12 @@ def make_train_step(
         rngs = {"dropout": dropout_key(state.rng, state.step)}
 
         def loss_fn(params: PyTree) -> tuple[Array, tuple[dict[str, Array], PyTree]]:
-            logits, updated = model.apply(
+            logits, updated = net.apply(
                 {"params": params, "batch_stats": state.batch_stats},
-                as_float(batch["image"], model),
+                as_float(batch["image"], net),
                 rngs=rngs,
                 mutable=["batch_stats"],
-                **train_argument(model, train=True),
+                **call_arguments(net, train=True),
             )
             sums = _sums(metric_fns, logits, batch)
             mean_loss = sums["loss"] / jnp.maximum(sums["count"], 1)
@@ -99,7 +99,7 @@ def make_train_step(
 
 
 def make_eval_step(
-    model: nn.Module,
+    model: Model,
     *,
     loss: Loss = sparse_categorical_crossentropy,
     metrics: Mapping[str, Metric] = {"accuracy": accuracy},
@@ -107,7 +107,7 @@ def make_eval_step(
     """Makes the evaluation step of a model: pure, without dropout and without an update.
 
     Args:
-      model: a Linen classifier, as in `create_train_state`.
+      model: as in `make_train_step`.
       loss: as in `make_train_step`.
       metrics: as in `make_train_step`.
 
@@ -135,28 +135,14 @@ def make_eval_step(
 
 
 def eval_logits(
-    model: nn.Module, state: TrainState, image: Shaped[Array | np.ndarray, "batch *image"]
+    model: Model, state: TrainState, image: Shaped[Array | np.ndarray, "batch *image"]
 ) -> Float[Array, "batch classes"]:
-    """Applies the model without dropout, to images scaled as in a step.
-
-    Args:
-      model: the Linen classifier.
-      state: the state with its parameters.
-      image: uint8 or floating-point images.
-
-    Returns:
-      The logits.
-
-    Example:
-      >>> import jaxconv
-      >>> model, tx = jaxconv.create_model("dense"), jaxconv.rmsprop()
-      >>> state = jaxconv.create_train_state(model, tx, jax.random.key(0), (28, 28, 1))
-      >>> eval_logits(model, state, jnp.zeros((2, 28, 28, 1), jnp.uint8)).shape
-      (2, 10)
-    """
+    """Applies the model without dropout, to images scaled as in a step."""
+    net = as_linen(model)
     variables = {"params": state.params, "batch_stats": state.batch_stats}
-    logits = model.apply(variables, as_float(image, model), **train_argument(model, train=False))
-    return jnp.asarray(logits)
+    return jnp.asarray(
+        net.apply(variables, as_float(image, net), **call_arguments(net, train=False))
+    )
 
 
 def _metric_fns(loss: Loss, metrics: Mapping[str, Metric]) -> dict[str, Metric]:

@@ -5,56 +5,71 @@ from collections.abc import Iterator
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, Shaped
+from jaxtyping import Array, Shaped
 
 from jaxconv.data.arrays import Batch
 from jaxconv.data.stream import Stream
+from jaxconv.training._stacked import Strategy, each
+from jaxconv.training.epoch import Epochs, Orders, open_epochs
 from jaxconv.training.state import TrainState
 from jaxconv.training.step import TrainStep
 
 
-class StreamedEpoch:
-    """`train_epoch` for a `Stream`.
+@open_epochs.register
+def _(data: Stream, *, train_step: TrainStep, batch_size: int, strategy: Strategy) -> Epochs:
+    epochs = StreamedEpochs(data, train_step, batch_size)
+    return Epochs(len(data), epochs.take_steps, epochs.close)
+
+
+class StreamedEpochs:
+    """`train_epoch_replicas` for a `Stream` and one replica.
 
     The stream keeps reading ahead from one call to the next if their steps follow each other.
 
     Args:
+      data: the stream.
       train_step: `(state, batch) -> (state, sums)`.
       batch_size: samples per step.
     """
 
-    def __init__(self, train_step: TrainStep, batch_size: int) -> None:
-        self._step, self._batch_size = jax.jit(train_step, donate_argnums=0), batch_size
+    def __init__(self, data: Stream, train_step: TrainStep, batch_size: int) -> None:
+        def step(states: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
+            return each("map", lambda state: train_step(state, batch), states)
+
+        self._data, self._batch_size = data, batch_size
+        self._step = jax.jit(step, donate_argnums=0)
         # On CPU, two programs with collectives in flight can deadlock: run one at a time.
         self._in_flight = 0 if jax.default_backend() == "cpu" else 2
         self._sums: dict[str, Array] = {}
         self._order, self._next_step, self._batches = None, 0, None
 
-    def __call__(
-        self,
-        state: TrainState,
-        data: Stream,
-        order: Int[Array, " samples"] | Int[np.ndarray, " samples"],
-        start: int,
-        stop: int,
-    ) -> tuple[TrainState, dict[str, Shaped[np.ndarray, " steps"]]]:
-        """Takes steps `start` to `stop`, as `train_epoch` does, and returns the same."""
-        steps = -(-len(order) // self._batch_size)
+    def take_steps(
+        self, states: TrainState, orders: Orders, start: int, stop: int
+    ) -> tuple[TrainState, dict[str, Shaped[np.ndarray, "replicas steps"]]]:
+        """Takes steps `start` to `stop`, as `train_epoch_replicas` does, and returns the same."""
+        if len(orders) > 1:
+            raise ValueError(
+                f"A stream trains one seed, not {len(orders)}, which would each read it in another "
+                "order: train them one by one, or with the data in memory."
+            )
+        steps = -(-len(self._data) // self._batch_size)
         if not self._sums:
-            self._compile(state, data, np.asarray(order), steps)
-        epoch_sums = {name: np.zeros((steps, *x.shape), x.dtype) for name, x in self._sums.items()}
+            self._compile(states, np.asarray(orders)[0], steps)
+        epoch_sums = {
+            name: np.zeros((1, steps, *x.shape[1:]), x.dtype) for name, x in self._sums.items()
+        }
         if start == stop:
-            return state, epoch_sums
-        batches, taken = self._batches_from(data, order, start), []
+            return states, epoch_sums
+        batches, taken = self._batches_from(orders, start), []
         for _ in range(start, stop):
-            state, sums = self._step(state, next(batches))
+            states, sums = self._step(states, next(batches))
             taken.append(sums)
             jax.block_until_ready(taken[: len(taken) - self._in_flight][-1:])
         self._next_step = stop
         for step, sums in enumerate(jax.device_get(taken), start):
             for name, x in sums.items():
-                epoch_sums[name][step] = x
-        return state, epoch_sums
+                epoch_sums[name][:, step] = x
+        return states, epoch_sums
 
     def close(self) -> None:
         """Stops reading ahead."""
@@ -62,16 +77,16 @@ class StreamedEpoch:
             self._batches.close()
             self._batches = None
 
-    def _compile(self, state: TrainState, data: Stream, order: np.ndarray, steps: int) -> None:
+    def _compile(self, states: TrainState, order: np.ndarray, steps: int) -> None:
         """Compiles the step for both batch sizes: takes the first and the last step on a copy."""
         for step in sorted({0, steps - 1}):
-            batch = data.batch(order, self._batch_size, step)
-            copy = jax.tree.map(jnp.copy, state)
+            batch = self._data.batch(order, self._batch_size, step)
+            copy = jax.tree.map(jnp.copy, states)
             _, self._sums = jax.block_until_ready(self._step(copy, batch))
 
-    def _batches_from(self, data: Stream, order: Array | np.ndarray, start: int) -> Iterator[Batch]:
-        if self._batches is None or order is not self._order or start != self._next_step:
+    def _batches_from(self, orders: Orders, start: int) -> Iterator[Batch]:
+        if self._batches is None or orders is not self._order or start != self._next_step:
             self.close()
-            self._order = order
-            self._batches = data.batches(np.asarray(order), self._batch_size, start)
+            self._order = orders
+            self._batches = self._data.batches(np.asarray(orders)[0], self._batch_size, start)
         return self._batches

@@ -61,7 +61,7 @@ def epoch_section(
 
     def draw(file: Any) -> None:
         title = "each seed" if several else ""
-        plot_run(histories, tests, lost, file, title=title, several=several)
+        plot_run(histories, tests, lost, file, title=title)
 
     drawn = [drawing(draw, "loss and accuracy by epoch")] if drawable else []
     if len(histories) == 1:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import optax
 from flax import linen as nn
 from jaxtyping import Array
 
@@ -12,6 +13,7 @@ from jaxconv.data.arrays import Split
 from jaxconv.inspection.feature_maps import feature_maps
 from jaxconv.inspection.summary import LayerRow, layer_rows
 from jaxconv.runs.files import write_arrays
+from jaxconv.training.classifier import classifier
 from jaxconv.training.evaluate import predict
 from jaxconv.training.state import TrainState
 
@@ -55,7 +57,9 @@ def collect_diagnostics(model: nn.Module, state: TrainState, test: Split) -> dic
       >>> arrays["prediction"].shape, arrays["filters"].shape, arrays["map_layer"].tolist()
       ((100,), (3, 3, 1, 32), ['conv1', 'pool1', 'conv2', 'pool2', 'conv3'])
     """
-    probabilities = np.asarray(predict(state, test.image, model=model), np.float32)
+    probabilities = np.asarray(
+        predict(classifier(model, optax.identity()), state, test.image), np.float32
+    )
     prediction, confidence = probabilities.argmax(axis=-1), probabilities.max(axis=-1)
     label = np.asarray(test.label)
     wrong = np.flatnonzero(prediction != label)
@@ -86,27 +90,24 @@ def collect_diagnostics(model: nn.Module, state: TrainState, test: Split) -> dic
 def save_diagnostics(
     path: Path,
     model: nn.Module,
-    state: TrainState,
+    states: TrainState,
     seeds: Sequence[int],
     test: Split,
-    *,
-    stacked: bool,
 ) -> None:
     """Writes the diagnostics of the first replica that did not diverge, if there is one.
 
     Args:
       path: the file to write.
       model: the Linen classifier.
-      state: the trained state, or the replicas' states, stacked.
+      states: the trained states of the replicas, stacked.
       seeds: the seed of each replica; the file holds that of the chosen one as `seed`.
       test: the test samples, images `[samples, height, width, channels]`.
-      stacked: whether `state` stacks the states of replicas.
 
     Raises:
       OSError: if the file cannot be written.
     """
     for index, seed in enumerate(seeds):
-        own = _replica(state, index) if stacked else state
+        own = _replica(states, index)
         if all(np.isfinite(_floats(x)).all() for x in jax.tree.leaves(own.params)):
             write_arrays(path, collect_diagnostics(model, own, test) | {"seed": np.array(seed)})
             return

@@ -1,0 +1,107 @@
+"""How any net is called: a Linen module, or an NNX one through Flax' bridge."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Shaped
+
+Model = nn.Module | Callable[..., Any]
+"""A Linen module, or what makes an NNX module from `rngs`: its class, or a function."""
+
+
+def as_linen(model: Model) -> nn.Module:
+    """Wraps an NNX net in a Linen module, whose `init` and `apply` are pure; Linen modules stay.
+
+    Args:
+      model: a Linen module; or an NNX class, or a function `(rngs) -> nnx.Module`.
+
+    Raises:
+      TypeError: for anything else, such as an NNX module that exists already, with its own state.
+
+    Example:
+      >>> from flax import nnx
+      >>> type(as_linen(lambda rngs: nnx.Linear(784, 10, rngs=rngs))).__name__
+      'ToLinen'
+
+    Source: https://flax.readthedocs.io/en/latest/guides/bridge_guide.html
+    """
+    if isinstance(model, nn.Module):
+        return model
+    if isinstance(model, type) and issubclass(model, nn.Module):
+        raise TypeError(f"{model.__name__} is a class: pass a module, {model.__name__}(...).")
+    from flax import nnx  # it loads as much again as Linen does
+
+    if isinstance(model, nnx.Module) or not callable(model):
+        raise TypeError(
+            "model must be a Linen module, or a class or function that makes an NNX module from "
+            f"rngs, such as lambda rngs: MyNet(rngs=rngs); not {type(model).__name__}."
+        )
+    return nnx.bridge.ToLinen(model, metadata_fn=None)
+
+
+def call_arguments(model: Any, *, train: bool) -> dict[str, Any]:
+    """The keywords that bring a module into training or evaluation.
+
+    They are `train` for a module whose `__call__` takes it, and for an NNX module the method that
+    sets the flags of its Dropout and BatchNorm layers.
+
+    Example:
+      >>> call_arguments(nn.Dense(10), train=True)
+      {}
+    """
+    taken = inspect.signature(type(model).__call__).parameters
+    if "nnx_method" in taken:
+        return {"nnx_method": _call_in_training if train else _call_in_evaluation}
+    return {"train": train} if "train" in taken else {}
+
+
+def _call_in_training(module: Any, image: Array) -> Array:
+    module.train()
+    return module(image, **call_arguments(module, train=True))
+
+
+def _call_in_evaluation(module: Any, image: Array) -> Array:
+    module.eval()
+    return module(image, **call_arguments(module, train=False))
+
+
+def model_dtype(model: nn.Module) -> DTypeLike:
+    """The dtype that uint8 images get: the model's `dtype`, or else float32.
+
+    Example:
+      >>> model_dtype(nn.Dense(10)).__name__
+      'float32'
+    """
+    return getattr(model, "dtype", None) or jnp.float32
+
+
+def as_float(
+    image: Shaped[Array | np.ndarray, "*batch_of_images"], model: nn.Module
+) -> Float[Array, "*batch_of_images"]:
+    """Converts images as a step does: it scales uint8 to [0, 1] and leaves floats as they are.
+
+    Args:
+      image: images of any shape.
+      model: the classifier, whose `dtype` the scaled images get.
+
+    Raises:
+      ValueError: if the images are integers other than uint8.
+
+    Example:
+      >>> as_float(np.full((1, 2, 2, 1), 255, np.uint8), nn.Dense(10)).max()
+      Array(1., dtype=float32)
+    """
+    image = jnp.asarray(image)
+    if image.dtype == jnp.uint8:
+        return image.astype(model_dtype(model)) / 255
+    if not jnp.issubdtype(image.dtype, jnp.floating):
+        raise ValueError(
+            "Images must be uint8, which a step scales, or floating point, which it leaves as they "
+            f"are; these are {image.dtype}: convert them with astype."
+        )
+    return image

@@ -1,0 +1,146 @@
+"""Every decision that follows from a run's settings; it touches neither device nor disk."""
+
+import dataclasses
+import json
+import math
+import os
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxconv._checks import check_choice, check_natural, check_positive
+from jaxconv.runs.cli import DETERMINISTIC
+from jaxconv.runs.config import Config, parse_seeds
+from jaxconv.runs.folder import check_output_dir
+from jaxconv.runs.recipe import Recipe
+from jaxconv.runs.result import name_seeds
+from jaxconv.training import Strategy
+
+JAX_OPTIONS = (
+    "jax_default_matmul_precision",
+    "jax_default_prng_impl",
+    "jax_enable_x64",
+    "jax_threefry_partitionable",
+)
+"""The options of JAX that affect a training's random numbers and rounding."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a run will do. One seed is a group of one.
+
+    Example:
+      >>> import jaxconv
+      >>> recipe = Recipe("dense", jaxconv.create_model, jaxconv.adam, jaxconv.accuracy)
+      >>> config = jaxconv.runs.Config(jaxconv.runs.Training(1, 64, 1e-3)).replace(seeds="3,7,11")
+      >>> Plan.of(recipe, config).title
+      'dense-3seeds'
+    """
+
+    name: str
+    title: str
+    """The name of the run's folder, without its number."""
+    seeds: tuple[int, ...]
+    strategy: Strategy | None
+    """None where the backend decides."""
+    group: int | None
+    epochs: int
+    batch_size: int
+    save_every: int | None
+    """The steps after which a chunk ends, so that a checkpoint can be saved."""
+    validate_on_test: bool
+    settings: dict[str, Any]
+    """What a resumed run must have equal, by name, as JSON has it."""
+
+    @classmethod
+    def of(cls, recipe: Recipe, config: Config) -> "Plan":
+        """Checks the settings, and decides.
+
+        Args:
+          recipe: the experiment.
+          config: its settings.
+
+        Raises:
+          ValueError: if a setting makes no sense for any net and any data; with its allowed values.
+        """
+        _check(config)
+        own = config.seeds
+        seeds = (own.seed,) if own.seeds is None else parse_seeds(own.seeds, own.seed)
+        if len(seeds) > 1 and config.data.stream:
+            raise ValueError(
+                "A stream trains one seed, not several, which would each read it in another order: "
+                "leave --stream or --seeds out."
+            )
+        if len(seeds) > 1 and config.run.export_keras is not None:
+            raise ValueError(
+                f"export_keras writes the weights of one seed, not of seeds {own.seeds!r}: train "
+                "that seed alone with --seed."
+            )
+        groups = (config.training, config.data, config.model)
+        settings = {"experiment": recipe.name, "seeds": seeds}
+        settings |= {"strategy": own.strategy, "group": own.group}
+        settings |= {name: x for group in groups for name, x in dataclasses.asdict(group).items()}
+        settings |= {option: str(getattr(jax.config, option, None)) for option in JAX_OPTIONS}
+        every = config.run.save_every
+        return cls(
+            name=recipe.name,
+            title=f"{recipe.name}-{seeds[0] if len(seeds) == 1 else f'{len(seeds)}seeds'}",
+            seeds=seeds,
+            strategy=own.strategy,
+            group=own.group,
+            epochs=config.training.epochs,
+            batch_size=config.training.batch_size,
+            save_every=None if every == "epoch" else every,
+            validate_on_test=recipe.validate_on_test,
+            settings=json.loads(json.dumps(settings)),
+        )
+
+    def label(self, members: range) -> str:
+        """The seeds of a group, before its line of progress; nothing for a run of one seed."""
+        if len(self.seeds) == 1:
+            return ""
+        return f"{name_seeds([self.seeds[i] for i in members])}: "
+
+
+def _check(config: Config) -> None:
+    """Refuses settings that make no sense, whatever the experiment."""
+    training, own, run, parallel = config.training, config.seeds, config.run, config.parallel
+    check_output_dir(run.output_dir)
+    check_positive("epochs", training.epochs)
+    check_positive("batch_size", training.batch_size)
+    check_positive("keep", run.keep)
+    check_natural("workers", parallel.workers)
+    if parallel.workers and not config.data.stream:
+        raise ValueError("workers read a stream ahead: add --stream.")
+    if parallel.devices is not None:
+        check_positive("devices", parallel.devices)
+    if run.save_every is not None and run.save_every != "epoch":
+        check_positive("save_every", run.save_every)
+    if run.resume and run.overwrite and run.export_keras is None:
+        raise ValueError("resume and overwrite exclude each other: resume keeps what is there.")
+    if parallel.deterministic and DETERMINISTIC not in os.environ.get("XLA_FLAGS", ""):
+        raise ValueError(
+            f"deterministic needs {DETERMINISTIC} in XLA_FLAGS before JAX starts: set it there, "
+            "as the command line does."
+        )
+    with np.errstate(over="ignore", under="ignore"):
+        if not 0 < np.float32(training.learning_rate) < math.inf:
+            raise ValueError(
+                "learning_rate must be positive and finite in float32, not "
+                f"{training.learning_rate!r}."
+            )
+    if not 0 <= own.seed < 2**32:
+        raise ValueError(f"seed must be in [0, 2**32), not {own.seed!r}.")
+    if own.seeds is None and (own.strategy, own.group) != (None, None):
+        raise ValueError(
+            "strategy and group are for several seeds: add --seeds, such as --seeds 5."
+        )
+    if own.strategy is not None:
+        check_choice("strategy", own.strategy, ("map", "vmap"))
+    if own.group is not None:
+        check_positive("group", own.group)
+    if run.overwrite and run.output_dir is None and run.export_keras is None:
+        raise ValueError(
+            "overwrite needs output_dir or export_keras: runs in runs/ never replace each other."
+        )

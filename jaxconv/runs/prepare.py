@@ -1,0 +1,108 @@
+"""The data and the net of a run, on its devices."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+from flax import linen as nn
+from jaxtyping import PyTree
+
+from jaxconv.data import Batch, Dataset, Stream, StreamedDataset, load_dataset, open_streamed
+from jaxconv.models import as_linen
+from jaxconv.parallel import World
+from jaxconv.runs._keras_weights import read_initial_weights
+from jaxconv.runs.config import Config
+from jaxconv.runs.plan import Plan
+from jaxconv.runs.recipe import Recipe
+from jaxconv.runs.resume import fingerprints
+from jaxconv.training import (
+    Classifier,
+    Strategy,
+    TrainState,
+    choose_strategy,
+    classifier,
+    stack_states,
+)
+
+
+class Samples(NamedTuple):
+    """What a run trains and evaluates on."""
+
+    train: Batch | Stream
+    validation: Batch | None
+    test: Batch
+
+
+def load(plan: Plan, config: Config, world: World) -> tuple[Dataset | StreamedDataset, Samples]:
+    """Loads the data set, and places on the devices what is in memory.
+
+    Raises:
+      ValueError, OSError, ModuleNotFoundError: as `load_dataset` and `open_streamed`.
+    """
+    own, where = config.data, config.run.data_dir
+    if own.stream:
+        data = open_streamed(
+            own.dataset,
+            data_dir=where,
+            validation_split=own.validation_split,
+            workers=config.parallel.workers,
+            mesh=world.mesh,
+        )
+        train = data.train
+    else:
+        data = load_dataset(own.dataset, data_dir=where).split_validation(own.validation_split)
+        train = world.place(data.train.batch(), same=True)
+    world.agree(fingerprints(data, None))
+    test = world.place(data.test.batch(), same=True)
+    validation = test if plan.validate_on_test else None
+    if data.validation is not None:
+        validation = world.place(data.validation.batch(), same=True)
+    return data, Samples(train, validation, test)
+
+
+class Net(NamedTuple):
+    """A recipe's net for the data of a run."""
+
+    model: nn.Module
+    functions: Classifier
+    make_state: Callable[[int], TrainState]
+    """The first state of a seed, on one device."""
+    given: PyTree | None
+    """The parameters to start from, if the seed does not decide them."""
+    params_count: int
+    strategy: Strategy
+    group: int
+    """The most replicas that one program trains."""
+
+    def make_states(self, seeds: Sequence[int]) -> TrainState:
+        """The first states of seeds, stacked."""
+        return stack_states([self.make_state(seed) for seed in seeds])
+
+
+def build(
+    recipe: Recipe, plan: Plan, config: Config, data: Dataset | StreamedDataset, world: World
+) -> Net:
+    """Makes the net for the data's images and classes.
+
+    Raises:
+      ValueError: if the images do not fit the net.
+      FileExistsError, FileNotFoundError, ValueError: as `read_initial_weights`.
+    """
+    shape = data.input_shape
+    model = as_linen(recipe.model(data.num_classes, **dataclasses.asdict(config.model)))
+    net = classifier(model, recipe.tx(config.training.learning_rate), loss=recipe.loss)
+    given = world.on_first(lambda: read_initial_weights(config, model, shape))
+    # Once for all seeds: `init` compiles at each call.
+    init = jax.jit(lambda rng, params: net.init(rng, shape, params=params))
+    params = jax.eval_shape(init, jax.random.key(0), given).params
+    return Net(
+        model,
+        net._replace(
+            train_step=world.divide(net.train_step), eval_step=world.divide(net.eval_step)
+        ),
+        lambda seed: init(jax.random.key(seed), given),
+        given,
+        sum(x.size for x in jax.tree.leaves(params)),
+        *choose_strategy(plan.strategy, plan.group),
+    )

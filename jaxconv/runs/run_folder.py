@@ -1,0 +1,174 @@
+"""The files of a run while it lasts: rows, checkpoints, diagnostics, and the result at the end."""
+
+import contextlib
+import dataclasses
+import importlib.util
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxconv.parallel import World
+from jaxconv.runs.checkpoint import Checkpoints, Template
+from jaxconv.runs.config import Config
+from jaxconv.runs.files import RowWriter, warn_if_not_written, write_json, write_rows
+from jaxconv.runs.folder import (
+    CHECKPOINTS,
+    CONFIG,
+    CURVES,
+    METRICS,
+    REPORT,
+    RESULT,
+    locked,
+    new_run_folder,
+    report_interrupt,
+)
+from jaxconv.runs.plan import Plan
+from jaxconv.runs.plots import plot_run
+from jaxconv.runs.report.render import write_report
+from jaxconv.runs.result import Outcome, diverged, name_seeds
+from jaxconv.runs.resume import Found, report_resume_point
+from jaxconv.training import ResumePoint, TrainState
+from jaxconv.training.metrics import Row
+
+
+class Elsewhere:
+    """The folder of a run in a process that writes nothing: every call does nothing."""
+
+    def restore(self, template: Template) -> tuple[TrainState, ResumePoint] | None:
+        """Reads the newest good checkpoint, if the run resumes and has one."""
+
+    def begin(self, rows: Sequence[tuple[int, Mapping[str, float]]]) -> None:
+        """Writes the settings and, on resuming, the rows so far."""
+
+    def append(self, members: Sequence[int], rows: Sequence[Row]) -> None:
+        """Writes the rows of an epoch."""
+
+    def write(self, name: str, function: Callable[[Path], object]) -> None:
+        """Lets a function write a file that is not there, or prints a warning."""
+
+    def save(self, states: TrainState, resume_point: ResumePoint, *, now: bool = False) -> None:
+        """Saves a checkpoint if it is due; with `now` at once, and waits for it."""
+
+    def finish(self, result: Mapping[str, Any], outcome: Outcome, export: Callable) -> None:
+        """Writes the last files: curves, what `export` writes, the page, then `result.json`."""
+
+
+class RunFolder(Elsewhere):
+    """The folder of a run in the process that writes.
+
+    Args:
+      path: the folder, which is locked.
+      plan: the run's plan.
+      config: its settings, for `config.json`.
+      identity: `fingerprints` of the data and the initial weights.
+      found: what the folder holds of the run to resume; None for a new run.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        plan: Plan,
+        config: Config,
+        identity: Mapping[str, Any],
+        found: Found | None,
+    ) -> None:
+        self.path, self._plan, self._config, self._found = path, plan, config, found
+        self._rows = RowWriter(path / METRICS)
+        self._restored = False
+        self.checkpoints = Checkpoints(
+            path / CHECKPOINTS,
+            settings=plan.settings | dict(identity),
+            every=config.run.save_every,
+            keep=config.run.keep,
+        )
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def restore(self, template: Template) -> tuple[TrainState, ResumePoint] | None:
+        saved = self.checkpoints.restore(template) if self._found else None
+        self._restored = saved is not None
+        return saved
+
+    def begin(self, rows: Sequence[tuple[int, Mapping[str, float]]]) -> None:
+        if self._found:
+            write_rows(self.path / METRICS, [self._row(i, row) for i, row in rows])
+        if not self._restored or not (self._found and self._found.config_known):
+            about = {"experiment": self._plan.name, "command": shlex.join(sys.argv)}
+            write_json(self.path / CONFIG, about | dataclasses.asdict(self._config))
+
+    def append(self, members: Sequence[int], rows: Sequence[Row]) -> None:
+        for i, row in zip(members, rows, strict=True):
+            self._rows.append(self._row(i, row))
+
+    def _row(self, i: int, row: Mapping[str, float]) -> dict[str, Any]:
+        return {"seed": self._plan.seeds[i], **row}
+
+    def write(self, name: str, function: Callable[[Path], object]) -> None:
+        if not (path := self.path / name).exists():
+            with warn_if_not_written(path):
+                function(path)
+
+    def save(self, states: TrainState, resume_point: ResumePoint, *, now: bool = False) -> None:
+        self.checkpoints(states, resume_point)
+        if now:
+            self.checkpoints.save(states, resume_point)
+            self.checkpoints.wait()
+
+    def finish(self, result: Mapping[str, Any], outcome: Outcome, export: Callable) -> None:
+        if importlib.util.find_spec("matplotlib"):
+            title = f"{self._plan.name} on {result['dataset']}, {name_seeds(self._plan.seeds)}"
+            lost, path = diverged(outcome.histories, outcome.tests), self.path / CURVES
+            with warn_if_not_written(path):
+                plot_run(outcome.histories, outcome.tests, lost, path, title=title)
+        else:
+            print(f"matplotlib is missing: {CURVES} is left out (pip install matplotlib).")
+        failure = export(self.path)
+        self._rows.flush()
+        with warn_if_not_written(self.path / REPORT):
+            write_report(self.path, result)
+        self.checkpoints.wait()
+        write_json(self.path / RESULT, result)  # the last file: from here on the run is finished
+        if self.checkpoints.failed:
+            print(f"Checkpoints that could not be saved: {self.checkpoints.failed}")
+        print(f"Run: {self.path}")
+        if failure is not None:
+            raise failure
+
+
+@contextlib.contextmanager
+def open_folder(
+    plan: Plan, config: Config, identity: Mapping[str, Any], found: Found | None, world: World
+) -> Iterator[Elsewhere]:
+    """Opens the run's folder in the first process, and its null twin in the others.
+
+    Args:
+      plan: the run's plan.
+      config: its settings.
+      identity: as in `RunFolder`.
+      found: as in `RunFolder`.
+      world: the processes.
+
+    Raises:
+      FileExistsError: if the folder holds a run, and nothing asks to overwrite it.
+      BlockingIOError: if another run uses the folder.
+      OSError: if it cannot be made.
+    """
+    with contextlib.ExitStack() as stack:
+
+        def open_here() -> RunFolder:
+            if found:
+                stack.enter_context(locked(path := Path(found.path)))
+            else:
+                where = config.run.output_dir
+                new = new_run_folder(plan.title, where, overwrite=config.run.overwrite)
+                path = stack.enter_context(new)
+            folder = RunFolder(path, plan, config, identity, found)
+            stack.enter_context(folder.checkpoints)
+            stack.enter_context(report_resume_point(path, folder.checkpoints))
+            stack.enter_context(report_interrupt(path))
+            return folder
+
+        yield world.on_first(open_here) or Elsewhere()

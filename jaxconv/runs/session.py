@@ -1,0 +1,77 @@
+"""The owners of a run side by side, and what happens beside its training."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jaxconv.data import Dataset, StreamedDataset
+from jaxconv.measure.environment import environment
+from jaxconv.parallel import World
+from jaxconv.runs.clock import Clock
+from jaxconv.runs.config import Config
+from jaxconv.runs.folder import DIAGNOSTICS
+from jaxconv.runs.plan import Plan
+from jaxconv.runs.prepare import Net
+from jaxconv.runs.report.collect import save_diagnostics
+from jaxconv.runs.run_folder import Elsewhere
+from jaxconv.runs.signals import Interrupts
+from jaxconv.training import ResumePoint, TrainState
+
+
+class Start(NamedTuple):
+    """Where a run begins."""
+
+    point: ResumePoint
+    states: TrainState | None
+    """The stacked states of a checkpoint; None without one."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Session:
+    """What a run has at hand once its folder is open."""
+
+    plan: Plan
+    config: Config
+    world: World
+    clock: Clock
+    interrupts: Interrupts
+    data: Dataset | StreamedDataset
+    net: Net
+    folder: Elsewhere
+
+    def diagnose(self, members: range, states: TrainState) -> None:
+        """Writes the diagnostics of a trained group, unless those of one are there."""
+        seeds = [self.plan.seeds[i] for i in members]
+
+        def write(path: Path) -> None:
+            own = self.world.own(states)
+            save_diagnostics(path, self.net.model, own, seeds, self.data.test)
+
+        with self.clock("report"):
+            self.folder.write(DIAGNOSTICS, write)
+
+    def save(self, states: TrainState, point: ResumePoint) -> None:
+        """Saves a checkpoint that is due, or that a signal asks for before it ends the run."""
+        number = self.world.signal(self.interrupts.pending)  # later ones wait for the next save
+        self.folder.save(self.world.own(states), point, now=number > 0)
+        self.end_on(number)
+
+    def end_on(self, number: int) -> None:
+        """Ends the run in all processes, if the number is that of a signal."""
+        if number:
+            self.world.leave()
+            self.interrupts.raise_for(number)
+
+    def facts(self, start: Start) -> dict[str, Any]:
+        """The values of `result.json` that no training changes."""
+        steps = -(-len(self.data.train) // self.plan.batch_size)
+        return {
+            "dataset": self.data.name,
+            "params_count": self.net.params_count,
+            "epochs": self.plan.epochs,
+            "steps": self.plan.epochs * steps,
+            "resumed_at_step": start.point.step if self.config.run.resume else None,
+            "devices": self.world.mesh.size,
+            "processes": self.world.count,
+            **environment(),
+        }
