@@ -39,7 +39,7 @@ def cli(config: type[C] | C, main: Callable[[C], Any], description: str | None) 
 
 def _read(config: type[C] | C, description: str | None) -> C:
     """Reads the options by tyro; without it there are none."""
-    whole = config if isinstance(config, type) else type(config)
+    whole: Any = config if isinstance(config, type) else type(config)
     default: dict[str, Any] = {} if isinstance(config, type) else {"default": config}
     try:
         import tyro
