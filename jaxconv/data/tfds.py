@@ -3,10 +3,7 @@
 import contextlib
 import importlib.util
 import logging
-import threading
-import time
-import urllib.parse
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -138,8 +135,7 @@ def prepare(name: str = MNIST_BUILDER, *, data_dir: str | None = None) -> Path:
     """Prepares a set on disk as array_record and returns its folder.
 
     `"jaxconv_mnist"` is the bundled MNIST in its original order; it needs neither TensorFlow nor
-    the network. TFDS' own `download_and_prepare` prepares any other set, after a check that the
-    hosts it downloads from can be reached (TFDS itself retries for minutes).
+    the network. TFDS' own `download_and_prepare` prepares any other set.
 
     Args:
       name: a TFDS name.
@@ -147,16 +143,22 @@ def prepare(name: str = MNIST_BUILDER, *, data_dir: str | None = None) -> Path:
 
     Raises:
       ModuleNotFoundError: without tensorflow-datasets, or without TensorFlow if the set needs it.
-      ConnectionError: if a host that the set is downloaded from does not answer within 5 seconds.
+      ConnectionError: if the set cannot be downloaded.
       ValueError: if TFDS does not know the set.
     """
     with _quiet():
         builder = _builder(name, data_dir, file_format="array_record")
-        prepared = builder.is_prepared()
-    if name != MNIST_BUILDER and not prepared:
-        _check_hosts(name, builder.url_infos)
+    import requests
+    from tensorflow_datasets.core.download import downloader
+
+    downloader.MAX_RETRIES = 2  # its 10 take minutes where there is no network
     try:
         builder.download_and_prepare()
+    except requests.RequestException as error:
+        raise ConnectionError(
+            f"The TFDS set {name!r} cannot be downloaded ({error}): prepare it on a machine with "
+            "network access, and copy its folder here."
+        ) from error
     except ImportError as error:
         raise ModuleNotFoundError(
             f"Preparing {name!r} needs a package that is missing ({str(error).splitlines()[0]}). "
@@ -197,35 +199,6 @@ def _open(builder: Any, split: str) -> Any:
             "can be read without TensorFlow: prepare it again with experiments/prepare_tfds.py and "
             "another data_dir."
         ) from error
-
-
-def _check_hosts(name: str, urls: Iterable[str], seconds: float = 5) -> None:
-    """Refuses hosts that do not answer at all; any answer will do, even a refusal."""
-    import requests
-
-    failed = {urllib.parse.urlsplit(url).netloc: f"no answer within {seconds} s" for url in urls}
-
-    def ask(host: str, url: str) -> None:
-        try:
-            requests.head(url, timeout=seconds / 2, allow_redirects=False)
-            del failed[host]
-        except requests.RequestException as error:
-            failed[host] = type(error).__name__
-
-    # Daemon threads, so that a resolver that hangs does not keep the process alive.
-    first = {urllib.parse.urlsplit(url).netloc: url for url in urls}
-    threads = [threading.Thread(target=ask, args=pair, daemon=True) for pair in first.items()]
-    deadline = time.monotonic() + seconds
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(max(0.0, deadline - time.monotonic()))
-    if failed:
-        hosts = ", ".join(f"{host} ({why})" for host, why in sorted(failed.items()))
-        raise ConnectionError(
-            f"The TFDS set {name!r} is downloaded from hosts that cannot be reached: {hosts}. "
-            "Prepare it on a machine with network access and copy its folder here."
-        )
 
 
 @contextlib.contextmanager

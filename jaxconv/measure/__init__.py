@@ -8,7 +8,6 @@ from jaxconv.measure.compilation_cache import persistent_cache as persistent_cac
 from jaxconv.measure.environment import environment as environment
 from jaxconv.measure.environment import host as host
 from jaxconv.measure.environment import peak_memory as peak_memory
-from jaxconv.measure.environment import process_seconds as process_seconds
 from jaxconv.measure.statistics import RelativeReduction as RelativeReduction
 from jaxconv.measure.statistics import Summary as Summary
 from jaxconv.measure.statistics import paired_t_test as paired_t_test

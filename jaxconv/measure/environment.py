@@ -3,7 +3,6 @@
 import importlib.metadata
 import os
 import platform
-import time
 from pathlib import Path
 
 import jax
@@ -28,20 +27,6 @@ def peak_memory() -> dict[str, int | None]:
         unit = 1 if platform.system() == "Darwin" else 1024
         rss = unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {"peak_rss_bytes": rss, "peak_device_bytes": stats.get("peak_bytes_in_use")}
-
-
-def process_seconds() -> float | None:
-    """Wall seconds since this process started, or None if the system has no `/proc`.
-
-    Example:
-      >>> process_seconds() is None or process_seconds() > 0
-      True
-    """
-    stat = Path("/proc/self/stat")
-    if not stat.exists():
-        return None
-    ticks = int(stat.read_text().rpartition(")")[2].split()[19])  # field 22: since boot
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
 
 
 def host() -> dict[str, str | int]:
