@@ -46,7 +46,7 @@ def main(nets: list[str], seeds: int | None, results: Path) -> None:
         raise ValueError(f"{results} has no entry a net, but a list: delete it, or name another.")
     for net in nets:
         module = EXPERIMENTS[net]
-        result = module.main(module.Config(seeds=str(seeds or NETS[net]), quiet=True))
+        result = module.main(module.CONFIG.replace(seeds=str(seeds or NETS[net]), quiet=True))
         runs[net] = {field: result[field] for field in FIELDS}
         write_json(results, runs)
     print_table(runs, nets)

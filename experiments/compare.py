@@ -24,7 +24,6 @@ from jaxconv.measure import RelativeReduction, Summary, paired_t_test, relative_
 from jaxconv.runs import exit_codes, name_seeds, parse_seeds
 from jaxconv.runs import files as run_files
 from jaxconv.runs import folder as run_folder
-from jaxconv.runs.config import check
 from jaxconv.runs.plots import COLORS
 
 RESERVED = ("seed", "seeds", "output_dir", "overwrite", "export_keras", "resume", "quiet")
@@ -66,7 +65,7 @@ def compare(
     results = {}
     for side, (module, config) in runs.items():
         print(f"{side}: {sides[side]}, {name_seeds(numbers)}", flush=True)
-        results[side] = module.main(dataclasses.replace(config, output_dir=str(folder / side)))
+        results[side] = module.main(config.replace(output_dir=str(folder / side)))
     content = {**sides, **differences(results["first"], results["second"])}
     content |= {k: results["first"][k] for k in ("device_kind", "jax_version", "jaxlib_version")}
     run_files.write_json(folder / run_folder.RESULT, content)
@@ -99,15 +98,20 @@ def configuration(text: str, seeds: str) -> tuple[Any, Any]:
     name, *arguments = shlex.split(text) or [""]
     check_choice("experiment", name, EXPERIMENTS)
     module = EXPERIMENTS[name]
-    config = tyro.cli(
-        module.Config, args=arguments, prog=name, config=(tyro.conf.FlagCreatePairsOff,)
-    )
-    for field in dataclasses.fields(config):
-        if field.name in RESERVED and getattr(config, field.name) != field.default:
-            option = field.name.replace("_", "-")
-            raise ValueError(f"{text!r} sets --{option}, which is not for a side of a comparison.")
-    config = dataclasses.replace(config, seeds=seeds, quiet=True)
-    check(config)
+    options = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes)
+    config = tyro.cli(runs.Config, args=arguments, prog=name, default=module.CONFIG, config=options)
+    for group in dataclasses.fields(config):
+        given, default = getattr(config, group.name), getattr(module.CONFIG, group.name)
+        for field in dataclasses.fields(given):
+            if field.name in RESERVED and getattr(given, field.name) != getattr(
+                default, field.name
+            ):
+                option = field.name.replace("_", "-")
+                raise ValueError(
+                    f"{text!r} sets --{option}, which is not for a side of a comparison."
+                )
+    config = config.replace(seeds=seeds, quiet=True)
+    runs.Plan.of(module.RECIPE, config)
     return module, config
 
 

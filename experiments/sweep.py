@@ -10,7 +10,6 @@ with the figures by learning rate, and `sweep.png`.
 """
 
 import dataclasses
-import functools
 import importlib.util
 import itertools
 import math
@@ -147,11 +146,11 @@ def train(
     notebook, recipe = NOTEBOOKS[config.net], EXPERIMENTS[config.net].RECIPE
     model = jaxconv.create_model(config.net)
     tx = optax.inject_hyperparams(lambda learning_rate: recipe.tx(learning_rate))(members[0][0])
-    train_step = jaxconv.make_train_step(model, tx, loss=recipe.loss)
+    net = jaxconv.classifier(model, tx, loss=recipe.loss)
 
     @jax.jit
     def init(key: jax.Array, learning_rate: jax.Array) -> jaxconv.TrainState:
-        state = jaxconv.create_train_state(model, tx, key, data.input_shape)
+        state = net.init(key, data.input_shape)
         opt_state = optax.tree.set(state.opt_state, learning_rate=learning_rate)
         return state._replace(opt_state=opt_state)
 
@@ -167,15 +166,13 @@ def train(
 
     with run_folder.report_interrupt(folder):
         _, histories = fit_seeds(
+            net,
             make_state,
-            functools.partial(
-                jaxconv.train_epoch, train_step=train_step, batch_size=notebook.batch_size
-            ),
             members,
             data.train,
             epochs=config.epochs,
+            batch_size=notebook.batch_size,
             test=data.test,
-            eval_step=jaxconv.make_eval_step(model, loss=recipe.loss),
             strategy=strategy,
             group=group,
             callbacks=[after_epoch],

@@ -18,7 +18,7 @@ from typing import Any
 import jax
 
 import jaxconv
-from experiments.benchmarks.recipes import NOTEBOOKS, from_recipe
+from experiments.benchmarks.recipes import NOTEBOOKS, net_of
 from jaxconv._checks import check_choice, check_positive
 from jaxconv.measure import environment
 from jaxconv.runs import Checkpoints, exit_codes, write_json
@@ -40,19 +40,18 @@ def main(
     data = jax.device_put({name: x[:samples] for name, x in train.items()})
     for net in nets:
         check_choice("net", net, NOTEBOOKS)
-        model, tx, loss = from_recipe(net)
-        state = jaxconv.create_train_state(model, tx, jax.random.key(0), (28, 28, 1))
-        step = jaxconv.make_train_step(model, tx, loss=loss)
+        own = net_of(net)
+        state = own.init(jax.random.key(0), (28, 28, 1))
 
-        def epoch(kind: str, state: Any = state, step: Any = step, net: str = net) -> float:
+        def epoch(kind: str, state: Any = state, own: Any = own, net: str = net) -> float:
             finite, every = KINDS[kind]
             with tempfile.TemporaryDirectory() as folder:
                 began = time.perf_counter()
                 with Checkpoints(folder, every=every) as saves:  # pyright: ignore[reportArgumentType]
                     jaxconv.fit(
+                        own,
                         state,
                         data,
-                        train_step=step,
                         epochs=1,
                         batch_size=NOTEBOOKS[net].batch_size,
                         check_finite=finite,

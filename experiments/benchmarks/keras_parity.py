@@ -83,13 +83,14 @@ def compare(
         keras.utils.set_random_seed(seed)
         theirs = keras_model(name, notebook, dropout_rate=0.0, from_logits=from_logits)
         model, tx, loss = without_dropout(name, dtype)
+        net = jaxconv.classifier(model, tx, loss=loss)
 
         def carried_over() -> Any:
             theirs.save_weights(f"{folder}/{name}.weights.h5")
             return jaxconv.export.load_weights(f"{folder}/{name}.weights.h5", model, SHAPE)
 
         key = jax.random.key(seed)
-        state = jaxconv.create_train_state(model, tx, key, SHAPE, params=carried_over())
+        state = net.init(key, SHAPE, params=carried_over())
         fitted = theirs.fit(
             *keras_batch(data.train, notebook, dtype),
             batch_size=notebook.batch_size,
@@ -99,14 +100,13 @@ def compare(
             verbose=0,
         )
         state, rows = jaxconv.fit(
+            net,
             state,
             ours.train,
-            train_step=jaxconv.make_train_step(model, tx, loss=loss),
             epochs=epochs,
             batch_size=notebook.batch_size,
             shuffle=False,
             validation=ours.validation,
-            eval_step=jaxconv.make_eval_step(model, loss=loss),
         )
         weights = jax.tree.map(lambda a, b: float(abs(a - b).max()), carried_over(), state.params)
     # np.max, unlike max, is NaN where one of them is.

@@ -34,35 +34,29 @@ def with_arrays(state: jaxconv.TrainState, arrays: dict[str, np.ndarray]) -> jax
 def main(net: str, equal: str, output: str) -> None:
     parallel.initialize()
     jax.config.update("jax_enable_x64", True)
-    from experiments.benchmarks.recipes import from_recipe
+    from experiments.benchmarks.recipes import net_of
 
     mesh, results = parallel.data_mesh(), {}
     train = jaxconv.load_dataset("mnist").train.batch()
     data = {name: x[: STEPS * BATCH] for name, x in train.items()}
     for dtype in ("float32", "float64"):
-        model, tx, loss = from_recipe(net, dtype=dtype, param_dtype=dtype)
-        alone = jaxconv.make_train_step(model, tx, loss=loss)
-        state = jaxconv.create_train_state(model, tx, jax.random.key(0), (28, 28, 1))
-        train_step = parallel.data_parallel(alone, mesh)
+        alone = net_of(net, dtype=dtype, param_dtype=dtype)
+        state = alone.init(jax.random.key(0), (28, 28, 1))
+        divided = alone._replace(train_step=parallel.data_parallel(alone.train_step, mesh))
         if dtype == "float32":
             # The first layout trains a little, so that no moment of the optimizer is zero.
             if not Path(equal).exists():
-                state, _ = jaxconv.fit(state, data, train_step=alone, epochs=1, batch_size=BATCH)
+                state, _ = jaxconv.fit(alone, state, data, epochs=1, batch_size=BATCH)
                 write_arrays(Path(equal), arrays_of(state))
             state = parallel.replicate(with_arrays(state, read_arrays(Path(equal))), mesh)
             batch = {name: x[-BATCH:] for name, x in train.items()}
             batch = parallel.global_batch(_own(batch, mesh), BATCH, mesh)
-            state, sums = jax.jit(train_step)(state, batch)
+            state, sums = jax.jit(divided.train_step)(state, batch)
             assert int(sums["count"]) == BATCH
         else:
             everywhere: Any = parallel.replicate(data, mesh, same=True)
-            state, history = jaxconv.fit(
-                parallel.replicate(state, mesh),
-                everywhere,
-                train_step=train_step,
-                epochs=1,
-                batch_size=BATCH,
-            )
+            state = parallel.replicate(state, mesh)
+            state, history = jaxconv.fit(divided, state, everywhere, epochs=1, batch_size=BATCH)
             assert int(state.step) == STEPS
             results["float64 loss"] = np.array(history[0]["loss"])
         results |= {

@@ -24,7 +24,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import jaxconv
 from experiments.benchmarks.keras_nets import SHAPE
-from experiments.benchmarks.recipes import from_recipe
+from experiments.benchmarks.recipes import net_of
 from jaxconv import parallel
 from jaxconv.measure import environment, persistent_cache
 from jaxconv.models import Form
@@ -116,10 +116,9 @@ def compiled_step(
     net: str, batch_size: int, form: Form | None, mesh: Mesh
 ) -> tuple[Any, Any, list[Any]]:
     """The compiled step, and the state and some global batches, placed on the mesh."""
-    model, tx, loss = from_recipe(net, form=form)
-    step = parallel.data_parallel(jaxconv.make_train_step(model, tx, loss=loss), mesh)
-    state = jaxconv.create_train_state(model, tx, jax.random.key(0), SHAPE)
-    state = parallel.replicate(state, mesh)
+    own_net = net_of(net, form=form)
+    step = parallel.data_parallel(own_net.train_step, mesh)
+    state = parallel.replicate(own_net.init(jax.random.key(0), SHAPE), mesh)
     train, rows = jaxconv.load_dataset("mnist").train.batch(), parallel.process_rows
     own, batches = rows(batch_size, mesh), []
     for start in range(0, BATCHES * batch_size, batch_size):
@@ -161,8 +160,7 @@ def main(case: str, output: str) -> None:
                 if given.get("count"):
                     compiled, *_ = compiled_step(given["net"], size, "xla", mesh)
                     report[str(size)]["xla"] = count_arrays(all_reduces(compiled.as_text()))
-            model, tx, _ = from_recipe(given["net"])
-            state = jaxconv.create_train_state(model, tx, jax.random.key(0), SHAPE)
+            state = net_of(given["net"]).init(jax.random.key(0), SHAPE)
             report["params"] = sum(x.size for x in jax.tree.leaves(state.params))
         else:
             for size in given["floats"]:

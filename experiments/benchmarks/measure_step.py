@@ -14,7 +14,7 @@ import numpy as np
 
 import jaxconv
 from experiments.benchmarks.keras_nets import SHAPE
-from experiments.benchmarks.recipes import from_recipe
+from experiments.benchmarks.recipes import from_recipe, net_of
 from jaxconv.data import Stream, open_streamed
 from jaxconv.inspection import layer_rows, train_step_flops
 from jaxconv.measure import (
@@ -27,7 +27,7 @@ from jaxconv.measure import (
     steady_state,
 )
 from jaxconv.models import Form, choose_form
-from jaxconv.training import StreamedEpoch, train_epoch_replicas
+from jaxconv.training import StreamedEpochs, stack_states, train_epoch_replicas
 
 
 def measure(
@@ -47,12 +47,12 @@ def measure(
         data = open_streamed("tfds:jaxconv_mnist", data_dir=data_dir, workers=workers).train
     else:
         data = jaxconv.load_dataset("mnist").train
-    model, tx, loss = from_recipe(net, dtype=dtype, form=form)
-    train_step = jaxconv.make_train_step(model, tx, loss=loss)
-    state = jaxconv.create_train_state(model, tx, jax.random.key(0), SHAPE)
+    own = net_of(net, dtype=dtype, form=form)
+    train_step, state = own.train_step, own.init(jax.random.key(0), SHAPE)
     order = jaxconv.epoch_permutation(state.rng, 0, len(data))
-    streamed, place, batches = StreamedEpoch(train_step, batch_size), 0, []
+    streamed, place, batches = None, 0, []
     if isinstance(data, Stream):
+        streamed = StreamedEpochs(data, train_step, batch_size)
         first = data.batch(np.asarray(order), batch_size, 0)
         function, inputs = jax.jit(train_step, donate_argnums=0), (first,)
     elif driver == "step":
@@ -62,12 +62,12 @@ def measure(
         batches = jax.device_put([batch for batch in batches if len(batch["label"]) == batch_size])
         function, inputs = jax.jit(train_step, donate_argnums=0), (batches[0],)
     else:
-        epoch = functools.partial(jaxconv.train_epoch, train_step=train_step, batch_size=batch_size)
+        options: Any = {"train_step": train_step, "batch_size": batch_size}
+        epoch = functools.partial(jaxconv.train_epoch, **options)
         if driver != "loop":
-            options: Any = {"epoch_fn": epoch, "strategy": driver}
-            epoch = functools.partial(train_epoch_replicas, **options)
+            epoch = functools.partial(train_epoch_replicas, strategy=driver, **options)
             keys = jax.random.split(jax.random.key(0), replicas)
-            state = jax.vmap(lambda key: jaxconv.create_train_state(model, tx, key, SHAPE))(keys)
+            state = jax.vmap(lambda key: own.init(key, SHAPE))(keys)
             order = jax.vmap(lambda key: jaxconv.epoch_permutation(key, 0, len(data)))(keys)
         function, inputs = (
             jax.jit(epoch, donate_argnums=0),
@@ -79,12 +79,14 @@ def measure(
     began = time.perf_counter()
     state, sums = jax.block_until_ready(compiled(state, *inputs))
     first_call = time.perf_counter() - began
+    if streamed is not None:
+        state, order = stack_states([state]), order[None]
 
     def run(steps: int) -> Any:
         nonlocal state, sums, place
-        if isinstance(data, Stream):
+        if streamed is not None:
             place = 0 if place + steps > len(data) // batch_size else place
-            state, sums = streamed(state, data, order, place, place + steps)
+            state, sums = streamed.take_steps(state, order, place, place + steps)
             place += steps
         elif driver != "step":
             state, sums = compiled(state, *inputs[:-1], steps)
@@ -96,11 +98,12 @@ def measure(
     # A call of the loop has a fixed cost, which an epoch pays once: let each call last.
     most, block = (None, 0.01) if driver == "step" else (len(data) // batch_size, 0.1 * replicas)
     steady = steady_state(run, seconds=seconds, block_seconds=block, max_steps=most)
-    streamed.close()
+    if streamed is not None:
+        streamed.close()
     step_seconds, memory = steady.median / replicas, peak_memory()
     size = 2048 if jax.default_backend() == "cpu" else 8192
     matmul = matmul_rate(dtype, size)
-    layers = [row.macs for row in layer_rows(model, SHAPE)]
+    layers = [row.macs for row in layer_rows(from_recipe(net)[0], SHAPE)]
     flops = train_step_flops(layers, batch_size)
     counted = compiled.cost_analysis() if driver in ("step", "stream") else None
     temporary = compiled.memory_analysis()

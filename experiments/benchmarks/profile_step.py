@@ -33,7 +33,7 @@ from jax.profiler import ProfileData
 
 import jaxconv
 from experiments.benchmarks.keras_nets import SHAPE
-from experiments.benchmarks.recipes import NOTEBOOKS, from_recipe
+from experiments.benchmarks.recipes import NOTEBOOKS, net_of
 from jaxconv._checks import check_choice, check_positive
 from jaxconv.measure import matmul_rate, steady_state
 
@@ -151,16 +151,15 @@ def main(net: str, steps: int = 100, each: bool = False) -> str:
     check_choice("net", net, NOTEBOOKS)
     check_positive("steps", steps)
     notebook, data = NOTEBOOKS[net], jaxconv.load_dataset("mnist").train
-    model, tx, loss = from_recipe(net)
-    train_step = jaxconv.make_train_step(model, tx, loss=loss)
-    state = jaxconv.create_train_state(model, tx, jax.random.key(0), SHAPE)
+    own = net_of(net)
+    state = own.init(jax.random.key(0), SHAPE)
     samples = steps * notebook.batch_size
     if samples > len(data):
         raise ValueError(f"steps must be at most {len(data) // notebook.batch_size}, not {steps}.")
     batch = jax.device_put(jax.tree.map(lambda x: x[:samples], data.batch()))
     order = jaxconv.epoch_permutation(state.rng, 0, samples)
     epoch = functools.partial(
-        jaxconv.train_epoch, train_step=train_step, batch_size=notebook.batch_size
+        jaxconv.train_epoch, train_step=own.train_step, batch_size=notebook.batch_size
     )
     compiled = jax.jit(epoch).lower(state, batch, order, 0, steps).compile()
 

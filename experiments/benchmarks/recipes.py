@@ -26,21 +26,32 @@ def settings_of(experiment: ModuleType) -> Notebook:
       >>> settings_of(dropout)._asdict()["optimizer"]
       'adam'
     """
-    recipe, config = experiment.RECIPE, experiment.Config()
+    recipe, config = experiment.RECIPE, experiment.CONFIG
     # The notebooks have two losses, and one_hot_labels makes a function without a name.
     integers = recipe.loss is jaxconv.sparse_categorical_crossentropy
     return Notebook(
         optimizer=recipe.tx.__name__,
         loss="sparse_categorical_crossentropy" if integers else "categorical_crossentropy",
-        batch_size=config.batch_size,
-        epochs=config.epochs,
-        validation_split=config.validation_split,
+        batch_size=config.training.batch_size,
+        epochs=config.training.epochs,
+        validation_split=config.data.validation_split,
         validate_on_test=recipe.validate_on_test,
     )
 
 
 NOTEBOOKS = {name: settings_of(module) for name, module in EXPERIMENTS.items()}
 """How each notebook trains its net."""
+
+
+def net_of(name: str, **settings: Any) -> jaxconv.Classifier:
+    """A notebook's net with its optimizer and loss, as `from_recipe`.
+
+    Example:
+      >>> int(net_of("dense").init(jax.random.key(0), (28, 28, 1)).step)
+      0
+    """
+    model, tx, loss = from_recipe(name, **settings)
+    return jaxconv.classifier(model, tx, loss=loss)
 
 
 def from_recipe(
@@ -57,5 +68,9 @@ def from_recipe(
       >>> model.filters
       (16, 32, 64)
     """
-    recipe, config = EXPERIMENTS[net].RECIPE, EXPERIMENTS[net].Config()
-    return jaxconv.create_model(net, **settings), recipe.tx(config.learning_rate), recipe.loss
+    recipe, config = EXPERIMENTS[net].RECIPE, EXPERIMENTS[net].CONFIG
+    return (
+        jaxconv.create_model(net, **settings),
+        recipe.tx(config.training.learning_rate),
+        recipe.loss,
+    )

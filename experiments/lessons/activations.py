@@ -136,20 +136,20 @@ def measure_depth(curves: dict[str, Any], config: Config, data: Dataset) -> dict
 
 
 def train_one_epoch(
-    model: Any, tx: Any, batch_size: int, seed: int, data: Dataset
+    net: jaxconv.Classifier, batch_size: int, seed: int, data: Dataset
 ) -> jaxconv.TrainState:
     """Trains a new state for one epoch."""
-    state = jaxconv.create_train_state(model, tx, jax.random.key(seed), data.input_shape)
-    step = jaxconv.make_train_step(model, tx)
-    return jaxconv.fit(state, data.train, train_step=step, epochs=1, batch_size=batch_size)[0]
+    state = net.init(jax.random.key(seed), data.input_shape)
+    return jaxconv.fit(net, state, data.train, epochs=1, batch_size=batch_size)[0]
 
 
 def dead_units(learning_rate: float, seed: int, data: Dataset) -> dict[str, float]:
     """The share of dense's relu units that no test digit activates after an epoch."""
     model = jaxconv.create_model("dense", data.num_classes)
-    state = train_one_epoch(model, jaxconv.rmsprop(learning_rate), DENSE_BATCH, seed, data)
+    net = jaxconv.classifier(model, jaxconv.rmsprop(learning_rate))
+    state = train_one_epoch(net, DENSE_BATCH, seed, data)
     active = jaxconv.feature_maps(model, state, data.test.image)["dense1"] > 0
-    row = jaxconv.evaluate(state, data.test, eval_step=jaxconv.make_eval_step(model))
+    row = jaxconv.evaluate(net, state, data.test)
     return {"dead_share": float((~active.any(axis=0)).mean()), "accuracy": row["accuracy"]}
 
 

@@ -108,12 +108,10 @@ def main(config: Config) -> dict[str, Any]:
 
 def train(model: jaxconv.ConvNet, config: Config, data: Dataset) -> tuple[TrainState, float]:
     """Trains the model as the notebook does, and returns its state and test accuracy."""
-    tx = jaxconv.rmsprop()
-    key = jax.random.key(config.seed)
-    state = jaxconv.create_train_state(model, tx, key, data.input_shape)
-    step, eval_step = jaxconv.make_train_step(model, tx), jaxconv.make_eval_step(model)
-    state, _ = jaxconv.fit(state, data.train, train_step=step, epochs=config.epochs, batch_size=64)
-    return state, jaxconv.evaluate(state, data.test, eval_step=eval_step)["accuracy"]
+    net = jaxconv.classifier(model, jaxconv.rmsprop())
+    state = net.init(jax.random.key(config.seed), data.input_shape)
+    state, _ = jaxconv.fit(net, state, data.train, epochs=config.epochs, batch_size=64)
+    return state, jaxconv.evaluate(net, state, data.test)["accuracy"]
 
 
 def field(name: str) -> ReceptiveField:

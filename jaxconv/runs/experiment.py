@@ -200,7 +200,8 @@ def finish(session: Session, outcome: Outcome, start: Start, cache: str | None) 
         print(
             f"Compilation: {result['seconds_compile']:.1f}s, {result['compilation_cache']}{where}"
         )
-        print(seed_table(result), end="\n" if "seeds" in result else "")
+        if len(session.plan.seeds) > 1:
+            print(seed_table(result))
     print(result_lines(result))
 
     def export(folder: Path) -> OSError | None:

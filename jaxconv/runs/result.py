@@ -50,16 +50,12 @@ def summarise(
       facts: the data set, the net, the devices and the environment, by the names of `result.json`.
 
     Returns:
-      The values by name: `seed` and the figures of one seed, or `seeds`, the program, and the
-      figures of `summarize_figures`.
+      The values by name, such as those of `summarize_figures`; of one seed also `seed`.
     """
     figures = figures_of(outcome.histories, outcome.tests)
-    if len(seeds) == 1:
-        own: dict[str, Any] = {"seed": seeds[0], **{k: x[0] for k, x in figures.items()}}
-    else:
-        own = {"seeds": list(seeds), "strategy": program[0], "group": program[1]}
-        lost = diverged(outcome.histories, outcome.tests)
-        own |= summarize_figures(seeds, figures, lost)
+    own: dict[str, Any] = {"seed": seeds[0]} if len(seeds) == 1 else {}
+    own |= {"seeds": list(seeds), "strategy": program[0], "group": program[1]}
+    own |= summarize_figures(seeds, figures, diverged(outcome.histories, outcome.tests))
     compiled = clock.programs.compilations - clock.programs.cached
     seconds_train = _seconds(outcome.histories)
     new = seconds_train - _seconds(start.histories) - start.seconds
@@ -141,7 +137,7 @@ def diverged(histories: Sequence[Sequence[Row]], tests: Sequence[Row]) -> list[b
 def summarize_figures(
     seeds: Sequence[int], figures: Figures, lost: Sequence[bool]
 ) -> dict[str, Any]:
-    """Makes the part of `result.json` that only a run of several seeds has.
+    """Makes the figures of `result.json`.
 
     Args:
       seeds: the seeds.
@@ -150,8 +146,9 @@ def summarize_figures(
 
     Returns:
       `diverged`, the seeds that did. For each figure: its mean under its own name, `_std`, `_min`,
-      `_max`, `_low` and `_high` (the mean's 95% confidence interval), over the seeds that did not
-      diverge, and `_by_seed`, all values. A number is None if it does not exist.
+      `_max`, `_low` and `_high` (the mean's 95% confidence interval) if there are several seeds,
+      over those that did not diverge, and `_by_seed`, all values. A number is None if it does not
+      exist.
 
     Example:
       >>> result = summarize_figures([3, 7], {"test_loss": [0.5, 0.25]}, [False, False])
@@ -165,7 +162,8 @@ def summarize_figures(
         kept = [x for x, away in zip(values, lost, strict=True) if not away and x is not None]
         parts = summarize(kept)._asdict() if kept else {}
         result[name] = parts.get("mean")
-        result |= {f"{name}_{k}": parts.get(k) for k in ("std", "min", "max", "low", "high")}
+        spread = ("std", "min", "max", "low", "high") if len(seeds) > 1 else ()
+        result |= {f"{name}_{k}": parts.get(k) for k in spread}
         result[f"{name}_by_seed"] = list(values)
     return result
 
@@ -207,7 +205,7 @@ def result_lines(result: Mapping[str, Any]) -> str:
       Test loss: 0.5000
       Test accuracy: 0.7500
     """
-    if "seeds" in result:
+    if len(result.get("seeds", [])) > 1:
         return statistics_lines(result)
     return f"Test loss: {result['test_loss']:.4f}\nTest accuracy: {result['test_accuracy']:.4f}"
 
@@ -230,7 +228,7 @@ def seed_table(result: Mapping[str, Any]) -> str:
     for i, seed in enumerate(result.get("seeds", [])):
         cells = [f"{values[i]:.4f}".rjust(len(head)) for head, values in columns.items()]
         lines.append("  ".join([str(seed).rjust(width), *cells]))
-    return "\n".join(lines if columns else [])
+    return "\n".join(lines if len(lines) > 2 else [])
 
 
 def name_seeds(seeds: Sequence[int]) -> str:

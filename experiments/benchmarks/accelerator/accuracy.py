@@ -44,13 +44,13 @@ def measure(
         row["epochs"] = epochs or NOTEBOOKS[net].epochs
         try:
             _, histories = fit_seeds(
+                training.net,
                 jax.jit(training.make_state),
-                training.epoch_fn,
                 keys,
                 train,
                 epochs=row["epochs"],
+                batch_size=training.batch_size,
                 test=test,
-                eval_step=training.eval_step,
                 strategy="vmap",
                 group=seeds,
                 keep_states=False,

@@ -14,8 +14,8 @@ import numpy as np
 from experiments.benchmarks.accelerator.shared import describe, facts, load_batches, make_training
 from experiments.benchmarks.recipes import from_recipe
 from jaxconv.data import Batch
+from jaxconv.models import as_float
 from jaxconv.runs import write_json
-from jaxconv.training import as_float
 
 SETTINGS = (("float32", None), ("float32", "highest"), ("bfloat16", None))
 """The dtypes with their precision of products."""

@@ -90,8 +90,8 @@ def measure(
         try:
             training, (train, _) = make_training(net, form), load_batches(net, samples)
             size = NOTEBOOKS[net].batch_size
-            options: Any = {"train_step": training.train_step, "epochs": 1, "batch_size": size}
-            fit = functools.partial(jaxconv.fit, data=train, **options)
+            options: Any = {"epochs": 1, "batch_size": size}
+            fit = functools.partial(jaxconv.fit, training.net, data=train, **options)
             make_state = jax.jit(training.make_state)
             first = make_state(jax.random.key(0))
             state, history = fit(first)
@@ -104,7 +104,7 @@ def measure(
                 row["resumed"] = compare(arrays, arrays_of(end))
                 keys = [jax.random.key(seed) for seed in (0, 1)]
                 ends, _ = fit_seeds(
-                    make_state, training.epoch_fn, keys, train, epochs=1, strategy="map"
+                    training.net, make_state, keys, train, strategy="map", **options
                 )
                 row["mapped"] = compare(arrays, arrays_of(jax.tree.map(lambda x: x[0], ends)))
         except Exception as error:

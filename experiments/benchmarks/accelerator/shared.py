@@ -11,22 +11,19 @@ import jax
 
 import jaxconv
 from experiments.benchmarks.keras_nets import SHAPE
-from experiments.benchmarks.recipes import NOTEBOOKS, from_recipe
+from experiments.benchmarks.recipes import NOTEBOOKS, net_of
 from jaxconv.data import Batch
 from jaxconv.measure import environment
 from jaxconv.models import Form
-from jaxconv.training.epoch import EpochFn
-from jaxconv.training.step import EvalStep, TrainStep
 
 
 class Training(NamedTuple):
-    """The functions that train a notebook's net, none of them compiled yet."""
+    """A notebook's net, and how it is trained; nothing is compiled yet."""
 
+    net: jaxconv.Classifier
     make_state: Callable[[Any], jaxconv.TrainState]
     """Makes the first state from a key."""
-    train_step: TrainStep
-    eval_step: EvalStep
-    epoch_fn: EpochFn
+    batch_size: int
 
 
 def make_training(
@@ -39,15 +36,9 @@ def make_training(
       >>> int(state.step)
       0
     """
-    model, tx, loss = from_recipe(net, form=form, dtype=dtype)
-    train_step = jaxconv.make_train_step(model, tx, loss=loss)
+    own = net_of(net, form=form, dtype=dtype)
     size = batch_size or NOTEBOOKS[net].batch_size
-    return Training(
-        lambda key: jaxconv.create_train_state(model, tx, key, SHAPE),
-        train_step,
-        jaxconv.make_eval_step(model, loss=loss),
-        functools.partial(jaxconv.train_epoch, train_step=train_step, batch_size=size),
-    )
+    return Training(own, lambda key: own.init(key, SHAPE), size)
 
 
 @functools.cache

@@ -18,6 +18,7 @@ from typing import Any
 import jax
 import numpy as np
 
+import jaxconv
 from experiments.benchmarks.accelerator.shared import describe, facts, load_batches, make_training
 from experiments.benchmarks.recipes import NOTEBOOKS
 from jaxconv.measure import compile_stages, peak_memory
@@ -93,7 +94,9 @@ def build(case: dict[str, Any], samples: int | None, latest_start: float) -> Pro
     steps = len(data["label"]) // size
     if not steps:
         raise ValueError(f"a batch of {size} needs as many samples, not {len(data['label'])}")
-    epoch_fn = make_training(case["net"], case["form"], case["dtype"], size).epoch_fn
+    step = make_training(case["net"], case["form"], case["dtype"], size).net.train_step
+    options: Any = {"train_step": step, "batch_size": size}
+    epoch_fn = functools.partial(jaxconv.train_epoch, **options)
     keys = jax.random.split(jax.random.key(0), count)
     state = first_states(case["net"], count)
     # Whole batches alone, so that the program contains one loop and no partial batch.
@@ -102,8 +105,7 @@ def build(case: dict[str, Any], samples: int | None, latest_start: float) -> Pro
     if case["driver"] == "loop":
         state, keys, order = jax.tree.map(lambda x: x[0], (state, keys, order))
     else:
-        options: Any = {"epoch_fn": epoch_fn, "strategy": case["driver"]}
-        epoch_fn = functools.partial(train_epoch_replicas, **options)
+        epoch_fn = functools.partial(train_epoch_replicas, strategy=case["driver"], **options)
     state, order = jax.device_put((state._replace(rng=keys), order))
     function = jax.jit(epoch_fn, donate_argnums=0)
     compiled, stages = compile_stages(function, state, data, order, 0, 1)

@@ -5,7 +5,7 @@ import jax
 import jaxconv
 from experiments.benchmarks.keras_nets import Notebook
 from experiments.benchmarks.peers.peer_main import Digits, main
-from experiments.benchmarks.recipes import from_recipe
+from experiments.benchmarks.recipes import net_of
 from jaxconv.measure import CompileWatch, persistent_cache
 
 WATCH = CompileWatch()
@@ -16,10 +16,8 @@ class Jaxconv:
 
     def __init__(self, net: str, notebook: Notebook) -> None:
         self.device = jax.devices()[0].device_kind
-        model, tx, loss = from_recipe(net)
-        self.train_step = jaxconv.make_train_step(model, tx, loss=loss)
-        self.eval_step = jaxconv.make_eval_step(model, loss=loss)
-        self.state = jaxconv.create_train_state(model, tx, jax.random.key(0), (28, 28, 1))
+        self.net = net_of(net)
+        self.state = self.net.init(jax.random.key(0), (28, 28, 1))
 
     def prepare(self, digits: Digits) -> Digits:
         return Digits(*map(jax.device_put, digits))
@@ -31,13 +29,12 @@ class Jaxconv:
         if test is not None and notebook.validate_on_test:
             held_out = test._asdict()
         self.state, history = jaxconv.fit(
+            self.net,
             self.state,
             {name: x[:kept] for name, x in train._asdict().items()},
-            train_step=self.train_step,
             epochs=epochs,
             batch_size=notebook.batch_size,
             validation=held_out,
-            eval_step=self.eval_step,
         )
         return history[-1]["seconds"]
 
@@ -46,7 +43,7 @@ class Jaxconv:
         return {"programs": WATCH.compilations, "programs_from_cache": WATCH.cached}
 
     def accuracy(self, test: Digits) -> float:
-        return jaxconv.evaluate(self.state, test._asdict(), eval_step=self.eval_step)["accuracy"]
+        return jaxconv.evaluate(self.net, self.state, test._asdict())["accuracy"]
 
 
 if __name__ == "__main__":
