@@ -21,7 +21,7 @@ from typing import Any
 from experiments.benchmarks.recipes import EXPERIMENTS
 from jaxconv._checks import check_choice
 from jaxconv.measure import RelativeReduction, Summary, paired_t_test, relative_reduction, summarize
-from jaxconv.runs import exit_codes, name_seeds, parse_seeds
+from jaxconv.runs import Config, Plan, exit_codes, name_seeds, parse_seeds
 from jaxconv.runs import files as run_files
 from jaxconv.runs import folder as run_folder
 from jaxconv.runs.plots import COLORS
@@ -99,19 +99,18 @@ def configuration(text: str, seeds: str) -> tuple[Any, Any]:
     check_choice("experiment", name, EXPERIMENTS)
     module = EXPERIMENTS[name]
     options = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes)
-    config = tyro.cli(runs.Config, args=arguments, prog=name, default=module.CONFIG, config=options)
+    config = tyro.cli(Config, args=arguments, prog=name, default=module.CONFIG, config=options)
     for group in dataclasses.fields(config):
         given, default = getattr(config, group.name), getattr(module.CONFIG, group.name)
         for field in dataclasses.fields(given):
-            if field.name in RESERVED and getattr(given, field.name) != getattr(
-                default, field.name
-            ):
+            changed = getattr(given, field.name) != getattr(default, field.name)
+            if changed and field.name in RESERVED:
                 option = field.name.replace("_", "-")
                 raise ValueError(
                     f"{text!r} sets --{option}, which is not for a side of a comparison."
                 )
     config = config.replace(seeds=seeds, quiet=True)
-    runs.Plan.of(module.RECIPE, config)
+    Plan.of(module.RECIPE, config)
     return module, config
 
 

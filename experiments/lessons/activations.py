@@ -164,7 +164,7 @@ def collapsed_strided(seed: int, data: Dataset) -> tuple[dict[str, Any], np.ndar
       The sizes and the largest difference, and the one kernel `[height, width, channels, filters]`.
     """
     model = jaxconv.create_model("strided", data.num_classes)
-    state = train_one_epoch(model, jaxconv.adam(), 32, seed, data)
+    state = train_one_epoch(jaxconv.classifier(model, jaxconv.adam()), 32, seed, data)
     layers = [(state.params[name]["kernel"], state.params[name]["bias"]) for name in CONVOLUTIONS]
     kernel, bias, stride = collapse(layers, STRIDE)
     image = data.test.image[:1000]
