@@ -15,7 +15,7 @@ import pytest
 
 import jaxconv
 from jaxconv.measure import compilation_cache
-from jaxconv.runs import experiment
+from jaxconv.runs import prepare
 from tests.support.digits import load_digits
 
 # A process in the background ignores SIGINT, and so do its children, but tests send it.
@@ -53,7 +53,7 @@ def own_compilation_cache(monkeypatch, tests_cache_folder):
 @pytest.fixture
 def few_digits(monkeypatch, digits):
     """Experiments run on a few hundred digits, whatever data set their settings name."""
-    monkeypatch.setattr(experiment, "load_dataset", lambda *_, **__: digits)
+    monkeypatch.setattr(prepare, "load_dataset", lambda *_, **__: digits)
 
 
 @pytest.fixture

@@ -237,8 +237,9 @@ def run_chunks(
     sums, seconds = ({}, 0.0) if resume is None else (dict(resume.sums), resume.seconds)
     if sums and sums["count"].shape != shape:
         raise ValueError(
-            f"The resume point is in an epoch of {sums['count'].shape} steps, this one has "
-            f"{shape}: resume with the same data and batch size."
+            f"The resume point is in an epoch of {sums['count'].shape[-1]} steps of "
+            f"{len(sums['count'])} replicas, this one has {steps} of {shape[0]}: resume with the "
+            "same data, batch size and replicas."
         )
     if start and not sums:  # another loop took these steps: start with the next whole epoch
         first_epoch, start = first_epoch + 1, 0

@@ -79,8 +79,8 @@ def make_train_step(
                 **call_arguments(net, train=True),
             )
             sums = _sums(metric_fns, logits, batch)
-            mean_loss = sums["loss"] / jnp.maximum(sums["count"], 1)
-            return mean_loss, (sums, updated.get("batch_stats", {}))
+            count = jnp.maximum(sums["count"], 1).astype(sums["loss"].dtype)
+            return sums["loss"] / count, (sums, updated.get("batch_stats", {}))
 
         grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
         (mean_loss, (sums, batch_stats)), grads = grad_fn(state.params)

@@ -32,7 +32,7 @@ def test_the_grid_is_trained_and_what_diverges_harms_no_other(tmp_path, capsys):
             continue
         folder = str(tmp_path / str(rate))
         alone = dense.main(
-            dense.Config(epochs=2, seeds="3,7", learning_rate=rate, output_dir=folder)
+            dense.CONFIG.replace(epochs=2, seeds="3,7", learning_rate=rate, output_dir=folder)
         )
         for field in ("", "_min", "_max"):
             mine = result[f"test_accuracy{field or '_mean'}"][i]

@@ -8,9 +8,9 @@ from flax import linen as nn
 from flax import nnx
 
 import jaxconv
-from jaxconv.models.forward import as_float, as_linen, call_arguments
-from tests.models.lab6_nnx import Lab6
+from jaxconv.models.forward import as_float, as_linen, call_arguments, model_dtype
 from jaxconv.training.step import eval_logits
+from tests.models.lab6_nnx import Lab6
 from tests.support.oracles import bits
 
 SHAPE = (28, 28, 1)
@@ -118,9 +118,41 @@ def test_what_is_no_model_is_refused(model, message):
 def test_a_linen_module_stays():
     dense = nn.Dense(2)
     assert as_linen(dense) is dense
-    assert call_arguments(dense, train=True) == {}
 
 
-def test_integers_other_than_uint8_are_refused():
-    with pytest.raises(ValueError, match="these are int32: convert them"):
-        as_float(np.zeros((1, 2, 2, 1), np.int32), nn.Dense(2))
+class Plain(nn.Module):
+    """A classifier without a dtype and without a `train` argument."""
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(10)(x.reshape(x.shape[0], -1))
+
+
+def test_a_models_dtype_is_its_own_or_float32():
+    assert model_dtype(jaxconv.create_model("dense", dtype=jnp.bfloat16)) == jnp.bfloat16
+    for without_dtype in (nn.Dense(10), Plain()):
+        assert model_dtype(without_dtype) == jnp.float32
+
+
+def test_only_a_model_that_takes_train_gets_it():
+    assert call_arguments(jaxconv.create_model("dense"), train=True) == {"train": True}
+    assert call_arguments(Plain(), train=True) == {}
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_uint8_images_are_scaled_to_the_models_dtype(dtype):
+    levels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
+    found = as_float(levels, jaxconv.create_model("dense", dtype=dtype))
+    assert found.dtype == dtype
+    np.testing.assert_allclose(
+        found.astype(jnp.float32), levels / 255, rtol=float(jnp.finfo(dtype).eps)
+    )
+
+
+def test_floating_point_images_pass_and_other_integers_are_refused():
+    image = np.linspace(-3, 300, 12, dtype=np.float16).reshape(1, 3, 4, 1)
+    found = as_float(image, nn.Dense(10))
+    assert found.dtype == np.float16
+    np.testing.assert_array_equal(found, image)
+    with pytest.raises(ValueError, match=r"uint8, .* these are int32: convert them with astype"):
+        as_float(image.astype(np.int32), nn.Dense(10))

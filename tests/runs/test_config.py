@@ -1,53 +1,38 @@
 import dataclasses
+from collections import Counter
 
 import pytest
 
-from jaxconv.runs.config import (
-    MAX_SEEDS,
-    OPERATIONAL,
-    Config,
-    check,
-    parse_seeds,
-    seeds_of,
-    training_settings,
-)
+from experiments.benchmarks.recipes import EXPERIMENTS
+from jaxconv import runs
+from jaxconv.runs.config import MAX_SEEDS, Config, Training, parse_seeds
 
-CONFIG = Config(epochs=3, batch_size=64, learning_rate=1e-3)
-OTHERS = {
-    "epochs": 4, "batch_size": 32, "learning_rate": 0.1, "seed": 1, "seeds": "3", "dataset": "x",
-    "validation_split": 0.5, "deterministic": True, "padding": "same", "stream": True,
-}  # fmt: skip
+CONFIG = Config(Training(epochs=3, batch_size=64, learning_rate=1e-3))
 
 
-def test_every_field_is_a_training_setting_or_operational():
-    for field in dataclasses.fields(Config):
-        if field.name in ("strategy", "group"):
-            continue  # of several seeds, below
-        assert (field.name in OTHERS) is not (field.name in OPERATIONAL), field.name
+@pytest.mark.parametrize("net", EXPERIMENTS)
+def test_no_two_groups_share_a_name(net):
+    config = EXPERIMENTS[net].CONFIG
+    groups = [getattr(config, field.name) for field in dataclasses.fields(config)]
+    names = Counter(field.name for group in groups for field in dataclasses.fields(group))
+    assert set(names.values()) == {1}
 
 
-@pytest.mark.parametrize("name", OTHERS)
-def test_a_setting_that_changes_the_training_changes_what_is_compared(name):
-    changed = dataclasses.replace(CONFIG, **{name: OTHERS[name]})
-    assert training_settings(changed, "dense") != training_settings(CONFIG, "dense")
+def test_settings_are_replaced_by_name_in_whichever_group_they_are():
+    found = CONFIG.replace(epochs=1, seed=7, quiet=True, workers=2)
+    assert found.training == Training(epochs=1, batch_size=64, learning_rate=1e-3)
+    assert (found.seeds.seed, found.run.quiet, found.parallel.workers) == (7, True, 2)
+    assert CONFIG.training.epochs == 3
+    with pytest.raises(ValueError, match=r"Unknown setting 'epoch' \(did you mean 'epochs'\?\)"):
+        CONFIG.replace(epoch=1)
 
 
-def test_a_chosen_strategy_equals_the_same_default():
-    several = dataclasses.replace(CONFIG, seeds="3")
-    chosen = dataclasses.replace(several, strategy="vmap", group=2)
-    same = dataclasses.replace(several, strategy="map", group=5)
-    assert training_settings(several, "dense")["program"] == "map of 5"  # the CPU's own
-    assert training_settings(several, "dense") == training_settings(same, "dense")
-    assert training_settings(chosen, "dense")["program"] == "vmap of 2"
-
-
-def test_deterministic_needs_its_flag_before_jax_starts(monkeypatch):
-    config = dataclasses.replace(CONFIG, deterministic=True)
-    with pytest.raises(ValueError, match="needs --xla_gpu_deterministic_ops=true in XLA_FLAGS"):
-        check(config)
-    monkeypatch.setenv("XLA_FLAGS", "--xla_gpu_deterministic_ops=true")
-    check(config)
-    assert seeds_of(config) == (0,)
+def test_an_experiment_adds_settings_of_its_net():
+    strided, dense = EXPERIMENTS["strided"].CONFIG, EXPERIMENTS["dense"].CONFIG
+    assert strided.replace(activation="relu").model.activation == "relu"
+    assert isinstance(strided.model, runs.ConvModel)
+    with pytest.raises(ValueError, match="Unknown setting 'padding'"):
+        dense.replace(padding="same")
 
 
 @pytest.mark.parametrize(

@@ -28,10 +28,10 @@ NETS = {  # the settings and the parameter counts that the notebooks print
 )
 def test_every_experiment_runs_and_writes_its_folder(net, tmp_path, capsys):
     module = importlib.import_module(f"experiments.{net}")
-    default = module.Config()
+    default = module.CONFIG.replace()
     assert (default.epochs, default.batch_size) == NETS[net][:2]
     assert default.learning_rate == 1e-3
-    config = module.Config(epochs=2, output_dir=str(tmp_path / "run"), seed=3)
+    config = module.CONFIG.replace(epochs=2, output_dir=str(tmp_path / "run"), seed=3)
     result = module.main(config)
 
     files = {path.name for path in (tmp_path / "run").iterdir()}
@@ -75,7 +75,7 @@ def test_every_net_is_trained_as_its_notebook_does(monkeypatch):
     monkeypatch.setattr(runs, "run", lambda config, recipe, model: seen.append((recipe, model)))
     for net in NETS:
         module = importlib.import_module(f"experiments.{net}")
-        module.main(module.Config())
+        module.main(module.CONFIG.replace())
         recipe, model = seen.pop()
         adam = net in ("strided", "dropout")
         assert recipe.tx is (jaxconv.adam if adam else jaxconv.rmsprop)
@@ -88,7 +88,7 @@ def test_every_net_is_trained_as_its_notebook_does(monkeypatch):
 def test_a_padding_that_cannot_matter_is_refused():
     dense = importlib.import_module("experiments.dense")
     with pytest.raises(ValueError, match="no convolution that padding='same' could change"):
-        dense.main(dense.Config(padding="same"))
+        dense.main(dense.CONFIG.replace(padding="same"))
 
 
 @pytest.mark.usefixtures("few_digits")
@@ -96,7 +96,9 @@ def test_the_same_seed_gives_the_same_result(tmp_path):
     dense = importlib.import_module("experiments.dense")
 
     def loss(folder: str, **settings) -> float:
-        config = dense.Config(epochs=1, quiet=True, output_dir=str(tmp_path / folder), **settings)
+        config = dense.CONFIG.replace(
+            epochs=1, quiet=True, output_dir=str(tmp_path / folder), **settings
+        )
         return dense.main(config)["test_loss"]
 
     assert loss("a") == loss("b")
@@ -109,7 +111,7 @@ def test_a_second_run_takes_its_programs_from_the_cache(tmp_path, capsys, monkey
     monkeypatch.setattr(compilation_cache, "cache_folder", lambda: str(tmp_path / "cache"))
 
     def run(folder: str, **settings) -> tuple[dict, str]:
-        config = dense.Config(epochs=1, output_dir=str(tmp_path / folder), **settings)
+        config = dense.CONFIG.replace(epochs=1, output_dir=str(tmp_path / folder), **settings)
         return dense.main(config), capsys.readouterr().out
 
     cold, printed = run("a")
@@ -142,7 +144,9 @@ def test_half_a_program_in_the_cache_is_replaced(tmp_path, monkeypatch):
     monkeypatch.setattr(compilation_cache, "cache_folder", lambda: str(cache))
 
     def run(folder: str) -> dict:
-        return dense.main(dense.Config(epochs=1, quiet=True, output_dir=str(tmp_path / folder)))
+        return dense.main(
+            dense.CONFIG.replace(epochs=1, quiet=True, output_dir=str(tmp_path / folder))
+        )
 
     first = run("a")
     (entry,) = cache.glob("jit_train_epoch-*-cache")
@@ -162,7 +166,7 @@ def test_a_cache_that_the_environment_forbids_is_not_used(tmp_path, capsys, monk
     dense = importlib.import_module("experiments.dense")
     monkeypatch.setattr(compilation_cache, "cache_folder", lambda: str(tmp_path / "cache"))
     with no_persistent_cache():  # as JAX_ENABLE_COMPILATION_CACHE=false
-        config = dense.Config(epochs=1, output_dir=str(tmp_path / "x"), quiet=True)
+        config = dense.CONFIG.replace(epochs=1, output_dir=str(tmp_path / "x"), quiet=True)
         assert dense.main(config)["compilation_cache"] == "off"
     printed = "Compilation cache: off, because JAX_ENABLE_COMPILATION_CACHE is false"
     assert printed in capsys.readouterr().out
@@ -173,7 +177,7 @@ def test_a_cache_that_the_environment_forbids_is_not_used(tmp_path, capsys, monk
 def test_a_cache_that_cannot_be_made_is_reported_and_the_run_goes_on(tmp_path, capsys, monkeypatch):
     dense = importlib.import_module("experiments.dense")
     monkeypatch.setattr(compilation_cache, "cache_folder", lambda: "/dev/null/cache")
-    config = dense.Config(epochs=1, output_dir=str(tmp_path / "x"), quiet=True)
+    config = dense.CONFIG.replace(epochs=1, output_dir=str(tmp_path / "x"), quiet=True)
     assert dense.main(config)["compilation_cache"] == "off"
     assert "Compilation cache: off, [Errno 17] File exists: '/dev/null'" in capsys.readouterr().out
 
@@ -184,7 +188,7 @@ def test_weights_are_exported_to_keras_and_come_back(tmp_path, digits, capsys):
     weights = str(tmp_path / "new" / "dense.weights.h5")
 
     def run(folder: str, **settings) -> dict:
-        config = dense.Config(epochs=1, output_dir=str(tmp_path / folder), **settings)
+        config = dense.CONFIG.replace(epochs=1, output_dir=str(tmp_path / folder), **settings)
         return dense.main(config)
 
     first = run("a", learning_rate=0.003, export_keras=weights)
@@ -215,7 +219,7 @@ def test_weights_are_exported_to_keras_and_come_back(tmp_path, digits, capsys):
 def test_trained_weights_are_kept_if_their_export_fails(tmp_path, monkeypatch, capsys):
     dense, taken = importlib.import_module("experiments.dense"), tmp_path / "w.weights.h5"
     monkeypatch.setattr(experiment, "plot_run", lambda *_, **__: taken.write_text("mine"))
-    config = dense.Config(epochs=1, output_dir=str(tmp_path / "x"), export_keras=str(taken))
+    config = dense.CONFIG.replace(epochs=1, output_dir=str(tmp_path / "x"), export_keras=str(taken))
     with pytest.raises(OSError, match=r"is there already.*The trained weights are in .*/x/trained"):
         dense.main(config)
     assert taken.read_text() == "mine"
@@ -229,7 +233,9 @@ def test_weights_of_another_net_stop_the_run_before_it_begins(tmp_path):
     theirs = keras_model("dense", NOTEBOOKS["dense"])
     theirs.save(tmp_path / "dense.keras")
     lab6 = importlib.import_module("experiments.lab6")
-    config = lab6.Config(init_from=str(tmp_path / "dense.keras"), output_dir=str(tmp_path / "x"))
+    config = lab6.CONFIG.replace(
+        init_from=str(tmp_path / "dense.keras"), output_dir=str(tmp_path / "x")
+    )
     with pytest.raises(ValueError, match=r"'conv1' \(conv2d in the file\): has no kernel"):
         lab6.main(config)
     assert not (tmp_path / "x").exists()
@@ -238,7 +244,7 @@ def test_weights_of_another_net_stop_the_run_before_it_begins(tmp_path):
 @pytest.mark.slow
 def test_one_epoch_of_lab6_learns_the_real_mnist(tmp_path):
     lab6 = importlib.import_module("experiments.lab6")
-    result = lab6.main(lab6.Config(epochs=1, quiet=True, output_dir=str(tmp_path)))
+    result = lab6.main(lab6.CONFIG.replace(epochs=1, quiet=True, output_dir=str(tmp_path)))
     assert result["steps"] == 938
     assert result["test_accuracy"] > 0.975
 
@@ -250,6 +256,6 @@ def test_colour_images_and_other_classes_train_like_any(monkeypatch, tmp_path, c
     colour = jaxconv.Dataset.from_arrays(image, label, image, label, num_classes=7, name="colour")
     monkeypatch.setattr(experiment, "load_dataset", lambda *_, **__: colour)
     lab6 = importlib.import_module("experiments.lab6")
-    result = lab6.main(lab6.Config(epochs=1, output_dir=str(tmp_path)))
+    result = lab6.main(lab6.CONFIG.replace(epochs=1, output_dir=str(tmp_path)))
     assert result["dataset"] == "colour"
     assert "logits (Dense)     (None, 7)" in capsys.readouterr().out

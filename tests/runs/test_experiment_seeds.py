@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("few_digits")
 
 def run(net: str, folder, **settings) -> dict:
     module = importlib.import_module(f"experiments.{net}")
-    return module.main(module.Config(epochs=2, output_dir=str(folder), **settings))
+    return module.main(module.CONFIG.replace(epochs=2, output_dir=str(folder), **settings))
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_every_seed_is_the_run_of_that_seed_to_the_bit(net, tmp_path, capsys):
 def test_a_number_of_seeds_starts_at_the_seed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     dense = importlib.import_module("experiments.dense")
-    result = dense.main(dense.Config(epochs=1, seed=5, seeds="2", quiet=True))
+    result = dense.main(dense.CONFIG.replace(epochs=1, seed=5, seeds="2", quiet=True))
     assert result["seeds"] == [5, 6]
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["dense-2seeds-1"]
 

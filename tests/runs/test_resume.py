@@ -26,7 +26,7 @@ def run(net, folder, **settings):
     settings = {"epochs": 3, "batch_size": 64, "quiet": True, **settings}
     if folder is not None:
         settings["output_dir"] = str(folder)
-    return module.main(module.Config(**settings))
+    return module.main(module.CONFIG.replace(**settings))
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ def run_cli(monkeypatch, capsys, net: str, *arguments: str) -> tuple[int, str]:
     monkeypatch.setattr(sys, "argv", [f"{net}.py", *arguments])
     code: object = 0
     try:
-        runs.cli(module.Config, module.main, module.__doc__)
+        runs.cli(getattr(module, "CONFIG", None) or module.Config, module.main, module.__doc__)
     except SystemExit as stop:
         code = stop.code
     out, err = capsys.readouterr()

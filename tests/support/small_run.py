@@ -12,12 +12,12 @@ import resource
 import sys
 
 from jaxconv import runs
-from jaxconv.runs import experiment
+from jaxconv.runs import prepare
 from tests.support.digits import load_digits
 
 if __name__ == "__main__":
     net = importlib.import_module(f"experiments.{sys.argv.pop(1)}")
-    experiment.load_dataset = load_digits
+    prepare.load_dataset = load_digits
     if limit := int(os.environ.get("FILE_SIZE_LIMIT", "0")):
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-    runs.cli(net.Config, net.main, net.__doc__)
+    runs.cli(net.CONFIG, net.main, net.__doc__)

@@ -9,7 +9,7 @@ from jaxconv import create_model, create_train_state, evaluate, fit
 from jaxconv.training._batches import as_batch, on_device
 
 MODEL, TX = create_model("dense", hidden=(16,)), jaxconv.adam()
-TRAIN_STEP, EVAL_STEP = jaxconv.make_train_step(MODEL, TX), jaxconv.make_eval_step(MODEL)
+NET = jaxconv.classifier(MODEL, TX)
 
 
 def test_arrays_on_a_device_stay_there_and_others_come(digits):
@@ -27,7 +27,7 @@ def test_a_split_is_its_batch(digits):
 @pytest.mark.usefixtures("untyped")
 def test_data_that_is_no_split_is_refused(digits):
     state = create_train_state(MODEL, TX, jax.random.key(0), (28, 28, 1))
-    run = functools.partial(fit, state, train_step=TRAIN_STEP, epochs=1, batch_size=8)
+    run = functools.partial(fit, NET, state, epochs=1, batch_size=8)
     batch = digits.test.batch()
     for broken in (
         {**batch, "label": batch["label"][:60]},
@@ -37,7 +37,7 @@ def test_data_that_is_no_split_is_refused(digits):
         {},
     ):
         with pytest.raises(ValueError, match=r"same number of samples, at least one, not"):
-            evaluate(state, broken, eval_step=EVAL_STEP)
+            evaluate(NET, state, broken)
         with pytest.raises(ValueError, match=r"same number of samples"):
             run(broken)
     with pytest.raises(TypeError, match=r"such as data\.train"):

@@ -13,7 +13,9 @@ from jaxconv import (
     make_train_step,
     train_epoch,
 )
-from jaxconv.training.epoch import _chunk_ends, jitted_train_epoch
+from jaxconv.training._stacked import stack_states
+from jaxconv.training.epoch import open_epochs
+from jaxconv.training.fit import _chunk_ends
 from tests.support.oracles import bits
 
 MODEL = create_model("dense", hidden=(16,))
@@ -108,9 +110,11 @@ def test_a_batch_size_that_is_not_positive_is_refused(state, digits):
 
 
 def test_the_program_donates_the_state(state, digits):
-    data, order = digits.train.batch(), jnp.arange(300)
-    jitted_train_epoch(state, data, order, 0, 1, train_step=TRAIN_STEP, batch_size=64)
-    assert all(x.is_deleted() for x in jax.tree.leaves(state.params))
+    options = {"train_step": TRAIN_STEP, "batch_size": 64, "strategy": "map"}
+    epochs, states = open_epochs(digits.train, **options), stack_states([state])
+    epochs.take_steps(states, jnp.arange(300)[None], 0, 1)
+    assert epochs.samples == 300
+    assert all(x.is_deleted() for x in jax.tree.leaves(states.params))
 
 
 def test_chunks_end_where_a_save_is_due():

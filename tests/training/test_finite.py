@@ -4,15 +4,15 @@ import optax
 import pytest
 
 import jaxconv
-from jaxconv import create_train_state, fit, make_train_step
+from jaxconv import fit
 
 SHAPE = (28, 28, 1)
 MODEL, TX = jaxconv.create_model("dense", hidden=(16,)), jaxconv.adam()
-TRAIN_STEP = make_train_step(MODEL, TX)
+NET = jaxconv.classifier(MODEL, TX)
 
 
 def new_state():
-    return create_train_state(MODEL, TX, jax.random.key(0), SHAPE)
+    return NET.init(jax.random.key(0), SHAPE)
 
 
 def poisoned(digits, step: int, value: float):
@@ -25,12 +25,13 @@ def poisoned(digits, step: int, value: float):
 @pytest.mark.parametrize("chunks", [1, 2, 20])
 @pytest.mark.parametrize(("value", "shown"), [(float("nan"), "nan"), (float("inf"), "nan|inf")])
 def test_a_loss_that_is_not_finite_ends_the_training_with_its_step(chunks, value, shown, digits):
-    run = {"train_step": TRAIN_STEP, "epochs": 2, "batch_size": 64, "shuffle": False}
+    run = {"epochs": 2, "batch_size": 64, "shuffle": False}
     saved = []
     with pytest.raises(
         FloatingPointError, match=rf"The loss is ({shown}) at step 3 of epoch 1.*rate"
     ):
         fit(
+            NET,
             new_state(),
             poisoned(digits, 3, value),
             chunks=chunks,
@@ -38,7 +39,7 @@ def test_a_loss_that_is_not_finite_ends_the_training_with_its_step(chunks, value
             **run,
         )
     assert saved == {1: [], 2: [], 20: [1, 2]}[chunks]
-    _, history = fit(new_state(), poisoned(digits, 3, value), check_finite=False, **run)
+    _, history = fit(NET, new_state(), poisoned(digits, 3, value), check_finite=False, **run)
     assert not np.isfinite(history[0]["loss"])
 
 
@@ -47,15 +48,15 @@ def test_parameters_that_are_not_finite_are_never_saved(digits):
     tx = optax.chain(
         optax.sgd(0.1), optax.stateless(lambda updates, _: jax.tree.map(lambda x: x / 0, updates))
     )
-    state = create_train_state(MODEL, tx, jax.random.key(0), SHAPE)
+    net = jaxconv.classifier(MODEL, tx)
     saved = []
     with pytest.raises(
         FloatingPointError, match="A parameter is no longer finite after step 1, in"
     ):
         fit(
-            state,
+            net,
+            net.init(jax.random.key(0), SHAPE),
             digits.train,
-            train_step=make_train_step(MODEL, tx),
             epochs=1,
             batch_size=300,
             save=lambda *state_and_point: saved.append(state_and_point),
@@ -65,8 +66,10 @@ def test_parameters_that_are_not_finite_are_never_saved(digits):
 
 def test_an_optimizer_that_skips_bad_steps_trains_on(digits):
     tx = optax.apply_if_finite(jaxconv.adam(), 3)
-    state = create_train_state(MODEL, tx, jax.random.key(0), SHAPE)
-    run = {"train_step": make_train_step(MODEL, tx), "epochs": 1, "batch_size": 64}
+    net = jaxconv.classifier(MODEL, tx)
+    run = {"epochs": 1, "batch_size": 64}
     data = poisoned(digits, 2, float("nan"))
-    state, _ = fit(state, data, shuffle=False, check_finite=False, **run)
+    state, _ = fit(
+        net, net.init(jax.random.key(0), SHAPE), data, shuffle=False, check_finite=False, **run
+    )
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(jax.device_get(state.params)))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import jaxconv
-from jaxconv import create_model, create_train_state, make_eval_step, make_train_step
+from jaxconv import create_model
 from jaxconv.measure.timing import CompileWatch
 from jaxconv.training.evaluate import evaluate
 from jaxconv.training.fit import fit
@@ -15,39 +15,39 @@ from tests.support.oracles import bits
 
 MODEL = create_model("dense", hidden=(16,))
 TX = jaxconv.adam()
-TRAIN_STEP, EVAL_STEP = make_train_step(MODEL, TX), make_eval_step(MODEL)
+NET = jaxconv.classifier(MODEL, TX)
 
 
 @pytest.fixture
 def state():
-    return create_train_state(MODEL, TX, jax.random.key(0), (28, 28, 1))
+    return NET.init(jax.random.key(0), (28, 28, 1))
 
 
 def test_fit_compiles_once_for_all_chunks_and_epochs(state, digits):
-    options = {"train_step": make_train_step(MODEL, TX), "eval_step": make_eval_step(MODEL)}
-    options |= {"batch_size": 32, "validation": digits.test}
-    fit(state, digits.train, epochs=1, chunks=4, **options)
+    net = jaxconv.classifier(MODEL, TX)
+    options = {"batch_size": 32, "validation": digits.test}
+    fit(net, state, digits.train, epochs=1, chunks=4, **options)
     with CompileWatch() as watch:
-        fit(state, digits.train, epochs=3, chunks=3, **options)
-        fit(state, digits.train, epochs=1, chunks=1000, **options)
+        fit(net, state, digits.train, epochs=3, chunks=3, **options)
+        fit(net, state, digits.train, epochs=1, chunks=1000, **options)
     assert watch.compilations == 0
     with CompileWatch() as watch:
-        fit(state, digits.train, epochs=1, **(options | {"batch_size": 31}))
+        fit(net, state, digits.train, epochs=1, **(options | {"batch_size": 31}))
     assert watch.compilations > 0
 
 
 def test_the_callers_state_stays_usable(state, digits):
     before = bits(state)
-    fit(state, digits.train, train_step=TRAIN_STEP, epochs=2, batch_size=64)
+    fit(NET, state, digits.train, epochs=2, batch_size=64)
     assert bits(state) == before
 
 
 def test_copies_that_a_callback_makes_stay(state, digits):
     kept = []
     fit(
+        NET,
         state,
         digits.train,
-        train_step=TRAIN_STEP,
         epochs=3,
         batch_size=64,
         callbacks=[lambda state, row: kept.append((bits(state), jax.device_get(state)))],
@@ -61,13 +61,12 @@ def test_the_history_is_that_of_single_steps(state, digits):
     rows_seen, chunks_seen = [], []
     data = digits.split_validation(0.1)
     final, history = fit(
+        NET,
         state,
         data.train,
-        train_step=TRAIN_STEP,
         epochs=2,
         batch_size=64,
         validation=data.validation,
-        eval_step=EVAL_STEP,
         shuffle=False,
         chunks=2,
         callbacks=[lambda state, row: rows_seen.append(dict(row))],
@@ -75,7 +74,7 @@ def test_the_history_is_that_of_single_steps(state, digits):
     )
     assert rows_seen == history
     assert chunks_seen == [(1, 3, 5), (1, 5, 5), (2, 3, 5), (2, 5, 5)]
-    step = jax.jit(TRAIN_STEP)
+    step = jax.jit(NET.train_step)
     for row in history:
         loss = correct = 0.0
         for start in range(0, 270, 64):
@@ -85,7 +84,7 @@ def test_the_history_is_that_of_single_steps(state, digits):
             loss, correct = loss + float(sums["loss"]), correct + int(sums["accuracy"])
         assert row["loss"] == pytest.approx(loss / 270, rel=1e-5)
         assert row["accuracy"] == correct / 270
-        held_out = evaluate(state, data.validation, eval_step=EVAL_STEP)
+        held_out = evaluate(NET, state, data.validation)
         assert row["val_loss"] == pytest.approx(held_out["loss"], rel=1e-4)
         assert row["seconds"] > 0
     assert int(final.step) == 10
@@ -93,7 +92,7 @@ def test_the_history_is_that_of_single_steps(state, digits):
 
 
 def test_a_second_fit_continues_where_the_first_ended(state, digits):
-    run = functools.partial(fit, data=digits.train, train_step=TRAIN_STEP, batch_size=64)
+    run = functools.partial(fit, NET, data=digits.train, batch_size=64)
     whole, history = run(state, epochs=3)
     half, first = run(state, epochs=1)
     rest, second = run(half, epochs=2)
@@ -103,9 +102,9 @@ def test_a_second_fit_continues_where_the_first_ended(state, digits):
 
 
 def test_a_callback_ends_the_training_by_returning_true(state, digits):
-    options = {"train_step": TRAIN_STEP, "epochs": 10, "batch_size": 64}
+    options = {"epochs": 10, "batch_size": 64}
     stop = [lambda state, row: row["epoch"] == 2, lambda state, row: None]
-    assert len(fit(state, digits.train, callbacks=stop, **options)[1]) == 2
+    assert len(fit(NET, state, digits.train, callbacks=stop, **options)[1]) == 2
 
 
 def test_the_shuffle_is_new_every_epoch_and_can_be_off(state, digits):
@@ -113,11 +112,12 @@ def test_the_shuffle_is_new_every_epoch_and_can_be_off(state, digits):
 
     def spy(state, batch):
         jax.debug.callback(lambda x: labels.append(np.asarray(x)), batch["label"], ordered=True)
-        return TRAIN_STEP(state, batch)
+        return NET.train_step(state, batch)
 
     data = {**digits.train.batch(), "label": np.arange(300, dtype=np.int32) % 10}
     for shuffle in (True, False):
-        fit(state, data, train_step=spy, epochs=2, batch_size=300, shuffle=shuffle)
+        net = NET._replace(train_step=spy)
+        fit(net, state, data, epochs=2, batch_size=300, shuffle=shuffle)
     jax.effects_barrier()
     first, second, straight, again = labels
     assert not np.array_equal(first, second)
@@ -127,11 +127,10 @@ def test_the_shuffle_is_new_every_epoch_and_can_be_off(state, digits):
 
 
 def test_the_net_memorises_a_batch(digits):
-    model, tx = create_model("lab6"), jaxconv.adam()
-    state = create_train_state(model, tx, jax.random.key(0), (28, 28, 1))
+    net = jaxconv.classifier(create_model("lab6"), jaxconv.adam())
+    state = net.init(jax.random.key(0), (28, 28, 1))
     data = jax.tree.map(lambda x: x[:32], digits.train.batch())
-    options = {"train_step": make_train_step(model, tx), "batch_size": 32}
-    _, history = fit(state, data, epochs=40, **options)
+    _, history = fit(net, state, data, epochs=40, batch_size=32)
     assert history[-1]["accuracy"] == 1.0
     assert history[-1]["loss"] < 0.02
 
@@ -142,23 +141,23 @@ def test_the_net_memorises_a_batch(digits):
         ({"epochs": 0}, "epochs must be a positive integer, not 0"),
         ({"batch_size": -1}, "batch_size must be a positive integer, not -1"),
         ({"chunks": 2.5}, "chunks must be a positive integer, not 2.5"),
-        ({"validation": {}}, "validation needs an eval_step"),
+        ({"save_every": 0}, "save_every must be a positive integer, not 0"),
     ],
 )
 @pytest.mark.usefixtures("untyped")
 def test_bad_numbers_are_refused(state, digits, change, message):
-    options = {"train_step": TRAIN_STEP, "epochs": 1, "batch_size": 8}
+    options = {"epochs": 1, "batch_size": 8}
     with pytest.raises(ValueError, match=message):
-        fit(state, digits.train, **(options | change))
+        fit(NET, state, digits.train, **(options | change))
 
 
 def test_a_chunk_of_only_masked_samples_shows_no_progress_and_harms_nothing(state, digits):
     masked = {**digits.train.batch(), "mask": np.arange(300) >= 100}
     seen = []
     _, history = fit(
+        NET,
         state,
         masked,
-        train_step=TRAIN_STEP,
         epochs=1,
         batch_size=50,
         shuffle=False,
@@ -172,11 +171,10 @@ FINGERPRINT = """
 import hashlib, sys
 import jax, numpy as np
 import jaxconv
-model, tx = jaxconv.create_model("dropout"), jaxconv.adam()
-state = jaxconv.create_train_state(model, tx, jax.random.key(int(sys.argv[1])), (28, 28, 1))
+net = jaxconv.classifier(jaxconv.create_model("dropout"), jaxconv.adam())
+state = net.init(jax.random.key(int(sys.argv[1])), (28, 28, 1))
 data = jax.tree.map(lambda x: x[:300], jaxconv.load_dataset("mnist").train.batch())
-step = jaxconv.make_train_step(model, tx)
-state, history = jaxconv.fit(state, data, train_step=step, epochs=2, batch_size=128)
+state, history = jaxconv.fit(net, state, data, epochs=2, batch_size=128)
 leaves = jax.tree.leaves((state.params, state.opt_state))
 print(hashlib.sha256(b"".join(np.asarray(x).tobytes() for x in leaves)).hexdigest())
 """

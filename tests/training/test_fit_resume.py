@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 import jaxconv
 from experiments.benchmarks.recipes import NOTEBOOKS, from_recipe
-from jaxconv import create_train_state, make_eval_step, make_train_step
 from jaxconv.training.fit import fit
 from jaxconv.training.replicas import fit_seeds
 from tests.support.oracles import bits
@@ -19,7 +18,7 @@ from tests.support.run_folders import without_seconds
 
 SHAPE = (28, 28, 1)
 MODEL, TX = jaxconv.create_model("dense", hidden=(16,)), jaxconv.adam()
-TRAIN_STEP, EVAL_STEP = make_train_step(MODEL, TX), make_eval_step(MODEL)
+NET = jaxconv.classifier(MODEL, TX)
 NETS = [  # the others are slow to compile
     net if net == "dense" else pytest.param(net, marks=pytest.mark.slow) for net in NOTEBOOKS
 ]
@@ -27,7 +26,7 @@ NETS = [  # the others are slow to compile
 
 @functools.cache
 def new_state(seed=0):
-    return create_train_state(MODEL, TX, jax.random.key(seed), SHAPE)
+    return NET.init(jax.random.key(seed), SHAPE)
 
 
 def recorded(run):
@@ -40,17 +39,16 @@ def recorded(run):
 @pytest.mark.parametrize("net", NETS)
 def test_every_net_resumes_from_every_place_to_the_bit(net, digits):
     model, tx, loss = from_recipe(net)
-    train_step, batch_size = make_train_step(model, tx, loss=loss), NOTEBOOKS[net].batch_size
+    own, batch_size = jaxconv.classifier(model, tx, loss=loss), NOTEBOOKS[net].batch_size
     run = functools.partial(
         fit,
+        own,
         data=digits.train,
-        train_step=train_step,
         epochs=2,
         batch_size=batch_size,
         validation=digits.test,
-        eval_step=make_eval_step(model, loss=loss),
     )
-    state = create_train_state(model, tx, jax.random.key(3), SHAPE)
+    state = own.init(jax.random.key(3), SHAPE)
     (whole, history), saved = recorded(functools.partial(run, state))
     assert len(saved) == 2 * -(-300 // batch_size)
     for state, point in saved:
@@ -62,9 +60,7 @@ def test_every_net_resumes_from_every_place_to_the_bit(net, digits):
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 12), st.booleans(), st.data())
 def test_neither_chunks_nor_resuming_change_a_bit(chunks, again, every, shuffle, data):
     samples = {name: x[:70] for name, x in jaxconv.load_dataset().train.batch().items()}
-    run = functools.partial(
-        fit, data=samples, train_step=TRAIN_STEP, batch_size=16, epochs=3, shuffle=shuffle
-    )
+    run = functools.partial(fit, NET, data=samples, batch_size=16, epochs=3, shuffle=shuffle)
     whole, history = run(new_state())
     (same, _), saved = recorded(
         functools.partial(run, new_state(), chunks=chunks, save_every=every)
@@ -83,7 +79,7 @@ def test_neither_chunks_nor_resuming_change_a_bit(chunks, again, every, shuffle,
 
 def test_a_resumed_training_reports_the_whole_epoch(digits):
     """Progress, the callbacks' rows and the time continue where they were."""
-    run = functools.partial(fit, data=digits.train, train_step=TRAIN_STEP, epochs=2, batch_size=64)
+    run = functools.partial(fit, NET, data=digits.train, epochs=2, batch_size=64)
     _, saved = recorded(functools.partial(run, new_state(), chunks=5))
     state, point = saved[2]
     seen, ended = [], []
@@ -101,7 +97,7 @@ def test_a_resumed_training_reports_the_whole_epoch(digits):
 
 
 def test_a_resumed_finished_training_takes_no_step(digits):
-    run = functools.partial(fit, data=digits.train, train_step=TRAIN_STEP, batch_size=64)
+    run = functools.partial(fit, NET, data=digits.train, batch_size=64)
     (whole, history), saved = recorded(functools.partial(run, new_state(), epochs=2))
     final, rows = run(saved[-1][0], epochs=2, resume=saved[-1][1])
     assert (bits(final), rows) == (bits(whole), history)
@@ -111,9 +107,9 @@ def test_a_resumed_finished_training_takes_no_step(digits):
 
 
 def test_a_resume_point_of_other_steps_is_refused(digits):
-    run = functools.partial(fit, data=digits.train, train_step=TRAIN_STEP, epochs=1)
+    run = functools.partial(fit, NET, data=digits.train, epochs=1)
     _, saved = recorded(functools.partial(run, new_state(), batch_size=64))
-    with pytest.raises(ValueError, match=r"an epoch of \(5,\) steps, this one has \(10,\)"):
+    with pytest.raises(ValueError, match="an epoch of 5 steps of 1 replicas, this one has 10 of 1"):
         run(saved[0][0], batch_size=32, resume=saved[0][1])
     with pytest.raises(ValueError, match="save_every must be a positive integer, not 0"):
         run(new_state(), batch_size=32, save_every=0)
@@ -122,17 +118,16 @@ def test_a_resume_point_of_other_steps_is_refused(digits):
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["map", "vmap"])
 def test_groups_of_seeds_resume_from_every_place_to_the_bit(strategy, digits):
-    epoch = functools.partial(jaxconv.train_epoch, train_step=TRAIN_STEP, batch_size=128)
     run = functools.partial(
         fit_seeds,
-        lambda key: create_train_state(MODEL, TX, key, SHAPE),
-        epoch,
+        NET,
+        lambda key: NET.init(key, SHAPE),
         [jax.random.key(seed) for seed in (3, 7, 11)],
         digits.train,
         epochs=2,
+        batch_size=128,
         validation=digits.test,
         test=digits.test,
-        eval_step=EVAL_STEP,
         strategy=strategy,
         group=2,
         keep_states=False,
@@ -163,7 +158,7 @@ def test_groups_of_seeds_resume_from_every_place_to_the_bit(strategy, digits):
 
 
 def test_a_training_that_a_callback_ended_stays_ended(digits):
-    run = functools.partial(fit, data=digits.train, train_step=TRAIN_STEP, batch_size=64, epochs=9)
+    run = functools.partial(fit, NET, data=digits.train, batch_size=64, epochs=9)
     stop = [lambda state, row: row["epoch"] == 2]
     (whole, history), saved = recorded(functools.partial(run, new_state(), callbacks=stop))
     assert [point.stopped for _, point in saved] == [False] * 9 + [True]

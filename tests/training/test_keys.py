@@ -7,15 +7,22 @@ import pytest
 
 import jaxconv
 from jaxconv.training import dropout_key, epoch_permutation, init_key, order_key
+from jaxconv.training.keys import as_key
 
-ROOT_KEYS = [jax.random.key(0), jax.random.key(2**32 - 1), jax.random.PRNGKey(5)]
+ROOT_KEYS = [jax.random.key(0), jax.random.key(2**32 - 1)]
 POSITIONS = np.arange(1000)
 
 
 def key_data(keys) -> np.ndarray:
     """The bits of keys, a row for each."""
-    typed = jax.dtypes.issubdtype(keys.dtype, jax.dtypes.prng_key)
-    return np.asarray(jax.random.key_data(keys) if typed else keys).reshape(-1, 2)
+    return np.asarray(jax.random.key_data(keys)).reshape(-1, 2)
+
+
+def test_an_older_key_becomes_a_typed_one_and_a_typed_one_stays():
+    raw, typed = jax.random.PRNGKey(5), jax.random.key(5)
+    assert as_key(raw) == typed
+    assert as_key(np.asarray(raw)) == typed
+    assert as_key(typed) is typed
 
 
 @pytest.mark.parametrize("rng", ROOT_KEYS)

@@ -1,4 +1,5 @@
 import functools
+import importlib
 import math
 
 import jax
@@ -7,22 +8,23 @@ import numpy as np
 import pytest
 
 import jaxconv
-from experiments.benchmarks.recipes import NOTEBOOKS, from_recipe
-from jaxconv import create_train_state, evaluate, fit, train_epoch
-from jaxconv.training import replicas
+from experiments.benchmarks.recipes import NOTEBOOKS, net_of
+from jaxconv import evaluate, fit
+from jaxconv.training.evaluate import evaluate_replicas
 from jaxconv.training.replicas import evaluate_seeds, fit_seeds
 from tests.support.oracles import bits
 from tests.support.run_folders import without_seconds
 
 SHAPE = (28, 28, 1)
+fit_module = importlib.import_module("jaxconv.training.fit")
 KEYS = [jax.random.key(seed) for seed in (3, 7, 11)]
 BIG = ("strided", "lab6", "intro", "dropout")  # slow to compile
 NETS = [pytest.param(net, marks=pytest.mark.slow) if net in BIG else net for net in NOTEBOOKS]
 
 MODEL, TX = jaxconv.create_model("dense", hidden=(16,)), jaxconv.adam()
-TRAIN_STEP, EVAL_STEP = jaxconv.make_train_step(MODEL, TX), jaxconv.make_eval_step(MODEL)
-EPOCH = functools.partial(train_epoch, train_step=TRAIN_STEP, batch_size=64)
-make_state = jax.jit(lambda key: create_train_state(MODEL, TX, key, SHAPE))
+NET = jaxconv.classifier(MODEL, TX)
+run_seeds = functools.partial(fit_seeds, NET, batch_size=64)
+make_state = jax.jit(lambda key: NET.init(key, SHAPE))
 
 
 def member(stack, i):
@@ -31,37 +33,33 @@ def member(stack, i):
 
 def trained(net: str, dtype: str = "float32", samples: int = 700):
     """The parts of a net's training on its own batch size, dropout included."""
-    model, tx, loss = from_recipe(net, dtype=dtype, param_dtype=dtype)
-    train_step = jaxconv.make_train_step(model, tx, loss=loss)
+    own = net_of(net, dtype=dtype, param_dtype=dtype)
     data = jaxconv.load_dataset("mnist").train.batch()
     data = {name: x[:samples] for name, x in data.items()}
-    init = jax.jit(lambda key: create_train_state(model, tx, key, SHAPE))
-    return init, train_step, data, NOTEBOOKS[net].batch_size
+    init = jax.jit(lambda key: own.init(key, SHAPE))
+    return init, own, data, NOTEBOOKS[net].batch_size
 
 
 @pytest.mark.parametrize("net", NETS)
 def test_mapped_replicas_are_those_of_runs_alone_to_the_bit(net):
-    init, train_step, data, batch_size = trained(net)
-    eval_step = jaxconv.make_eval_step(from_recipe(net)[0])
+    init, own, data, batch_size = trained(net)
     test = {name: x[:450] for name, x in jaxconv.load_dataset("mnist").test.batch().items()}
-    options = {"train_step": train_step, "batch_size": batch_size}
-    epoch = functools.partial(train_epoch, **options)
-    shared = {"epochs": 2, "validation": test, "eval_step": eval_step}
-    states, histories = fit_seeds(init, epoch, KEYS, data, strategy="map", **shared)
+    shared = {"epochs": 2, "validation": test, "batch_size": batch_size}
+    states, histories = fit_seeds(own, init, KEYS, data, strategy="map", **shared)
     for i, key in enumerate(KEYS):
-        state, history = fit(init(key), data, **options, **shared)
+        state, history = fit(own, init(key), data, **shared)
         assert bits(member(states, i)) == bits(state)
         assert without_seconds(histories[i]) == without_seconds(history)
 
 
 @pytest.mark.parametrize("net", NETS)
 def test_a_vmapped_step_from_equal_states_is_the_step_alone(net):
-    init, train_step, data, batch_size = trained(net)
+    init, own, data, batch_size = trained(net)
     states = [init(key) for key in KEYS]
     stack = jax.tree.map(lambda *x: jnp.stack(x), *states)
     batch = {name: x[:batch_size] for name, x in data.items()}
-    step = jax.jit(train_step)
-    vmapped, sums = jax.jit(jax.vmap(train_step, in_axes=(0, None)))(stack, batch)
+    step = jax.jit(own.train_step)
+    vmapped, sums = jax.jit(jax.vmap(own.train_step, in_axes=(0, None)))(stack, batch)
     for i, state in enumerate(states):
         alone, alone_sums = step(state, batch)
         for found, expected in zip(
@@ -75,13 +73,12 @@ def test_a_vmapped_step_from_equal_states_is_the_step_alone(net):
 @pytest.mark.usefixtures("x64")
 def test_twenty_vmapped_steps_in_float64_are_the_steps_alone(net):
     size = NOTEBOOKS[net].batch_size
-    init, train_step, data, _ = trained(net, "float64", 20 * size)
-    options = {"train_step": train_step, "batch_size": size}
-    epoch = functools.partial(train_epoch, **options)
+    init, own, data, _ = trained(net, "float64", 20 * size)
+    options = {"epochs": 1, "batch_size": size}
     keys = KEYS[:2]
-    states, _ = fit_seeds(init, epoch, keys, data, epochs=1, strategy="vmap")
+    states, _ = fit_seeds(own, init, keys, data, strategy="vmap", **options)
     for i, key in enumerate(keys):
-        alone, _ = fit(init(key), data, epochs=1, **options)
+        alone, _ = fit(own, init(key), data, **options)
         assert int(alone.step) == 20
         for found, expected in zip(
             jax.tree.leaves(member(states.params, i)), jax.tree.leaves(alone.params), strict=True
@@ -92,18 +89,17 @@ def test_twenty_vmapped_steps_in_float64_are_the_steps_alone(net):
 def test_groups_change_no_bit(digits):
     keys = jax.random.split(jax.random.key(0), 5)
     options = {"data": digits.train, "epochs": 2, "validation": digits.test}
-    options |= {"eval_step": EVAL_STEP, "strategy": "map"}
-    states, histories = fit_seeds(make_state, EPOCH, keys, group=5, **options)
-    again, other = fit_seeds(make_state, EPOCH, keys, group=2, **options)
+    options |= {"strategy": "map"}
+    states, histories = run_seeds(make_state, keys, group=5, **options)
+    again, other = run_seeds(make_state, keys, group=2, **options)
     assert bits(again) == bits(states)
     assert list(map(without_seconds, other)) == list(map(without_seconds, histories))
 
 
 def test_callbacks_get_each_epoch_of_each_group(digits):
     rows_seen, chunks_seen = [], []
-    _, histories = fit_seeds(
+    _, histories = run_seeds(
         make_state,
-        EPOCH,
         KEYS,
         digits.train,
         epochs=2,
@@ -134,10 +130,10 @@ def test_each_state_is_evaluated_as_alone(digits, strategy):
     states = jax.vmap(make_state)(jnp.stack(KEYS))
     for group in (None, 2):
         rows = evaluate_seeds(
-            states, digits.test, eval_step=EVAL_STEP, batch_size=32, strategy=strategy, group=group
+            NET, states, digits.test, batch_size=32, strategy=strategy, group=group
         )
         for i, row in enumerate(rows):
-            alone = evaluate(member(states, i), digits.test, eval_step=EVAL_STEP, batch_size=32)
+            alone = evaluate(NET, member(states, i), digits.test, batch_size=32)
             assert row == (pytest.approx(alone, rel=1e-6) if strategy == "vmap" else alone)
 
 
@@ -150,9 +146,8 @@ def test_a_replica_that_diverges_harms_no_other(digits, strategy):
         return state._replace(params=params)
 
     options = {"data": digits.train, "epochs": 2, "strategy": strategy, "validation": digits.test}
-    options["eval_step"] = EVAL_STEP
-    states, histories = fit_seeds(poisoned, EPOCH, KEYS, **options)
-    healthy, expected = fit_seeds(make_state, EPOCH, KEYS, **options)
+    states, histories = run_seeds(poisoned, KEYS, **options)
+    healthy, expected = run_seeds(make_state, KEYS, **options)
     assert math.isnan(histories[1][-1]["loss"])
     for i in (0, 2):
         assert bits(member(states, i)) == bits(member(healthy, i))
@@ -160,17 +155,17 @@ def test_a_replica_that_diverges_harms_no_other(digits, strategy):
 
 
 def test_the_order_of_the_data_can_be_kept(digits):
-    states, _ = fit_seeds(make_state, EPOCH, KEYS, digits.train, epochs=1, shuffle=False)
-    options = {"train_step": TRAIN_STEP, "batch_size": 64}
-    alone, _ = fit(make_state(KEYS[1]), digits.train, epochs=1, shuffle=False, **options)
+    states, _ = run_seeds(make_state, KEYS, digits.train, epochs=1, shuffle=False)
+    options = {"batch_size": 64}
+    alone, _ = fit(NET, make_state(KEYS[1]), digits.train, epochs=1, shuffle=False, **options)
     assert bits(member(states, 1)) == bits(alone)
 
 
 def test_replicas_continue_where_they_ended(digits):
-    whole, _ = fit_seeds(make_state, EPOCH, KEYS, digits.train, epochs=2, strategy="map")
-    half, _ = fit_seeds(make_state, EPOCH, KEYS, digits.train, epochs=1, strategy="map")
-    rest, history = fit_seeds(
-        lambda i: member(half, i), EPOCH, range(3), digits.train, epochs=1, strategy="map"
+    whole, _ = run_seeds(make_state, KEYS, digits.train, epochs=2, strategy="map")
+    half, _ = run_seeds(make_state, KEYS, digits.train, epochs=1, strategy="map")
+    rest, history = run_seeds(
+        lambda i: member(half, i), range(3), digits.train, epochs=1, strategy="map"
     )
     assert bits(rest) == bits(whole)
     assert [row["epoch"] for row in history[0]] == [2]
@@ -184,8 +179,7 @@ def test_replicas_continue_where_they_ended(digits):
         ({"chunks": -1}, "chunks must be a positive integer, not -1"),
         ({"group": 0}, "group must be a positive integer, not 0"),
         ({"strategy": "pmap"}, "Unknown strategy 'pmap' .did you mean 'map'"),
-        ({"validation": {}}, "validation needs an eval_step"),
-        ({"test": {}}, "test needs an eval_step"),
+        ({"batch_size": 0}, "batch_size must be a positive integer, not 0"),
         ({"keys": jax.random.key(0)}, "There is no key: pass one for each replica"),
     ],
 )
@@ -193,7 +187,7 @@ def test_replicas_continue_where_they_ended(digits):
 def test_bad_arguments_are_refused(digits, change, message):
     options = {"keys": KEYS, "data": digits.train, "epochs": 1, **change}
     with pytest.raises(ValueError, match=message):
-        fit_seeds(make_state, EPOCH, **options)
+        run_seeds(make_state, **options)
 
 
 def test_replicas_at_different_steps_are_refused(digits):
@@ -202,36 +196,57 @@ def test_replicas_at_different_steps_are_refused(digits):
         return state._replace(step=state.step + (key is KEYS[1]) * 5)
 
     with pytest.raises(ValueError, match=r"must be at the same step, not at \[0, 5\]"):
-        fit_seeds(late, EPOCH, KEYS, digits.train, epochs=1)
+        run_seeds(late, KEYS, digits.train, epochs=1)
 
 
 def test_the_test_follows_the_last_epoch_and_states_can_be_dropped(digits):
-    options = {"test": digits.test, "eval_step": EVAL_STEP, "epochs": 2}
-    states, histories = fit_seeds(make_state, EPOCH, KEYS, digits.train, **options)
+    options = {"test": digits.test, "epochs": 2}
+    states, histories = run_seeds(make_state, KEYS, digits.train, **options)
     assert ["test_loss" in row for row in histories[0]] == [False, True]
-    rows = evaluate_seeds(states, digits.test, eval_step=EVAL_STEP)
+    rows = evaluate_seeds(NET, states, digits.test)
     assert [history[-1]["test_loss"] for history in histories] == [row["loss"] for row in rows]
-    gone, again = fit_seeds(
-        make_state, EPOCH, KEYS, digits.train, group=2, keep_states=False, **options
-    )
+    gone, again = run_seeds(make_state, KEYS, digits.train, group=2, keep_states=False, **options)
     assert gone is None
     assert list(map(without_seconds, again)) == list(map(without_seconds, histories))
 
 
-def test_a_group_is_evaluated_as_it_is_trained(digits, monkeypatch):
+def test_a_group_is_evaluated_in_one_program(digits, monkeypatch):
     asked = []
 
-    def spy(states, data, **options):
-        asked.append(options["group"])
-        return evaluate_seeds(states, data, **options)
+    def spy(net, states, batch, **options):
+        asked.append(len(states.step))
+        return evaluate_replicas(net, states, batch, **options)
 
-    monkeypatch.setattr(replicas, "evaluate_seeds", spy)
-    keys, options = jax.random.split(jax.random.key(0), 7), {"test": digits.test}
-    options |= {"eval_step": EVAL_STEP, "epochs": 1, "group": 7}
-    fit_seeds(make_state, EPOCH, keys, digits.train, **options)
+    monkeypatch.setattr(fit_module, "evaluate_replicas", spy)
+    keys = jax.random.split(jax.random.key(0), 7)
+    run_seeds(make_state, keys, digits.train, test=digits.test, epochs=1, group=7)
     assert asked == [7]
+
+
+def test_one_replica_is_the_fit_of_its_key_in_both_strategies(digits):
+    for strategy in ("map", "vmap"):
+        more = {"epochs": 2, "validation": digits.test}
+        states, (found,) = run_seeds(make_state, KEYS[:1], digits.train, strategy=strategy, **more)
+        alone, history = fit(NET, make_state(KEYS[0]), digits.train, batch_size=64, **more)
+        assert bits(member(states, 0)) == bits(alone)
+        assert without_seconds(found) == without_seconds(history)
+
+
+def test_a_callback_that_returns_true_ends_its_group(digits):
+    stop = [lambda members, states, rows: members.start == 0 and rows[0]["epoch"] == 1]
+    _, histories = run_seeds(make_state, KEYS, digits.train, epochs=3, group=2, callbacks=stop)
+    assert [len(history) for history in histories] == [1, 1, 3]
+
+
+def test_a_loss_that_is_not_finite_may_end_the_training(digits):
+    def poisoned(key):
+        state = make_state(key)
+        return state._replace(params=jax.tree.map(lambda x: x * math.nan, state.params))
+
+    with pytest.raises(FloatingPointError, match="The loss is nan at step 1 of epoch 1"):
+        run_seeds(poisoned, KEYS, digits.train, epochs=1, check_finite=True)
 
 
 def test_one_state_is_not_a_stack(digits):
     with pytest.raises(ValueError, match="not stacked: use evaluate for one state"):
-        evaluate_seeds(make_state(KEYS[0]), digits.test, eval_step=EVAL_STEP)
+        evaluate_seeds(NET, make_state(KEYS[0]), digits.test)

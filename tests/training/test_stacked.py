@@ -9,12 +9,14 @@ from flax import linen as nn
 import jaxconv
 from jaxconv import epoch_permutation, train_epoch
 from jaxconv.training._stacked import (
-    jitted_epoch_permutations,
+    each,
+    epoch_permutations,
+    first_state,
     join_states,
     slice_states,
     stack_states,
-    train_epoch_replicas,
 )
+from jaxconv.training.epoch import train_epoch_replicas
 from tests.support.oracles import bits
 
 KEYS = [jax.random.key(seed) for seed in (3, 7, 11, 2**32 - 1)]
@@ -37,11 +39,12 @@ def test_each_replica_sees_the_parameters_batches_and_masks_that_it_sees_alone(d
         seen |= {"params": state.params["logits"]["kernel"], "count": jnp.int32(1)}
         return state._replace(step=state.step + 1), seen
 
-    epoch = functools.partial(train_epoch, train_step=see, batch_size=50)
+    options = {"train_step": see, "batch_size": 50}
+    epoch = functools.partial(train_epoch, **options)
     data = digits.train.batch()
     stack = stack_states([make_state(key) for key in KEYS])
-    orders = jitted_epoch_permutations(stack.rng, 1, samples=300)
-    run = functools.partial(train_epoch_replicas, epoch_fn=epoch, strategy=strategy)
+    orders = epoch_permutations(stack.rng, 1, samples=300)
+    run = functools.partial(train_epoch_replicas, strategy=strategy, **options)
     _, together = jax.jit(run)(stack, data, orders, 0, 6)
     for i, key in enumerate(KEYS):
         order = epoch_permutation(key, 1, 300)
@@ -58,3 +61,12 @@ def test_stacks_are_cut_and_joined_without_a_change():
     parts = [slice_states(stack, start, size=2) for start in (0, 2)]
     assert bits(parts[1]) == bits(stack_states(states[2:]))
     assert bits(join_states(parts)) == bits(stack)
+
+
+@pytest.mark.parametrize("strategy", ["map", "vmap"])
+def test_a_single_replica_needs_no_loop(strategy):
+    stack = stack_states([make_state(KEYS[0])])
+    program = jax.jit(lambda x: each(strategy, lambda state: state.step + 1, x))
+    assert program(stack).tolist() == [1]
+    assert "while" not in program.lower(stack).as_text()
+    assert bits(first_state(stack)) == bits(make_state(KEYS[0]))

@@ -7,7 +7,7 @@ from flax import linen as nn
 
 import jaxconv
 from jaxconv import create_model, create_train_state
-from jaxconv.training import as_float, check_params, model_dtype, train_argument
+from jaxconv.training import check_params
 
 SHAPE = (28, 28, 1)
 TX = jaxconv.rmsprop()
@@ -53,6 +53,7 @@ def test_raw_keys_give_the_same_parameters():
     raw = create_train_state(model, TX, np.asarray(jax.random.PRNGKey(0)), SHAPE)
     typed = create_train_state(model, TX, jax.random.key(0), SHAPE)
     jax.tree.map(np.testing.assert_array_equal, raw.params, typed.params)
+    assert raw.rng == typed.rng
 
 
 def test_given_parameters_replace_random_ones():
@@ -85,33 +86,3 @@ def test_given_parameters_of_another_model_are_refused(change, message):
         create_train_state(model, jaxconv.adam(), jax.random.key(0), shape, params=change(params))
     with pytest.raises(ValueError, match=message):
         check_params(change(params), params)
-
-
-def test_a_models_dtype_is_its_own_or_float32():
-    assert model_dtype(create_model("dense", dtype=jnp.bfloat16)) == jnp.bfloat16
-    for without_dtype in (nn.Dense(10), CallCounter()):
-        assert model_dtype(without_dtype) == jnp.float32
-
-
-def test_only_a_model_that_takes_train_gets_it():
-    assert train_argument(create_model("dense"), train=True) == {"train": True}
-    assert train_argument(CallCounter(), train=True) == {}
-
-
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_uint8_images_are_scaled_to_the_models_dtype(dtype):
-    levels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
-    found = as_float(levels, create_model("dense", dtype=dtype))
-    assert found.dtype == dtype
-    np.testing.assert_allclose(
-        found.astype(jnp.float32), levels / 255, rtol=float(jnp.finfo(dtype).eps)
-    )
-
-
-def test_floating_point_images_pass_and_other_integers_are_refused():
-    image = np.linspace(-3, 300, 12, dtype=np.float16).reshape(1, 3, 4, 1)
-    found = as_float(image, nn.Dense(10))
-    assert found.dtype == np.float16
-    np.testing.assert_array_equal(found, image)
-    with pytest.raises(ValueError, match=r"uint8, .* these are int32: convert them with astype"):
-        as_float(image.astype(np.int32), nn.Dense(10))

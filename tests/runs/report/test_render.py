@@ -24,7 +24,7 @@ def run(net: str, folder: Path, digits, **settings) -> dict:
     module = importlib.import_module(f"experiments.{net}")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(experiment, "load_dataset", lambda *_, **__: digits)
-        return module.main(module.Config(output_dir=str(folder), quiet=True, **settings))
+        return module.main(module.CONFIG.replace(output_dir=str(folder), quiet=True, **settings))
 
 
 @pytest.fixture(scope="module")
