@@ -4,17 +4,16 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from flax import linen as nn
-
 from jaxconv.inspection.arithmetic import effective_kernel_size, explicit_padding, output_size
 from jaxconv.inspection.receptive_field import ReceptiveField, receptive_field
 from jaxconv.inspection.summary import LayerRow, trace_layers
+from jaxconv.models.forward import Model
 
 _WINDOWED = ("Conv", "Pool")
 _KEEP_POSITIONS = ("BatchNorm", "Dropout", "GroupNorm", "LayerNorm")
 
 
-def explain(model: nn.Module, input_shape: Sequence[int]) -> None:
+def explain(model: Model, input_shape: Sequence[int]) -> None:
     """Prints the formulas that give each layer's output size, parameters and multiply-adds.
 
     For convolutions and pooling layers it also prints the receptive field: how many pixels of the

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxconv.inspection.arithmetic import macs
-from jaxconv.models.forward import call_arguments, model_dtype
+from jaxconv.models.forward import Model, as_linen, call_arguments, model_dtype
 
 _OWN_FIELDS = ("name", "parent")
 
@@ -43,7 +43,7 @@ class LayerRow(NamedTuple):
         return "/".join(self.path) or self.kind
 
 
-def layer_rows(model: nn.Module, input_shape: Sequence[int]) -> list[LayerRow]:
+def layer_rows(model: Model, input_shape: Sequence[int]) -> list[LayerRow]:
     """The layers of any Linen classifier, in the order in which they run.
 
     JAX traces the model on abstract values, so nothing is computed. A module counts as a layer if
@@ -67,7 +67,7 @@ def layer_rows(model: nn.Module, input_shape: Sequence[int]) -> list[LayerRow]:
     return trace_layers(model, input_shape)[0]
 
 
-def summary(model: nn.Module, input_shape: Sequence[int]) -> None:
+def summary(model: Model, input_shape: Sequence[int]) -> None:
     """Prints layers, output shapes, parameters, multiply-adds a sample, and the totals.
 
     Args and errors as in `layer_rows`.
@@ -100,7 +100,7 @@ def summary(model: nn.Module, input_shape: Sequence[int]) -> None:
     everything = jax.tree.leaves(variables)
     total, learned = (sum(x.size for x in leaves) for leaves in (everything, trainable))
     size = sum(x.size * x.dtype.itemsize for x in everything)
-    print(f"{type(model).__name__} for inputs of {tuple(input_shape)}")
+    print(f"{getattr(model, '__name__', type(model).__name__)} for inputs of {tuple(input_shape)}")
     print(rule, header, rule, *lines, rule, sep="\n")
     print(f"Total params: {total:,} ({_bytes(size)})")
     print(f"Trainable params: {learned:,}")
@@ -121,7 +121,7 @@ def _table(rows: Sequence[LayerRow]) -> list[str]:
 
 
 def trace_layers(
-    model: nn.Module, input_shape: Sequence[int]
+    model: Model, input_shape: Sequence[int]
 ) -> tuple[list[LayerRow], Mapping[str, Any]]:
     """Traces a model on abstract values.
 
@@ -177,27 +177,27 @@ class _Call(NamedTuple):
 
 
 def _record_calls(
-    model: nn.Module, input_shape: Sequence[int]
+    model: Model, input_shape: Sequence[int]
 ) -> tuple[Any, list[_Call], Mapping[str, Any]]:
     """The images' tracer, the calls of all modules as they end, and the model's variables."""
-    arguments: list[Any] = []
     calls: list[_Call] = []
 
     def record(next_function, args, kwargs, context):
         module, argument = context.module, _first((args, kwargs))
-        arguments.append(argument)
         output = next_function(*args, **kwargs)
         if context.method_name == "__call__":
             calls.append(_Call(module, module.path, argument, _first(output)))
         return output
 
     def init(image):
-        return model.init(jax.random.key(0), image, **call_arguments(model, train=False))
+        rngs = {"params": jax.random.key(0), "dropout": jax.random.key(0)}
+        return net.init(rngs, image, **call_arguments(net, train=False))
 
-    image = jax.ShapeDtypeStruct((1, *input_shape), model_dtype(model))
+    net = as_linen(model)
+    image = jax.ShapeDtypeStruct((1, *input_shape), model_dtype(net))
     with nn.intercept_methods(record):
         variables = jax.eval_shape(init, image)
-    return arguments[0], calls, nn.unbox(variables)  # the model's own call begins first
+    return calls[-1].argument, calls, nn.unbox(variables)  # the model's own call ends last
 
 
 def _first(tree: Any) -> Any:

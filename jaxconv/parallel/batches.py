@@ -5,9 +5,9 @@ divides the work of the step that all drivers use. A step sees the whole batch, 
 masks and sums are those of one device.
 
     mesh = data_mesh()
-    train_step = data_parallel(make_train_step(model, tx), mesh)
+    net = net._replace(train_step=data_parallel(net.train_step, mesh))
     state, data = replicate(state, mesh), replicate(data.train.batch(), mesh)
-    state, history = fit(state, data, train_step=train_step, ...)
+    state, history = fit(net, state, data, ...)
 """
 
 import functools
@@ -46,10 +46,10 @@ def data_parallel(step: Step, mesh: Mesh) -> Step:
     Example:
       >>> import jaxconv
       >>> mesh = jaxconv.parallel.data_mesh(1)
-      >>> model, tx = jaxconv.create_model("dense"), jaxconv.rmsprop()
-      >>> state = jaxconv.create_train_state(model, tx, jax.random.key(0), (28, 28, 1))
+      >>> net = jaxconv.classifier(jaxconv.create_model("dense"), jaxconv.rmsprop())
+      >>> state = net.init(jax.random.key(0), (28, 28, 1))
       >>> batch = {"image": jnp.ones((5, 28, 28, 1)), "label": jnp.arange(5)}
-      >>> step = data_parallel(jaxconv.make_train_step(model, tx), mesh)
+      >>> step = data_parallel(net.train_step, mesh)
       >>> state, sums = jax.jit(step)(state, batch)
       >>> int(sums["count"])
       5

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxconv.training.state import ResumePoint
 
-FORMAT = 1
+FORMAT = 2
 _DTYPES = ("bfloat16", "float16", "float32", "float64", "int32", "int64", "uint32", "uint64")
 
 

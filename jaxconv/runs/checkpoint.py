@@ -63,16 +63,16 @@ class Checkpoints:
 
     Example:
       >>> import jaxconv, tempfile
-      >>> model, tx = jaxconv.create_model("dense"), jaxconv.rmsprop()
-      >>> state = jaxconv.create_train_state(model, tx, jax.random.key(0), (28, 28, 1))
+      >>> net = jaxconv.classifier(jaxconv.create_model("dense"), jaxconv.rmsprop())
+      >>> state = net.init(jax.random.key(0), (28, 28, 1))
       >>> data = jax.tree.map(lambda x: x[:256], jaxconv.load_dataset("mnist").train.batch())
-      >>> run = {"train_step": jaxconv.make_train_step(model, tx), "batch_size": 32}
       >>> with tempfile.TemporaryDirectory() as folder:
       ...     with Checkpoints(folder, every="epoch") as saves:
-      ...         state, _ = jaxconv.fit(state, data, epochs=2, save=saves, **run)
+      ...         state, _ = jaxconv.fit(net, state, data, epochs=2, batch_size=32, save=saves)
       ...     with Checkpoints(folder, every="epoch") as saves:
       ...         state, resume_point = saves.restore(state)
-      ...         state, history = jaxconv.fit(state, data, epochs=3, resume=resume_point, **run)
+      ...         more = {"batch_size": 32, "resume": resume_point}
+      ...         state, history = jaxconv.fit(net, state, data, epochs=3, **more)
       >>> resume_point.step, len(history)
       (16, 3)
 

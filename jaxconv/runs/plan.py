@@ -77,9 +77,8 @@ class Plan:
                 f"export_keras writes the weights of one seed, not of seeds {own.seeds!r}: train "
                 "that seed alone with --seed."
             )
-        groups = (config.training, config.data, config.model)
-        settings = {"experiment": recipe.name, "seeds": seeds}
-        settings |= {"strategy": own.strategy, "group": own.group}
+        settings = {"experiment": recipe.name}
+        groups = (config.training, config.seeds, config.data, config.model)
         settings |= {name: x for group in groups for name, x in dataclasses.asdict(group).items()}
         settings |= {option: str(getattr(jax.config, option, None)) for option in JAX_OPTIONS}
         every = config.run.save_every

@@ -1,6 +1,7 @@
 """Resuming a run: are its settings and data the same, is it finished, where did it end?"""
 
 import contextlib
+import hashlib
 import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -164,6 +165,6 @@ def fingerprints(data: Dataset | StreamedDataset, params: PyTree | None) -> dict
     splits = [split for split in (data.train, data.validation, data.test) if split is not None]
     arrays = [np.asarray(x) for x in jax.tree.leaves(params)]
     return {
-        "data": " ".join(split.identity for split in splits),
+        "data": hashlib.sha256(" ".join(x.identity for x in splits).encode()).hexdigest(),
         "initial_weights": None if params is None else sha256(*arrays),
     }

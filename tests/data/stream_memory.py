@@ -22,8 +22,7 @@ class Small(nn.Module):
 
 if __name__ == "__main__":
     data = open_streamed("tfds:pictures", data_dir=sys.argv[1])
-    model, tx = Small(), jaxconv.adam()
-    state = jaxconv.create_train_state(model, tx, jax.random.key(0), data.input_shape)
-    step = jaxconv.make_train_step(model, tx)
-    _, history = jaxconv.fit(state, data.train, train_step=step, epochs=1, batch_size=32)
+    net = jaxconv.classifier(Small(), jaxconv.adam())
+    state = net.init(jax.random.key(0), data.input_shape)
+    _, history = jaxconv.fit(net, state, data.train, epochs=1, batch_size=32)
     print(len(data.train), peak_memory()["peak_rss_bytes"])

@@ -36,9 +36,8 @@ def streamed(on_disk):
 
 def training(dtype="float32"):
     model = jaxconv.create_model("dropout", filters=(3, 4), dtype=dtype, param_dtype=dtype)
-    tx = jaxconv.adam()
-    state = jaxconv.create_train_state(model, tx, jax.random.key(1), (28, 28, 1))
-    return state, {"train_step": jaxconv.make_train_step(model, tx), "batch_size": 64}
+    net = jaxconv.classifier(model, jaxconv.adam())
+    return net, net.init(jax.random.key(1), (28, 28, 1))
 
 
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
@@ -57,9 +56,9 @@ def test_an_epoch_has_each_sample_once_in_its_order(streamed, digits, start, wor
 
 
 def test_a_streamed_training_equals_the_resident_one(streamed, digits):
-    state, run = training()
-    found, history = jaxconv.fit(state, streamed().train, epochs=2, **run)
-    alone, expected = jaxconv.fit(state, digits.train, epochs=2, **run)
+    net, state = training()
+    found, history = jaxconv.fit(net, state, streamed().train, epochs=2, batch_size=64)
+    alone, expected = jaxconv.fit(net, state, digits.train, epochs=2, batch_size=64)
     for a, b in zip(jax.tree.leaves(found.params), jax.tree.leaves(alone.params), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
     assert [row["accuracy"] for row in history] == [row["accuracy"] for row in expected]
@@ -68,23 +67,29 @@ def test_a_streamed_training_equals_the_resident_one(streamed, digits):
 @pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_a_streamed_training_in_float64_equals_the_resident_one(streamed, digits):
-    state, run = training("float64")
-    found, _ = jaxconv.fit(state, streamed().train, epochs=4, **run)
-    alone, _ = jaxconv.fit(state, digits.train, epochs=4, **run)
+    net, state = training("float64")
+    found, _ = jaxconv.fit(net, state, streamed().train, epochs=4, batch_size=64)
+    alone, _ = jaxconv.fit(net, state, digits.train, epochs=4, batch_size=64)
     assert int(found.step) == 20
     for a, b in zip(jax.tree.leaves(found.params), jax.tree.leaves(alone.params), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-9)
 
 
 def test_a_streamed_training_resumes_anywhere_to_the_bit(streamed):
-    data, (state, run) = streamed().train, training()
+    data, (net, state) = streamed().train, training()
     kept = []
     whole, history = jaxconv.fit(
-        state, data, epochs=2, chunks=5, save=lambda *x: kept.append(jax.device_get(x)), **run
+        net,
+        state,
+        data,
+        epochs=2,
+        chunks=5,
+        save=lambda *x: kept.append(jax.device_get(x)),
+        batch_size=64,
     )
     assert [position.step for _, position in kept] == list(range(1, 11))
     for saved, position in kept[::3]:
-        again, rows = jaxconv.fit(saved, data, epochs=2, resume=position, **run)
+        again, rows = jaxconv.fit(net, saved, data, epochs=2, resume=position, batch_size=64)
         assert bits(again) == bits(whole)
         assert without_seconds(rows) == without_seconds(history)
 
@@ -97,11 +102,24 @@ def test_an_epoch_is_read_once_for_all_its_chunks(streamed, monkeypatch):
         return batches(self, order, batch_size, start)
 
     monkeypatch.setattr(Stream, "batches", counted)
-    model, tx = jaxconv.create_model("dense"), jaxconv.adam()
-    state = jaxconv.create_train_state(model, tx, jax.random.key(1), (28, 28, 1))
-    run = {"train_step": jaxconv.make_train_step(model, tx), "batch_size": 64}
-    jaxconv.fit(state, streamed().train, epochs=2, chunks=5, **run)
+    net = jaxconv.classifier(jaxconv.create_model("dense"), jaxconv.adam())
+    state = net.init(jax.random.key(1), (28, 28, 1))
+    jaxconv.fit(net, state, streamed().train, epochs=2, chunks=5, batch_size=64)
     assert opened == [0, 0]  # once per epoch
+
+
+def test_a_stream_trains_one_seed(streamed):
+    net, _ = training()
+    keys = jax.random.split(jax.random.key(0), 2)
+    with pytest.raises(ValueError, match="A stream trains one seed, not 2, which would each read"):
+        jaxconv.training.fit_seeds(
+            net,
+            lambda key: net.init(key, (28, 28, 1)),
+            keys,
+            streamed().train,
+            epochs=1,
+            batch_size=64,
+        )
 
 
 def test_the_last_part_is_held_out_and_not_trained_on(streamed, digits):

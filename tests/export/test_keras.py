@@ -23,6 +23,10 @@ def state_of(model: nn.Module, params) -> jaxconv.TrainState:
     return jaxconv.create_train_state(model, jaxconv.adam(), key, SHAPE, params=params)
 
 
+def predicted(model: nn.Module, state: jaxconv.TrainState, image):
+    return jaxconv.predict(jaxconv.classifier(model, jaxconv.adam()), state, image)
+
+
 @functools.cache
 def params_of(model: nn.Module):
     return jax.jit(model.init)(jax.random.key(0), jnp.ones((1, *SHAPE)))["params"]
@@ -45,7 +49,7 @@ def test_both_kinds_of_file_give_keras_predictions_and_come_back(net, mnist, tmp
     theirs.save(tmp_path / "a.keras")
     for name in ("a.weights.h5", "a.keras"):
         state = state_of(model, load_weights(tmp_path / name, model, SHAPE))
-        found = jaxconv.predict(state, image, model=model)
+        found = predicted(model, state, image)
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
     save_weights(tmp_path / "b.weights.h5", state.params, model, SHAPE)
@@ -74,7 +78,7 @@ def test_names_order_and_optimizer_of_a_functional_model_do_not_matter(digits, t
     model = jaxconv.ConvNet(filters=(3,) * 12, padding="same", activation=None)
     state = state_of(model, load_weights(tmp_path / "x.keras", model, SHAPE))
     expected = theirs.predict(image, verbose=0)
-    np.testing.assert_allclose(jaxconv.predict(state, image, model=model), expected, atol=1e-5)
+    np.testing.assert_allclose(predicted(model, state, image), expected, atol=1e-5)
     with pytest.raises(ValueError, match=r"'conv10' \(conv2d_9 in the file, named 'q'\): has kern"):
         load_weights(tmp_path / "x.keras", model.clone(filters=(3,) * 9 + (4,) + (3,) * 2), SHAPE)
 

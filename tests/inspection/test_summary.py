@@ -3,7 +3,8 @@ import pytest
 from flax import linen as nn
 
 import jaxconv
-from jaxconv.inspection.summary import layer_rows
+from jaxconv.inspection.summary import layer_rows, trace_layers
+from tests.models.lab6_nnx import Lab6
 
 
 def test_the_rows_are_those_that_notebook_003_prints():
@@ -100,3 +101,28 @@ def test_sizes_are_in_binary_units(capsys):
     assert "Total params: 2 (8.00 B)" in capsys.readouterr().out
     jaxconv.summary(jaxconv.create_model("dense"), (28, 28, 1))
     assert "Total params: 407,050 (1.55 MiB)" in capsys.readouterr().out
+
+
+class WithSetup(nn.Module):
+    """Its layers are made in `setup`, before the model's own call is recorded."""
+
+    def setup(self):
+        self.first = nn.Dense(3)
+        self.second = nn.Dense(2)
+
+    def __call__(self, image):
+        return self.second(self.first(image.reshape(len(image), -1)))
+
+
+def test_the_layers_of_a_model_with_setup_have_their_sources():
+    class Direct(WithSetup):
+        def __call__(self, image):
+            return self.second(self.first(image))
+
+    rows, _ = trace_layers(Direct(), (4,))
+    assert [(row.name, row.source) for row in rows] == [("first", -1), ("second", 0)]
+
+
+def test_an_nnx_net_has_a_summary(capsys):
+    jaxconv.summary(Lab6, (28, 28, 1))
+    assert "Total params: 104,202" in capsys.readouterr().out

@@ -3,7 +3,6 @@
 JAX_NUM_CPU_DEVICES=4 python tests/parallel/mesh_check.py
 """
 
-import functools
 import re
 
 import jax
@@ -42,6 +41,12 @@ def refused(message):
     return pytest.raises(ValueError, match=message)
 
 
+def on_mesh(net, mesh):
+    """The net for batches that the mesh divides."""
+    steps = (parallel.data_parallel(step, mesh) for step in (net.train_step, net.eval_step))
+    return net._replace(**dict(zip(("train_step", "eval_step"), steps, strict=True)))
+
+
 def main():
     mesh = parallel.data_mesh(4)
     assert [parallel.data_mesh(n).size for n in (2, None)] == [2, 4]
@@ -49,9 +54,10 @@ def main():
         parallel.data_mesh(5)
 
     model, tx = jaxconv.create_model("dropout", filters=(3, 4)), jaxconv.adam()
-    step, eval_step = jaxconv.make_train_step(model, tx), jaxconv.make_eval_step(model)
-    divided = parallel.data_parallel(step, mesh)
-    init = jax.jit(lambda key: jaxconv.create_train_state(model, tx, key, (28, 28, 1)))
+    net = jaxconv.classifier(model, tx)
+    shared = on_mesh(net, mesh)
+    step, divided = net.train_step, shared.train_step
+    init = jax.jit(lambda key: net.init(key, (28, 28, 1)))
     state = init(jax.random.key(3))
     everywhere = parallel.replicate(state, mesh)
     assert len(everywhere.rng.sharding.device_set) == 4
@@ -97,58 +103,47 @@ def main():
     # Whole epochs: the same samples in the same order.
     data = {name: x[:300] for name, x in train.items()}
     run = {"epochs": 2, "batch_size": 64}
-    alone, history = jaxconv.fit(state, data, train_step=step, **run)
-    found, rows = jaxconv.fit(
-        everywhere, parallel.replicate(data, mesh, same=True), train_step=divided, **run
-    )
+    alone, history = jaxconv.fit(net, state, data, **run)
+    found, rows = jaxconv.fit(shared, everywhere, parallel.replicate(data, mesh, same=True), **run)
     assert [row["accuracy"] for row in rows] == [row["accuracy"] for row in history]
     close([row["loss"] for row in rows], [row["loss"] for row in history])
-    means = jaxconv.evaluate(
-        found, data, eval_step=parallel.data_parallel(eval_step, mesh), batch_size=37
-    )
-    close(means, jaxconv.evaluate(alone, data, eval_step=eval_step))
+    means = jaxconv.evaluate(shared, found, data, batch_size=37)
+    close(means, jaxconv.evaluate(net, alone, data))
 
     # Several seeds on several devices.
     keys = [jax.random.key(seed) for seed in (3, 4)]
     for strategy in ("map", "vmap"):
-        options = {"strategy": strategy, "epochs": 1}
-        epoch = functools.partial(jaxconv.train_epoch, batch_size=64)
-        one, _ = fit_seeds(init, functools.partial(epoch, train_step=step), keys, data, **options)
+        options = {"strategy": strategy, "epochs": 1, "batch_size": 64}
+        one, _ = fit_seeds(net, init, keys, data, **options)
         many, _ = fit_seeds(
+            shared,
             lambda key: parallel.replicate(init(key), mesh),
-            functools.partial(epoch, train_step=divided),
             keys,
             parallel.replicate(data, mesh),
             **options,
         )
         close(many.params, one.params)
-        rows = evaluate_seeds(
-            many, data, eval_step=parallel.data_parallel(eval_step, mesh), strategy=strategy
-        )
-        close(rows, evaluate_seeds(one, data, eval_step=eval_step))
+        rows = evaluate_seeds(shared, many, data, strategy=strategy)
+        close(rows, evaluate_seeds(net, one, data))
 
     # BatchNorm's statistics are those of the whole batch, and padding would enter them.
-    model, tx = Normed(), jaxconv.rmsprop()
-    step = jaxconv.make_train_step(model, tx)
-    divided = jax.jit(parallel.data_parallel(step, mesh))
-    state = jaxconv.create_train_state(model, tx, jax.random.key(0), (28, 28, 1))
+    net = jaxconv.classifier(Normed(), jaxconv.rmsprop())
+    shared, step = on_mesh(net, mesh), net.train_step
+    divided = jax.jit(shared.train_step)
+    state = net.init(jax.random.key(0), (28, 28, 1))
     everywhere = parallel.replicate(state, mesh)
     batch = {name: x[:64] for name, x in train.items()}
     close(divided(everywhere, batch)[0].batch_stats, jax.jit(step)(state, batch)[0].batch_stats)
     uneven = {name: x[:61] for name, x in train.items()}
     with refused("without 'mask', whose size the number of devices divides"):
         divided(everywhere, uneven)
-    eval_step = jaxconv.make_eval_step(model)
-    means = jaxconv.evaluate(
-        everywhere, uneven, eval_step=parallel.data_parallel(eval_step, mesh), batch_size=30
-    )
-    close(means, jaxconv.evaluate(state, uneven, eval_step=eval_step))
+    means = jaxconv.evaluate(shared, everywhere, uneven, batch_size=30)
+    close(means, jaxconv.evaluate(net, state, uneven))
 
     # Values computed from padding are finite if those of the batch are.
-    model = Standardised()
-    step = jaxconv.make_train_step(model, tx)
-    state = jaxconv.create_train_state(model, tx, jax.random.key(0), (28, 28, 1))
-    divided = jax.jit(parallel.data_parallel(step, mesh))
+    net = jaxconv.classifier(Standardised(), jaxconv.rmsprop())
+    step, state = net.train_step, net.init(jax.random.key(0), (28, 28, 1))
+    divided = jax.jit(on_mesh(net, mesh).train_step)
     found, _ = divided(parallel.replicate(state, mesh), uneven)
     close(found.params, jax.jit(step)(state, uneven)[0].params)
     print("all the same")

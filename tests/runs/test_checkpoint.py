@@ -17,7 +17,7 @@ import optax
 import pytest
 
 import jaxconv
-from jaxconv import create_train_state, make_train_step
+from jaxconv import create_train_state
 from jaxconv.runs import checkpoint
 from jaxconv.runs._checksums import write_sums
 from jaxconv.runs.checkpoint import Checkpoints
@@ -26,7 +26,7 @@ from jaxconv.training.state import ResumePoint
 from tests.support.oracles import bits
 
 MODEL, TX = jaxconv.create_model("dense", hidden=(16,)), jaxconv.adam()
-STEP = make_train_step(MODEL, TX)
+NET = jaxconv.classifier(MODEL, TX)
 SETTINGS = {"seed": 0, "rate": 0.1}
 HERE = ResumePoint(1, range(1), [[]])
 
@@ -46,7 +46,7 @@ def saved(tmp_path, state, digits):
             saves(state, resume_point)
             kept[resume_point.step] = bits(state)
 
-        fit(state, digits.train, train_step=STEP, epochs=2, batch_size=64, save=save)
+        fit(NET, state, digits.train, epochs=2, batch_size=64, save=save)
     return tmp_path / "saves", kept
 
 

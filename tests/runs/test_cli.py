@@ -10,9 +10,9 @@ import time
 
 import pytest
 
-from jaxconv.runs import experiment
+from jaxconv.runs import run_folder
 from jaxconv.runs.cli import exit_codes
-from tests.support import EXPERIMENTS
+from tests.support import EXPERIMENTS, SMALL_RUN
 from tests.support.command_line_runs import run_cli
 
 
@@ -38,10 +38,10 @@ def test_on_a_bare_machine_the_defaults_run_and_name_the_missing_parts(
     for missing in ("tyro", "matplotlib", "rich"):
         monkeypatch.setitem(sys.modules, missing, None)
     monkeypatch.setattr(
-        experiment.importlib.util, "find_spec", lambda name: None if name == "matplotlib" else name
+        run_folder.importlib.util, "find_spec", lambda name: None if name == "matplotlib" else name
     )
     dense = importlib.import_module("experiments.dense")
-    monkeypatch.setattr(dense.Config, "__init__", _with_one_epoch(dense.Config.__init__))
+    monkeypatch.setattr(dense, "CONFIG", dense.CONFIG.replace(epochs=1))
     code, text = run_cli(monkeypatch, capsys, "dense")
     assert code == 0
     assert "tyro is not installed: running with the defaults." in text
@@ -50,10 +50,6 @@ def test_on_a_bare_machine_the_defaults_run_and_name_the_missing_parts(
     code, text = run_cli(monkeypatch, capsys, "dense", "--epochs", "1")
     assert code == 2
     assert "pip install tyro" in text
-
-
-def _with_one_epoch(init):
-    return lambda self, **settings: init(self, **{"epochs": 1, **settings})
 
 
 def test_help_reads_well():
@@ -68,6 +64,34 @@ def test_help_reads_well():
     ):  # fmt: skip
         assert f"--{option} " in run.stdout
     assert "The number of epochs to train. (default: 15)" in run.stdout
+    options = re.findall(r"^│ --([a-z-]+)", run.stdout, re.MULTILINE)
+    assert options[:5] == ["epochs", "batch-size", "learning-rate", "seed", "seeds"]
+    groups = re.findall(r"^╭─ (\w+) options ─", run.stdout, re.MULTILINE)
+    assert groups == ["training", "seeds", "data", "model", "run", "parallel"]
+    cache = run.stdout.split("--no-compilation-cache")[1]
+    assert "Compile every program anew." in cache.split("--quiet")[0]
+
+
+def test_an_experiment_has_the_options_of_its_net(monkeypatch, capsys):
+    for net, option, code in (
+        ("strided", "--activation", 0),
+        ("lab6", "--activation", 2),
+        ("lab6", "--padding", 0),
+        ("dense", "--padding", 2),
+    ):
+        help_or_error = run_cli(monkeypatch, capsys, net, option, "same", "--help")
+        assert help_or_error[0] == code, (net, option)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--epochs", "1", "--quiet"]])
+def test_a_closed_stdout_ends_quietly(arguments, tmp_path):
+    command = [sys.executable, str(SMALL_RUN), "dense", *arguments]
+    read, write = os.pipe()
+    os.close(read)
+    process = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    os.close(write)
+    assert process.returncode != 0
+    assert "Traceback" not in process.stderr
 
 
 @pytest.mark.parametrize("epochs_first", [0, 2])

@@ -1,5 +1,7 @@
 import importlib
 import json
+import shlex
+import sys
 
 import numpy as np
 import pytest
@@ -9,8 +11,8 @@ from experiments.benchmarks.keras_nets import keras_batch, keras_model
 from experiments.benchmarks.recipes import NOTEBOOKS
 from jaxconv import runs
 from jaxconv.measure import compilation_cache
-from jaxconv.measure.compilation_cache import no_persistent_cache
-from jaxconv.runs import experiment
+from jaxconv.measure.compilation_cache import cache_if_possible
+from jaxconv.runs import prepare, run_folder
 from tests.support.run_folders import REPORT_FILES, read_rows
 
 NETS = {  # the settings and the parameter counts that the notebooks print
@@ -28,7 +30,7 @@ NETS = {  # the settings and the parameter counts that the notebooks print
 )
 def test_every_experiment_runs_and_writes_its_folder(net, tmp_path, capsys):
     module = importlib.import_module(f"experiments.{net}")
-    default = module.CONFIG.replace()
+    default = module.CONFIG.training
     assert (default.epochs, default.batch_size) == NETS[net][:2]
     assert default.learning_rate == 1e-3
     config = module.CONFIG.replace(epochs=2, output_dir=str(tmp_path / "run"), seed=3)
@@ -39,13 +41,16 @@ def test_every_experiment_runs_and_writes_its_folder(net, tmp_path, capsys):
         "config.json",
         "metrics.jsonl",
         "result.json",
+        ".lock",
         *REPORT_FILES,
     }
     assert json.loads((tmp_path / "run" / "result.json").read_text()) == result
     written = json.loads((tmp_path / "run" / "config.json").read_text())
-    assert (written["experiment"], written["seed"], written["epochs"]) == (net, 3, 2)
+    assert (written["experiment"], written["command"]) == (net, shlex.join(sys.argv))
+    assert (written["seeds"]["seed"], written["training"]["epochs"]) == (3, 2)
     rows = read_rows(tmp_path / "run")
-    assert [row["epoch"] for row in rows] == [1, 2]
+    assert [(row["seed"], row["epoch"]) for row in rows] == [(3, 1), (3, 2)]
+    assert ["test_loss" in row for row in rows] == [False, True]
     validated = net in ("strided", "dropout")
     assert ("val_loss" in rows[0]) == validated
     assert (result["val_accuracy"] is not None) == validated
@@ -59,7 +64,9 @@ def test_every_experiment_runs_and_writes_its_folder(net, tmp_path, capsys):
     assert result["seconds_train"] == pytest.approx(sum(row["seconds"] for row in rows))
     assert result["seconds_compile"] > 0
     assert 0 <= result["seconds_evaluation"] < result["seconds_total"]
-    assert all(not isinstance(value, dict | list) for value in result.values())
+    assert all(not isinstance(value, dict) for value in result.values())
+    assert (result["seed"], result["seeds"], result["group"]) == (3, [3], 5)
+    assert result["test_loss_by_seed"] == [result["test_loss"]]
     assert {"jax_version", "jaxlib_version", "flax_version", "optax_version", "backend"} <= {
         *result
     }
@@ -72,23 +79,17 @@ def test_every_experiment_runs_and_writes_its_folder(net, tmp_path, capsys):
 
 def test_every_net_is_trained_as_its_notebook_does(monkeypatch):
     seen = []
-    monkeypatch.setattr(runs, "run", lambda config, recipe, model: seen.append((recipe, model)))
+    monkeypatch.setattr(runs, "run", lambda recipe, config: seen.append(recipe))
     for net in NETS:
         module = importlib.import_module(f"experiments.{net}")
-        module.main(module.CONFIG.replace())
-        recipe, model = seen.pop()
+        module.main()
+        recipe = seen.pop()
         adam = net in ("strided", "dropout")
         assert recipe.tx is (jaxconv.adam if adam else jaxconv.rmsprop)
         assert ("one_hot_labels" in recipe.loss.__qualname__) == (net == "dropout")
         assert recipe.name == net
         assert recipe.validate_on_test == (net == "strided")
-        assert model(3).num_classes == 3
-
-
-def test_a_padding_that_cannot_matter_is_refused():
-    dense = importlib.import_module("experiments.dense")
-    with pytest.raises(ValueError, match="no convolution that padding='same' could change"):
-        dense.main(dense.CONFIG.replace(padding="same"))
+        assert recipe.model(3).num_classes == 3
 
 
 @pytest.mark.usefixtures("few_digits")
@@ -139,7 +140,7 @@ def test_a_second_run_takes_its_programs_from_the_cache(tmp_path, capsys, monkey
 
 
 @pytest.mark.usefixtures("few_digits")
-def test_half_a_program_in_the_cache_is_replaced(tmp_path, monkeypatch):
+def test_half_a_program_in_the_cache_is_compiled_anew(tmp_path, monkeypatch):
     dense, cache = importlib.import_module("experiments.dense"), tmp_path / "cache"
     monkeypatch.setattr(compilation_cache, "cache_folder", lambda: str(cache))
 
@@ -149,23 +150,22 @@ def test_half_a_program_in_the_cache_is_replaced(tmp_path, monkeypatch):
         )
 
     first = run("a")
-    (entry,) = cache.glob("jit_train_epoch-*-cache")
+    (entry,) = cache.glob("jit_train_epoch_replicas-*-cache")
     entry.write_bytes(entry.read_bytes()[:1000])
-    with pytest.warns(UserWarning, match="-cache|persistent compilation cache") as warned:
+    with pytest.warns(UserWarning, match="Error reading persistent compilation cache"):
         second = run("b")
-    assert second["programs_compiled"] == 1
-    assert f"Deleted {entry.name} from {cache}" in str(warned[-1].message)
+    assert (second["compilation_cache"], second["programs_compiled"]) == ("cold", 1)
+    assert second["test_loss"] == first["test_loss"]
+    entry.unlink()
     assert run("c")["programs_compiled"] == 1
-    last = run("d")
-    assert last["compilation_cache"] == "cached"
-    assert last["test_loss"] == second["test_loss"] == first["test_loss"]
+    assert run("d")["compilation_cache"] == "cached"
 
 
 @pytest.mark.usefixtures("few_digits")
 def test_a_cache_that_the_environment_forbids_is_not_used(tmp_path, capsys, monkeypatch):
     dense = importlib.import_module("experiments.dense")
     monkeypatch.setattr(compilation_cache, "cache_folder", lambda: str(tmp_path / "cache"))
-    with no_persistent_cache():  # as JAX_ENABLE_COMPILATION_CACHE=false
+    with cache_if_possible(wanted=False):  # as JAX_ENABLE_COMPILATION_CACHE=false
         config = dense.CONFIG.replace(epochs=1, output_dir=str(tmp_path / "x"), quiet=True)
         assert dense.main(config)["compilation_cache"] == "off"
     printed = "Compilation cache: off, because JAX_ENABLE_COMPILATION_CACHE is false"
@@ -204,7 +204,7 @@ def test_weights_are_exported_to_keras_and_come_back(tmp_path, digits, capsys):
     second = run("b", learning_rate=1e-12, init_from=weights, seed=1)
     assert second["test_loss"] == pytest.approx(first["test_loss"], rel=1e-6)
     assert f"Initial weights: {weights}\n" in capsys.readouterr().out
-    assert json.loads((tmp_path / "b" / "config.json").read_text())["init_from"] == weights
+    assert json.loads((tmp_path / "b" / "config.json").read_text())["run"]["init_from"] == weights
 
     before = (tmp_path / "new" / "dense.weights.h5").read_bytes()
     with pytest.raises(FileExistsError, match="is there already"):
@@ -218,7 +218,7 @@ def test_weights_are_exported_to_keras_and_come_back(tmp_path, digits, capsys):
 @pytest.mark.usefixtures("few_digits")
 def test_trained_weights_are_kept_if_their_export_fails(tmp_path, monkeypatch, capsys):
     dense, taken = importlib.import_module("experiments.dense"), tmp_path / "w.weights.h5"
-    monkeypatch.setattr(experiment, "plot_run", lambda *_, **__: taken.write_text("mine"))
+    monkeypatch.setattr(run_folder, "plot_run", lambda *_, **__: taken.write_text("mine"))
     config = dense.CONFIG.replace(epochs=1, output_dir=str(tmp_path / "x"), export_keras=str(taken))
     with pytest.raises(OSError, match=r"is there already.*The trained weights are in .*/x/trained"):
         dense.main(config)
@@ -254,7 +254,7 @@ def test_colour_images_and_other_classes_train_like_any(monkeypatch, tmp_path, c
     image = rng.integers(0, 256, (64, 32, 32, 3), np.uint8)
     label = rng.integers(0, 7, 64)
     colour = jaxconv.Dataset.from_arrays(image, label, image, label, num_classes=7, name="colour")
-    monkeypatch.setattr(experiment, "load_dataset", lambda *_, **__: colour)
+    monkeypatch.setattr(prepare, "load_dataset", lambda *_, **__: colour)
     lab6 = importlib.import_module("experiments.lab6")
     result = lab6.main(lab6.CONFIG.replace(epochs=1, output_dir=str(tmp_path)))
     assert result["dataset"] == "colour"

@@ -1,5 +1,4 @@
 import json
-import os
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -46,9 +45,8 @@ def test_a_folder_in_use_is_refused_and_free_again_after(tmp_path):
     with new_run_folder("x", str(tmp_path / "a")) as folder:
         write_json(folder / "config.json", {})
         for overwrite in (False, True):
-            with pytest.raises(BlockingIOError, match=rf"in use .* \(process {os.getpid()}\)"):
+            with pytest.raises(BlockingIOError, match="in use by another run: wait for its end"):
                 created("x", str(folder), overwrite=overwrite)
         assert {path.name for path in folder.iterdir()} == {"config.json", ".lock"}
-    assert {path.name for path in folder.iterdir()} == {"config.json"}
-    (folder / ".lock").write_text("1")  # left by a process that was killed
+    # The file stays; the lock ends with the block or with the process.
     assert created("x", str(folder), overwrite=True) == folder

@@ -78,7 +78,7 @@ def test_a_plan_asks_for_no_device():
 
 
 def test_one_seed_is_a_group_of_one():
-    assert plan(seeds="7,") == plan(seed=7)
+    assert (plan(seeds="7,").title, plan(seeds="7,").seeds) == ("lab6-7", (7,))
     assert (plan(seed=7).title, plan(seed=7).label(range(1))) == ("lab6-7", "")
     several = plan(seeds="3,7,11", strategy="vmap", group=2)
     assert (several.title, several.seeds) == ("lab6-3seeds", (3, 7, 11))

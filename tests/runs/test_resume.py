@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import jaxconv
-from jaxconv.runs import experiment
+from jaxconv import runs
+from jaxconv.runs import experiment, prepare
 from jaxconv.runs import files as run_files
 from jaxconv.runs.resume import fingerprints
 from jaxconv.runs.signals import Terminated
@@ -71,7 +72,8 @@ def test_an_interrupted_run_resumes_to_the_bit(net, interrupted, tmp_path, capsy
     )
     assert result["seconds_evaluation"] > 0
     files = {path.name for path in (tmp_path / "b").iterdir()}
-    assert files == {"config.json", "metrics.jsonl", "result.json", "checkpoints", *REPORT_FILES}
+    names = {"config.json", "metrics.jsonl", "result.json", "checkpoints", ".lock"}
+    assert files == {*names, *REPORT_FILES}
 
 
 @pytest.mark.parametrize("chunks", [9, *(pytest.param(n, marks=pytest.mark.slow) for n in (3, 12))])
@@ -179,7 +181,7 @@ def test_other_data_of_the_same_name_are_refused(interrupted, digits, tmp_path, 
     other = jaxconv.Dataset.from_arrays(
         image, train.label, digits.test.image, digits.test.label, name="digits"
     )
-    monkeypatch.setattr(experiment, "load_dataset", lambda *_, **__: other)
+    monkeypatch.setattr(prepare, "load_dataset", lambda *_, **__: other)
     with pytest.raises(ValueError, match=r"data: '[0-9a-f]{64}' then, '[0-9a-f]{64}' now"):
         run("dense", tmp_path / "a", resume=True)
 
@@ -244,38 +246,38 @@ def test_rows_that_a_full_disk_refused_are_written_later(tmp_path, monkeypatch, 
 def test_a_second_run_in_the_same_folder_is_refused(tmp_path, monkeypatch):
     """While the first is under way, however the second is asked to treat the folder."""
     seen = []
-    fit = experiment.fit
+    fit = experiment.fit_seeds
 
     def second(*arguments, **options):
         before = sorted(path.name for path in (tmp_path / "a").iterdir())
         for settings in ({}, {"overwrite": True}, {"resume": True}):
-            with pytest.raises(BlockingIOError, match=r"in use by another run \(process \d+\)"):
+            with pytest.raises(BlockingIOError, match="in use by another run: wait"):
                 run("dense", tmp_path / "a", **settings)
             seen.append(settings)
         assert sorted(path.name for path in (tmp_path / "a").iterdir()) == before
         return fit(*arguments, **options)
 
-    monkeypatch.setattr(experiment, "fit", second)
+    monkeypatch.setattr(experiment, "fit_seeds", second)
     run("dense", tmp_path / "a")
     assert len(seen) == 3
-    assert not (tmp_path / "a" / ".lock").exists()
+    run("dense", tmp_path / "a", overwrite=True)  # free again
 
 
 def test_a_signal_at_the_end_loses_nothing(tmp_path, monkeypatch, capsys):
-    """While the test set is evaluated, with no checkpoint asked for."""
-    evaluate = experiment.evaluate
+    """After the training, with no checkpoint asked for."""
+    summarise = experiment.summarise
 
     def signalled(*arguments, **options):
         signal.raise_signal(signal.SIGTERM)
-        return evaluate(*arguments, **options)
+        return summarise(*arguments, **options)
 
-    monkeypatch.setattr(experiment, "evaluate", signalled)
+    monkeypatch.setattr(experiment, "summarise", signalled)
     with pytest.raises(Terminated):
         run("dense", tmp_path / "a")
     assert f"The run is finished: {tmp_path / 'a'}" in capsys.readouterr().out
-    monkeypatch.setattr(experiment, "evaluate", evaluate)
+    monkeypatch.setattr(experiment, "summarise", summarise)
     files = {path.name for path in (tmp_path / "a").iterdir()}
-    assert files == {"config.json", "metrics.jsonl", "result.json", *REPORT_FILES}
+    assert files == {"config.json", "metrics.jsonl", "result.json", ".lock", *REPORT_FILES}
     assert run("dense", tmp_path / "a", resume=True)["test_loss"] is not None
 
 
@@ -311,10 +313,10 @@ def test_settings_are_compared_as_json_has_them(interrupted, tmp_path, monkeypat
     dense = importlib.import_module("experiments.dense")
 
     @dataclasses.dataclass(frozen=True)
-    class Config(dense.Config):
+    class Model(runs.Model):
         hidden: tuple[int, ...] = (16,)
 
-    monkeypatch.setattr(dense, "Config", Config)
+    monkeypatch.setattr(dense, "CONFIG", dataclasses.replace(dense.CONFIG, model=Model()))
     interrupted(7, signal.SIGINT, "dense", tmp_path / "a")
     assert run("dense", tmp_path / "a", resume=True)["resumed_at_step"] == 7
     (tmp_path / "a" / "result.json").unlink()

@@ -9,13 +9,12 @@ from jaxconv.runs.report._html import drawing, section, table, text
 from jaxconv.runs.result import name_seeds
 
 _TIMES = {
-    "seconds_import": "imports",
     "seconds_data": "data",
     "seconds_compile": "compilation",
     "seconds_train": "training",
     "seconds_evaluation": "evaluation",
     "seconds_report": "predictions and feature maps for this page",
-    "seconds_total": "from the start of the process to the result",
+    "seconds_total": "from the start of the run to the result",
 }
 _MACHINE = (
     "device_kind", "backend", "device_count", "cpu", "cpu_count", "system", "python_version",
@@ -24,7 +23,7 @@ _MACHINE = (
 
 
 def header(title: str, result: Mapping[str, Any], config: Mapping[str, Any]) -> str:
-    """The title, the test metrics, and the command that repeats the run."""
+    """The title, the test metrics, and the command that started the run."""
     numbers = []
     for name in ("test_accuracy", "test_loss"):
         std = result.get(f"{name}_std")
@@ -51,21 +50,21 @@ def epoch_section(
     """Loss and accuracy by epoch: drawn if matplotlib is installed, and as a table for one seed."""
     if not histories:
         return ""
-    names, several = ("loss", "accuracy"), "seeds" in result
-    ends = {x: result[f"test_{x}_by_seed"] if several else [result[f"test_{x}"]] for x in names}
+    names = ("loss", "accuracy")
+    ends = {x: result[f"test_{x}_by_seed"] for x in names}
     tests = [
         {x: math.nan if ends[x][i] is None else ends[x][i] for x in names}
         for i in range(len(histories))
     ]
-    lost = [seed in result["diverged"] for seed in result["seeds"]] if several else [False]
+    lost = [seed in result["diverged"] for seed in result["seeds"]]
 
     def draw(file: Any) -> None:
-        title = "each seed" if several else ""
+        title = "each seed" if len(histories) > 1 else ""
         plot_run(histories, tests, lost, file, title=title)
 
     drawn = [drawing(draw, "loss and accuracy by epoch")] if drawable else []
     if len(histories) == 1:
-        keys = list(histories[0][0])
+        keys = list(histories[0][0])  # the last row has the test besides
         rows = [[_cell(row.get(key)) for key in keys] for row in histories[0]]
         drawn.append(table(rows, [key.replace("_", " ") for key in keys]))
     return section("Epochs", *drawn)
@@ -73,7 +72,7 @@ def epoch_section(
 
 def seed_section(result: Mapping[str, Any]) -> str:
     """Each seed's metrics and their statistics; an empty string for a run of one seed."""
-    if "seeds" not in result:
+    if len(result["seeds"]) == 1:
         return ""
     ends = {"mean": "", "std": "_std", "min": "_min", "max": "_max"}
     ends |= {"95% of the mean, from": "_low", "to": "_high"}
@@ -94,7 +93,8 @@ def seed_section(result: Mapping[str, Any]) -> str:
 
 def settings_section(config: Mapping[str, Any], result: Mapping[str, Any]) -> str:
     """Times, machine and versions, and the run's settings."""
-    options = [[k, "none" if x is None else x] for k, x in config.items() if k != "command"]
+    groups = [x for x in config.values() if isinstance(x, Mapping)]
+    options = [[k, "none" if x is None else x] for group in groups for k, x in group.items()]
     times = [
         [label, f"{result[key]:.2f} s"]
         for key, label in _TIMES.items()

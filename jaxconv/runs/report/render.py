@@ -45,11 +45,11 @@ def write_report(folder: Path, result: Mapping[str, Any] | None = None) -> Path:
     drawable = importlib.util.find_spec("matplotlib") is not None
     if not drawable:
         left_out.append("Pictures are left out: matplotlib is missing (pip install matplotlib).")
-    seeds = result.get("seeds", [result.get("seed")])
+    seeds = result.get("seeds", [])
     diagnostics = _diagnostics(folder / run_folder.DIAGNOSTICS, left_out)
     try:
         histories = _histories(folder / run_folder.METRICS, result)
-    except (OSError, TypeError, ValueError) as error:
+    except (KeyError, OSError, TypeError, ValueError) as error:
         histories = []
         left_out.append(f"The epochs are left out: {error}")
     about_net = _net_sections(diagnostics, seeds, left_out, drawable=drawable)
@@ -110,8 +110,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _histories(path: Path, result: Mapping[str, Any]) -> list[list[dict[str, float]]]:
     """The rows of each seed's epochs, with NaN in place of null."""
-    seeds = result.get("seeds", [None])
-    histories: dict[Any, list[dict[str, float]]] = {seed: [] for seed in seeds}
+    histories: dict[Any, list[dict[str, float]]] = {seed: [] for seed in result["seeds"]}
     for line in path.read_text().splitlines():
         row = {key: math.nan if x is None else x for key, x in dict(json.loads(line)).items()}
         history = histories.get(row.pop("seed", None))

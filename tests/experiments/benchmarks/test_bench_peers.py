@@ -149,7 +149,7 @@ def test_a_job_validates_as_the_notebook_does(net, trained, validated, monkeypat
     """On nothing, on the last tenth, on the test set; and warm steps on nothing."""
     notebook, seen = NOTEBOOKS[net], []
 
-    def fit(state, data, *, validation, **_):
+    def fit(net, state, data, *, validation, **_):
         seen.append((len(data["label"]), validation and len(validation["label"])))
         return state, [{"seconds": 1.5}]
 

@@ -11,10 +11,9 @@ from jaxconv.runs.report.collect import MAX_MISTAKES, collect_diagnostics, save_
 
 
 def trained(model: nn.Module, data: jaxconv.Dataset) -> jaxconv.TrainState:
-    tx = jaxconv.adam()
-    state = jaxconv.create_train_state(model, tx, jax.random.key(0), data.input_shape)
-    step = jaxconv.make_train_step(model, tx)
-    return jaxconv.fit(state, data.train, train_step=step, epochs=1, batch_size=64)[0]
+    net = jaxconv.classifier(model, jaxconv.adam())
+    state = net.init(jax.random.key(0), data.input_shape)
+    return jaxconv.fit(net, state, data.train, epochs=1, batch_size=64)[0]
 
 
 def test_they_hold_the_nets_output_for_every_sample(digits):
@@ -84,13 +83,13 @@ def test_the_first_replica_that_did_not_diverge_is_saved(tmp_path, digits):
     lost = states[0]._replace(params=jax.tree.map(lambda x: x * jnp.nan, states[0].params))
     path = tmp_path / "diagnostics.npz"
     stack = jaxconv.training.stack_states
-    save_diagnostics(path, model, stack([lost, states[1]]), [3, 7], digits.test, stacked=True)
+    save_diagnostics(path, model, stack([lost, states[1]]), [3, 7], digits.test)
     diagnostics = read_arrays(path)
     alone = collect_diagnostics(model, states[1], digits.test)
     assert int(diagnostics["seed"]) == 7
     assert (diagnostics["confidence"] == alone["confidence"]).all()
     path.unlink()
-    save_diagnostics(path, model, stack([lost, lost]), [3, 7], digits.test, stacked=True)
+    save_diagnostics(path, model, stack([lost, lost]), [3, 7], digits.test)
     assert list(tmp_path.iterdir()) == []
-    save_diagnostics(path, model, states[0], [3], digits.test, stacked=False)
+    save_diagnostics(path, model, stack([states[0]]), [3], digits.test)
     assert int(read_arrays(path)["seed"]) == 3

@@ -3,6 +3,7 @@ import importlib
 import importlib.util
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from experiments import report as script
-from jaxconv.runs import experiment
+from jaxconv.runs import prepare
 from jaxconv.runs.files import read_arrays, write_arrays
 from jaxconv.runs.report.render import write_report
 from tests.support import ROOT
@@ -23,7 +24,7 @@ from tests.support.run_folders import read_rows
 def run(net: str, folder: Path, digits, **settings) -> dict:
     module = importlib.import_module(f"experiments.{net}")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(experiment, "load_dataset", lambda *_, **__: digits)
+        patch.setattr(prepare, "load_dataset", lambda *_, **__: digits)
         return module.main(module.CONFIG.replace(output_dir=str(folder), quiet=True, **settings))
 
 
@@ -65,7 +66,7 @@ def test_it_holds_the_numbers_of_the_run(one):
     for row in read_rows(one):
         assert all(f"{row[name]:.4f}" in text for name in ("loss", "val_loss", "val_accuracy"))
     assert "34,826" in text
-    assert "python experiments/dropout.py --epochs 2 --seed 3" in text
+    assert shlex.join(sys.argv) in text
     assert result["jax_version"] in text
     assert f"{result['seconds_train']:.2f} s" in text
     assert "conv1 Conv (26, 26, 32) 320 194,688" in " ".join(text.split())
