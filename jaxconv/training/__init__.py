@@ -1,7 +1,7 @@
 """The door of `training`: how a net learns. The state, one pure step, and its drivers.
 
-The path of a training is `state`, `step`, `classifier`, `epoch`, `fit`, `evaluate`; read them in
-this order.
+The path of a training is `state`, `step`, `classifier`, `epoch`, `chunks`, `fit`, `evaluate`;
+read them in this order.
 `replicas` trains many seeds at once. The room may import `data`, `models`, `parallel`, `measure`
 and `_checks`.
 """

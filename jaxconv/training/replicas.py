@@ -13,10 +13,11 @@ from jaxconv.data.stream import Stream
 from jaxconv.training._batches import on_device
 from jaxconv.training._groups import choose_strategy, groups
 from jaxconv.training._stacked import Strategy, join_states, slice_states, stack_states
+from jaxconv.training.chunks import Schedule
 from jaxconv.training.classifier import Classifier
 from jaxconv.training.epoch import open_epochs
 from jaxconv.training.evaluate import evaluate_replicas
-from jaxconv.training.fit import Save, Schedule, train_group
+from jaxconv.training.fit import Save, train_group
 from jaxconv.training.metrics import Row
 from jaxconv.training.state import ResumePoint, TrainState
 

@@ -14,8 +14,8 @@ from jaxconv import (
     train_epoch,
 )
 from jaxconv.training._stacked import stack_states
+from jaxconv.training.chunks import _chunk_ends
 from jaxconv.training.epoch import open_epochs
-from jaxconv.training.fit import _chunk_ends
 from tests.support.oracles import bits
 
 MODEL = create_model("dense", hidden=(16,))
