@@ -40,7 +40,7 @@ def test_readme_is_one_screen():
 def test_readme_shows_an_importer_some_fifteen_lines():
     (block,) = (x.values[0] for x in BLOCKS if x.id and x.id.startswith("README.md"))
     assert "jax.vmap" in block
-    assert "jax.lax.scan(step" in block
+    assert "jax.lax.scan(net.train_step" in block
     assert len([line for line in block.splitlines() if line.strip()]) <= 17
 
 

@@ -47,6 +47,7 @@ def net_of(name: str, **settings: Any) -> jaxconv.Classifier:
     """A notebook's net with its optimizer and loss, as `from_recipe`.
 
     Example:
+      >>> import jax
       >>> int(net_of("dense").init(jax.random.key(0), (28, 28, 1)).step)
       0
     """

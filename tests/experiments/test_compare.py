@@ -67,7 +67,7 @@ def test_two_configurations_run_on_the_same_seeds(tmp_path, capsys, monkeypatch)
     for side, rate in (("first", 0.001), ("second", 0.01)):
         run = json.loads((folder / side / "result.json").read_text())
         config = json.loads((folder / side / "config.json").read_text())
-        assert (run["seeds"], config["learning_rate"]) == ([3, 7], rate)
+        assert (run["seeds"], config["training"]["learning_rate"]) == ([3, 7], rate)
         assert content[f"{side}_test_loss_by_seed"] == run["test_loss_by_seed"]
     assert (folder / "differences.png").read_bytes().startswith(b"\x89PNG")
     printed = capsys.readouterr().out

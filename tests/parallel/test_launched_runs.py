@@ -9,7 +9,6 @@ import sys
 
 import pytest
 
-from jaxconv.runs import experiment
 from tests.parallel.process_loss_check import lose, pid_of
 from tests.support import EXPERIMENTS, SMALL_RUN
 from tests.support.command_line_runs import run_cli
@@ -39,7 +38,7 @@ def test_options_that_make_no_sense_are_refused(monkeypatch, capsys, tmp_path, o
 def test_two_processes_train_as_one_and_one_of_them_writes(tmp_path, monkeypatch, capsys, digits):
     options = ["--epochs", "2", "--save-every", "4"]
     both, output = finished(launched("2x1", "dense", tmp_path / "two", *options), tmp_path / "two")
-    monkeypatch.setattr(experiment, "load_dataset", lambda *_, **__: digits)
+    monkeypatch.setattr(prepare, "load_dataset", lambda *_, **__: digits)
     code, _ = run_cli(
         monkeypatch, capsys, "dense", *options, "--output-dir", str(tmp_path / "alone")
     )

@@ -30,7 +30,7 @@ def test_options_of_a_window_make_one_animation(tmp_path, capsys):
         input_size=3, kernel=2, channels=2, seed=3, frame_seconds=0.5, output_dir=str(folder)
     )
     result = animate.main(config)
-    names = {path.name for path in folder.iterdir()}
+    names = {path.name for path in folder.iterdir()} - {".lock"}
     assert names == {"config.json", "result.json", "picture.png", "window.gif"}
     count, durations, arrays = frames(folder / "window.gif")
     assert (count, durations) == (4, [500, 500, 500, 2000])
@@ -98,7 +98,8 @@ def test_without_matplotlib_the_numbers_remain(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     result = animate.main(animate.Config(**TINY, output_dir=str(tmp_path / "a")))
     assert result["window"]["output_size"] == 2
-    assert {path.name for path in (tmp_path / "a").iterdir()} == {"config.json", "result.json"}
+    names = {path.name for path in (tmp_path / "a").iterdir()}
+    assert names == {"config.json", "result.json", ".lock"}
     assert "window.gif is left out (pip install matplotlib)" in capsys.readouterr().out
 
 
