@@ -63,7 +63,14 @@ class Source:
         self.name, self.split, self._data_dir = name, split, data_dir
         with _quiet():
             builder = builder or _prepared(name, data_dir)
-            self._rows = _open(builder, split)
+            try:
+                self._rows = builder.as_data_source(split)
+            except NotImplementedError as error:
+                raise ValueError(
+                    f"The TFDS set in {builder.data_path} is not prepared as array_record, the "
+                    "format that can be read without TensorFlow: prepare it again with "
+                    "experiments/prepare_tfds.py and another data_dir."
+                ) from error
             self._rows[0]  # decoding prints its notes now, while they are silenced
         info = builder.info.splits[split]
         self.num_classes: int | None = getattr(builder.info.features["label"], "num_classes", None)
@@ -106,29 +113,28 @@ class Source:
 
 
 def _prepared(name: str, data_dir: str | None) -> Any:
-    with _quiet():
-        builder = _builder(name, data_dir)
-        if not builder.is_prepared():
-            option = f" --data-dir {data_dir}" if data_dir else ""
-            needs = "" if name == MNIST_BUILDER else " (needs the network, some sets TensorFlow)"
-            raise FileNotFoundError(
-                f"The TFDS set {name!r} is not prepared in {builder.data_path}. Prepare it with\n"
-                f"  python experiments/prepare_tfds.py {name}{option}\n"
-                f"{needs.strip()}{', or ' if needs else 'or '}give the data_dir it is in."
-            )
-        features, splits = builder.info.features, builder.info.splits
-        missing = [feature for feature in ("image", "label") if feature not in (features or {})]
-        if missing:
-            raise ValueError(
-                f"The TFDS set {name!r} has no {' and no '.join(map(repr, missing))}: its features "
-                f"are {sorted(features or {})}. Read it with TFDS and use Dataset.from_arrays."
-            )
-        if not {"train", "test"} <= set(splits):
-            raise ValueError(
-                f"The TFDS set {name!r} has no train and test split, but {sorted(splits)}: "
-                "read it with TFDS and use Dataset.from_arrays."
-            )
-        return builder
+    builder = _builder(name, data_dir)
+    if not builder.is_prepared():
+        option = f" --data-dir {data_dir}" if data_dir else ""
+        needs = "" if name == MNIST_BUILDER else " (needs the network, some sets TensorFlow)"
+        raise FileNotFoundError(
+            f"The TFDS set {name!r} is not prepared in {builder.data_path}. Prepare it with\n"
+            f"  python experiments/prepare_tfds.py {name}{option}\n"
+            f"{needs.strip()}{', or ' if needs else 'or '}give the data_dir it is in."
+        )
+    features, splits = builder.info.features, builder.info.splits
+    missing = [feature for feature in ("image", "label") if feature not in (features or {})]
+    if missing:
+        raise ValueError(
+            f"The TFDS set {name!r} has no {' and no '.join(map(repr, missing))}: its features "
+            f"are {sorted(features or {})}. Read it with TFDS and use Dataset.from_arrays."
+        )
+    if not {"train", "test"} <= set(splits):
+        raise ValueError(
+            f"The TFDS set {name!r} has no train and test split, but {sorted(splits)}: "
+            "read it with TFDS and use Dataset.from_arrays."
+        )
+    return builder
 
 
 def prepare(name: str = MNIST_BUILDER, *, data_dir: str | None = None) -> Path:
@@ -188,17 +194,6 @@ def _builder(name: str, data_dir: str | None, **options: Any) -> Any:
         raise
     except AssertionError as error:  # a version that TFDS does not have
         raise ValueError(f"TFDS does not have the set {name!r}: {error}") from error
-
-
-def _open(builder: Any, split: str) -> Any:
-    try:
-        return builder.as_data_source(split)
-    except NotImplementedError as error:
-        raise ValueError(
-            f"The TFDS set in {builder.data_path} is not prepared as array_record, the format that "
-            "can be read without TensorFlow: prepare it again with experiments/prepare_tfds.py and "
-            "another data_dir."
-        ) from error
 
 
 @contextlib.contextmanager

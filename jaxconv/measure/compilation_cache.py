@@ -44,12 +44,13 @@ def persistent_cache(folder: str | None = None) -> Iterator[str]:
         alone: who can write there can run code in the user's processes.
     """
     own = folder is None and not getattr(jax.config, _FOLDER)
-    folder = folder or cache_folder()
+    folder, user = folder or cache_folder(), getattr(os, "getuid", lambda: None)()
     if "://" not in folder:
-        Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
-        status, user = Path(folder).stat(), getattr(os, "getuid", lambda: None)()
-        if own and user is not None and (status.st_uid != user or status.st_mode & 0o022):
-            raise PermissionError(f"Others can write to {folder}: delete it, or chmod 700.")
+        for made in (Path(folder).parent, Path(folder)) if own else (Path(folder),):
+            made.mkdir(mode=0o700, parents=True, exist_ok=True)
+            status = made.stat()
+            if own and user is not None and (status.st_uid != user or status.st_mode & 0o022):
+                raise PermissionError(f"Others can write to {made}: delete it, or chmod 700.")
         if not os.access(folder, os.W_OK | os.X_OK):
             raise PermissionError(f"The folder {folder} cannot be written.")
     quick = "jax_persistent_cache_min_compile_time_secs"  # store what compiles quickly too
@@ -67,7 +68,7 @@ def cache_if_possible(wanted: bool = True) -> Iterator[str | None]:
         elif wanted:
             try:
                 folder = stack.enter_context(persistent_cache())
-            except OSError as error:
+            except (OSError, RuntimeError) as error:  # platformdirs raises the latter: no home
                 print(f"Compilation cache: off, {error}")
         if folder is None:
             stack.enter_context(_options({_ENABLED: False}))
@@ -76,15 +77,10 @@ def cache_if_possible(wanted: bool = True) -> Iterator[str | None]:
 
 @contextlib.contextmanager
 def _options(options: dict[str, Any]) -> Iterator[None]:
-    before = {name: getattr(jax.config, name) for name in options}
-    try:
-        _update(options)
+    with contextlib.ExitStack() as stack:
+        stack.callback(compilation_cache.reset_cache)  # otherwise JAX reads its settings only once
+        for name, value in options.items():
+            stack.callback(jax.config.update, name, getattr(jax.config, name))
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
         yield
-    finally:
-        _update(before)
-
-
-def _update(options: dict[str, Any]) -> None:
-    for name, value in options.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()  # otherwise JAX reads its settings only once

@@ -3,22 +3,22 @@
 import math
 import statistics
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 CONFIDENCE = 0.95
 
 
 class Summary(NamedTuple):
-    """Statistics of a sample. `std`, `low` and `high` are None for a sample of one value."""
+    """A sample's statistics: `std` with n - 1, the mean's 95% interval; None for one value."""
 
     n: int
     mean: float
     std: float | None
-    """The sample's standard deviation, with n - 1."""
     min: float
     max: float
     low: float | None
-    """The mean's 95% confidence interval by Student's t, from `low` to `high`."""
     high: float | None
 
     def __str__(self) -> str:
@@ -26,57 +26,40 @@ class Summary(NamedTuple):
 
 
 class PairedTTest(NamedTuple):
-    """The differences of two samples, pair by pair."""
+    """Differences, second minus first, and their p: None for one pair or equal differences."""
 
     difference: Summary
-    """Second minus first."""
     p: float | None
-    """Two-sided p-value of the paired t-test; None for one pair or equal differences."""
 
 
 class RelativeReduction(NamedTuple):
-    """The share by which a quantity is smaller on average: 0 is no change, 1 is all of it."""
+    """The share by which a mean is smaller, and its 95% interval: None for one pair."""
 
     share: float
     low: float | None
-    """The share's 95% confidence interval, by the jackknife and Student's t; None for one pair."""
     high: float | None
 
 
 def summarize(values: Sequence[float]) -> Summary:
-    """Mean, deviation, extremes and confidence interval of a sample.
-
-    Args:
-      values: at least one value, all finite.
+    """Statistics of at least one value, with an interval by Student's t.
 
     Raises:
       ValueError: if there is no value, or one is not finite.
 
     Example:
-      >>> summary = summarize([0.990, 0.992, 0.991])
-      >>> print(summary, f"{summary.low:.4f} to {summary.high:.4f}")
-      0.9910 ± 0.0010 0.9885 to 0.9935
+      >>> print(summarize([0.990, 0.992, 0.991]))
+      0.9910 ± 0.0010
     """
     if not values or not all(map(math.isfinite, values)):
         raise ValueError(f"A summary needs finite values, at least one, not {list(values)}.")
-    n, mean, extremes = len(values), statistics.fmean(values), (min(values), max(values))
-    if n == 1:
-        return Summary(n, mean, None, *extremes, None, None)
-    from scipy import stats
-
-    std = statistics.stdev(values)
-    low, high = mean, mean
-    if std:
-        low, high = stats.t.interval(CONFIDENCE, n - 1, loc=mean, scale=std / math.sqrt(n))
-    return Summary(n, mean, std, *extremes, float(low), float(high))
+    n, mean = len(values), statistics.fmean(values)
+    std = statistics.stdev(values) if n > 1 else None
+    interval = (None, None) if std is None else _interval(mean, std / math.sqrt(n), n)
+    return Summary(n, mean, std, min(values), max(values), *interval)
 
 
 def paired_t_test(first: Sequence[float], second: Sequence[float]) -> PairedTTest:
-    """Compares two settings on the same seeds, so that the effect of the seeds cancels.
-
-    Args:
-      first: one value for each seed.
-      second: one value for each of the same seeds, in the same order.
+    """Compares two settings, seed by seed in the same order, so that the seeds' effect cancels.
 
     Raises:
       ValueError: if they differ in length, are empty, or a value is not finite.
@@ -85,32 +68,26 @@ def paired_t_test(first: Sequence[float], second: Sequence[float]) -> PairedTTes
       >>> result = paired_t_test([0.970, 0.974, 0.972], [0.975, 0.978, 0.978])
       >>> f"{result.difference.mean:+.4f}, p = {result.p:.3f}"
       '+0.0050, p = 0.013'
-
-    Source: "Student", 1908, The probable error of a mean, https://doi.org/10.1093/biomet/6.1.1
     """
     if len(first) != len(second):
-        raise ValueError(
-            f"Pairs need as many values on both sides, not {len(first)} and {len(second)}."
-        )
+        raise ValueError(f"Pairs need as many values on both sides: {len(first)}, {len(second)}.")
     difference = summarize([b - a for a, b in zip(first, second, strict=True)])
     rounding = 1e-12 * max(map(abs, [*first, *second]))
     if difference.std is None or difference.std <= rounding:
         return PairedTTest(difference, None)
-    from scipy import stats
+    from scipy.stats import ttest_rel
 
-    return PairedTTest(difference, float(stats.ttest_rel(second, first).pvalue))
+    return PairedTTest(difference, float(ttest_rel(second, first).pvalue))
 
 
 def relative_reduction(first: Sequence[float], second: Sequence[float]) -> RelativeReduction | None:
-    """The share of the first's mean that the second saves: `1 - mean(second) / mean(first)`.
+    """`1 - mean(second) / mean(first)`, seed by seed in the same order, of values that are >= 0.
 
-    Args:
-      first: one value for each seed, none negative, such as an error.
-      second: one value for each of the same seeds, in the same order.
+    The interval is Student's t with the bootstrap's standard error. The bootstrap's percentiles
+    would be too narrow: those of ten pairs cover a known share 88 times in 100.
 
     Returns:
-      The share and its interval, or None if there is nothing to reduce: the mean of the first is
-      0, or becomes 0 without one of its seeds.
+      None if the first has nothing to reduce: it is all 0, perhaps but for one of its seeds.
 
     Raises:
       ValueError: if they differ in length.
@@ -118,18 +95,28 @@ def relative_reduction(first: Sequence[float], second: Sequence[float]) -> Relat
     Example:
       >>> print(f"{relative_reduction([0.10, 0.01], [0.05, 0.02]).share:.3f}")
       0.364
-
-    Source: Tukey, 1958, Bias and confidence in not quite large samples
     """
-    # With ten pairs this interval covers a known share 95 times in 100, scipy.stats.bootstrap's 88.
-    pairs = list(zip(first, second, strict=True))
-    rests = [pairs[:i] + pairs[i + 1 :] for i in range(len(pairs))] if len(pairs) > 1 else []
-    if any(sum(a for a, _ in rest) == 0 for rest in (pairs, *rests)):
+    pairs = np.array(list(zip(first, second, strict=True)), float).reshape(-1, 2).T
+    n = pairs.shape[1]
+    if np.count_nonzero(pairs[0]) < min(max(n, 1), 2):
         return None
-    share, *others = (1 - sum(b for _, b in s) / sum(a for a, _ in s) for s in (pairs, *rests))
-    if not others:
-        return RelativeReduction(share, None, None)
-    n = len(pairs)
-    pseudo = summarize([n * share - (n - 1) * other for other in others])
-    margin = ((pseudo.high or 0.0) - (pseudo.low or 0.0)) / 2
-    return RelativeReduction(share, share - margin, share + margin)
+
+    def share(a: Any, b: Any, axis: int = -1) -> Any:
+        a, b = a.mean(axis), b.mean(axis)  # a resample may be all 0: it saves nothing
+        return 1 - np.divide(b, a, out=np.ones_like(b), where=a > 0)
+
+    saved = float(share(pairs[0], pairs[1]))
+    if n == 1:
+        return RelativeReduction(saved, None, None)
+    from scipy.stats import bootstrap
+
+    resampled = bootstrap(pairs, share, paired=True, method="percentile", rng=0)
+    error = float(resampled.standard_error) * math.sqrt(n / (n - 1))
+    return RelativeReduction(saved, *_interval(saved, error, n))
+
+
+def _interval(mean: float, standard_error: float, n: int) -> tuple[float, float]:
+    from scipy.stats import t
+
+    margin = float(t.interval(CONFIDENCE, n - 1)[1]) * standard_error
+    return mean - margin, mean + margin

@@ -9,6 +9,7 @@ those that are left after 30. The exit code is the worst of all (128 plus the nu
 
 import argparse
 import contextlib
+import math
 import os
 import signal
 import socket
@@ -16,32 +17,24 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-GRACE_SECONDS = 30.0
-"""How long processes may take to end after one has failed, or after a signal asks all to end."""
+from jaxconv._checks import check_positive
 
 
 def launch(
-    command: Sequence[str],
-    processes: int,
-    devices: int | None = None,
-    *,
-    grace: float = GRACE_SECONDS,
+    command: Sequence[str], processes: int, devices: int | None = None, *, grace: float = 30.0
 ) -> int:
-    """Runs a command as several processes that know each other, and waits for their end.
+    """Runs a command as several processes that know each other; returns the worst exit code.
 
     Args:
       command: the program and its arguments.
       processes: how many to start.
       devices: how many devices each process gets: a CPU pretends to have that many, GPUs are
         divided among the processes. With None each gets what JAX finds.
-      grace: the most seconds that the others may take to end once one has failed.
-
-    Returns:
-      The worst exit code.
+      grace: how many seconds processes have to end after one has failed, or after a signal.
 
     Raises:
       OSError: if the command cannot be started.
@@ -51,56 +44,31 @@ def launch(
       [0] 0
       0
     """
-    address = f"localhost:{_free_port()}"
-    children: list[subprocess.Popen[bytes]] = []
-    copiers: list[threading.Thread] = []
-    with _forward_signals(children) as received:
-        try:
-            for rank in range(processes):
-                if received:
-                    break
-                child = subprocess.Popen(
-                    command,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
-                    env={**os.environ, **process_environment(address, processes, rank, devices)},
-                    start_new_session=True,  # else Ctrl-C would reach it twice and end it at once
-                )
-                children.append(child)
-                for source, sink in ((child.stdout, sys.stdout), (child.stderr, sys.stderr)):
-                    copiers.append(threading.Thread(target=_copy, args=(source, sink, rank)))
-                    copiers[-1].start()
-            return _wait(children, received, grace)
-        finally:
-            for child in children:  # and the processes that it started and left
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(child.pid, signal.SIGKILL)
-                child.wait()
-            for thread in copiers:
-                thread.join()
-
-
-@contextlib.contextmanager
-def _forward_signals(children: Sequence[subprocess.Popen[bytes]]) -> Iterator[list[signal.Signals]]:
-    """Passes signals on to the children that run; yields the list of signals received."""
-    received: list[signal.Signals] = []
-
-    def forward(number: int, _: Any) -> None:
-        received.append(signal.Signals(number))
-        for child in children:
-            if child.poll() is None:
-                child.send_signal(number)
-
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # the last: the terminal has closed
-    handlers = {number: signal.getsignal(number) for number in numbers}
-    handlers = {number: x for number, x in handlers.items() if x is not signal.SIG_IGN}
-    try:
-        for number in handlers:
-            signal.signal(number, forward)
-        yield received
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        address = f"localhost:{probe.getsockname()[1]}"
+    received: list[int] = []
+    with contextlib.ExitStack() as stack:  # at the end kills what is left, and joins the copiers
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the last: a closed terminal
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                before = signal.signal(number, lambda number, _: received.append(number))
+                stack.callback(signal.signal, number, before)
+        children = []
+        for rank in range(processes):
+            child = subprocess.Popen(
+                command,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=os.environ | process_environment(address, processes, rank, devices),
+                start_new_session=True,  # else Ctrl-C would reach it twice and end it at once
+            )
+            children.append(child)
+            for source, sink in ((child.stdout, sys.stdout), (child.stderr, sys.stderr)):
+                copier = threading.Thread(target=_copy, args=(source, sink, rank))
+                copier.start()
+                stack.callback(copier.join)
+            stack.callback(_kill, child)
+        return _wait(children, received, grace)
 
 
 def process_environment(
@@ -126,12 +94,6 @@ def process_environment(
     return own
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        return probe.getsockname()[1]
-
-
 def _copy(source: Any, sink: Any, rank: int) -> None:
     """Copies lines as they arrive, each after its process' number, and ends the last one."""
     with source:
@@ -142,44 +104,38 @@ def _copy(source: Any, sink: Any, rank: int) -> None:
                 sink.flush()
 
 
-def _wait(
-    children: Sequence[subprocess.Popen[bytes]], received: Sequence[signal.Signals], grace: float
-) -> int:
-    """Waits until all processes have ended or were killed; returns the worst exit code."""
-    deadline, codes = None, {}
-    while len(codes) < len(children):
-        for rank, child in enumerate(children):
-            if rank not in codes and child.poll() is not None:
-                codes[rank] = _exit_code(child.returncode)
-                if codes[rank]:
-                    print(f"Process {rank} {_ending(child.returncode)}", file=sys.stderr)
-        if deadline is None and (received or any(codes.values())):
-            deadline = time.monotonic() + grace
-        if deadline is not None and time.monotonic() > deadline:
-            left = [rank for rank in range(len(children)) if rank not in codes]
-            for rank in left:
-                children[rank].kill()
+def _kill(child: subprocess.Popen[bytes]) -> None:
+    """Kills a process, and those that it started and left."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+
+
+def _wait(children: Sequence[subprocess.Popen[bytes]], received: list[int], grace: float) -> int:
+    """Waits until all have ended or their grace has, and passes signals on; the worst exit code."""
+    running, worst, deadline = dict(enumerate(children)), 0, math.inf
+    while running:
+        for rank, code in [(rank, child.poll()) for rank, child in running.items()]:
+            if code is not None:
+                del running[rank]
+            if code:
+                worst = max(worst, code if code > 0 else 128 - code)
+                how = "ended with exit code" if code > 0 else "was ended by"
+                what = code if code > 0 else signal.Signals(-code).name
+                print(f"Process {rank} {how} {what}", file=sys.stderr)
+        if worst or received:
+            deadline = min(deadline, time.monotonic() + grace)
+        while received:
+            number = received.pop(0)
+            for child in running.values():
+                child.send_signal(number)
+        if time.monotonic() > deadline:
+            for rank in running:
                 print(f"Process {rank} did not end within {grace:g} s: killed", file=sys.stderr)
             # A killed process has no exit code of its own, so this one counts only alone.
-            return max(codes.values(), default=0) or 128 + signal.SIGKILL
+            return worst or 128 + signal.SIGKILL
         time.sleep(0.05)
-    return max(codes.values(), default=128 + signal.SIGINT)  # the signal came before a start
-
-
-def _exit_code(returncode: int) -> int:
-    return returncode if returncode >= 0 else 128 - returncode
-
-
-def _ending(returncode: int) -> str:
-    """How a process ended, in words.
-
-    Example:
-      >>> _ending(-9), _ending(2)
-      ('was ended by SIGKILL', 'ended with exit code 2')
-    """
-    if returncode >= 0:
-        return f"ended with exit code {returncode}"
-    return f"was ended by {signal.Signals(-returncode).name}"
+    return worst
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -189,25 +145,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--processes", type=int, required=True, help="how many to start")
-    parser.add_argument(
-        "--devices-per-process",
-        type=int,
-        help="how many devices each one gets (default: all that it finds)",
+    add = parser.add_argument
+    add("--processes", type=int, required=True, help="how many to start")
+    add(
+        "--devices-per-process", type=int, help="how many devices each gets (default: all it finds)"
     )
-    parser.add_argument("script", help="a Python script, such as experiments/lab6.py")
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="the script's own arguments")
+    add("script", help="a Python script, such as experiments/lab6.py")
+    add("arguments", nargs=argparse.REMAINDER, help="the script's own arguments")
     given = parser.parse_args(arguments)
-    for option, number in (
-        ("--processes", given.processes),
-        ("--devices-per-process", given.devices_per_process),
-    ):
-        if number is not None and number < 1:
-            parser.error(f"{option} must be a positive integer, not {number}")
+    devices = given.devices_per_process
+    try:
+        check_positive("--processes", given.processes)
+        check_positive("--devices-per-process", 1 if devices is None else devices)
+    except ValueError as error:
+        parser.error(str(error))
     if not Path(given.script).is_file():
         parser.error(f"there is no script {given.script!r}")
-    command = [sys.executable, given.script, *given.arguments]
-    return launch(command, given.processes, given.devices_per_process)
+    return launch([sys.executable, given.script, *given.arguments], given.processes, devices)
 
 
 if __name__ == "__main__":

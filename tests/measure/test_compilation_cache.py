@@ -1,4 +1,5 @@
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -6,6 +7,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import jaxlib.version
+import platformdirs
 import pytest
 from jax._src import compilation_cache as jax_cache
 
@@ -57,10 +59,16 @@ def test_the_users_folder_is_private(tmp_path, monkeypatch):
             pass
     finally:
         os.umask(mask)
-    assert folder.stat().st_mode & 0o777 == 0o700
-    folder.chmod(0o770)
-    message = r"Others can write to .*/jaxconv/jaxlib: delete it, or chmod 700"
-    with pytest.raises(PermissionError, match=message), persistent_cache():
+    assert [path.stat().st_mode & 0o777 for path in (folder, folder.parent)] == [0o700, 0o700]
+    for name, made in (("jaxconv/jaxlib", folder), ("jaxconv", folder.parent)):
+        made.chmod(0o770)
+        message = f"Others can write to .*/{name}: delete it, or chmod 700"
+        with pytest.raises(PermissionError, match=message), persistent_cache():
+            pass
+    folder.parent.chmod(0o700)
+    folder.chmod(0o700)
+    monkeypatch.setattr(compilation_cache.os, "getuid", lambda: -1)  # it is another user's
+    with pytest.raises(PermissionError, match="Others can write"), persistent_cache():
         pass
 
 
@@ -113,6 +121,19 @@ def test_a_program_that_the_backend_rejects_on_reload_counts_as_compiled(tmp_pat
     assert (value, watch.cached, watch.compilations) == (15.0, 0, 1)
 
 
+def test_a_program_for_another_cpu_is_loaded_with_a_message_and_counts_as_cached(tmp_path, capfd):
+    value_and_watch(tmp_path)
+    (entry,) = tmp_path.glob("*-cache")
+    content = jax_cache.decompress_executable(entry.read_bytes())
+    if b"+sse4.2" not in content:
+        pytest.skip("The program does not name SSE 4.2, which this test takes for another feature.")
+    other = jax_cache.compress_executable(content.replace(b"+sse4.2", b"+sse4.x"))
+    entry.write_bytes(other)
+    value, watch = value_and_watch(tmp_path)
+    assert re.search(r"feature \+sse4.x is not +supported on the host", capfd.readouterr().err)
+    assert (value, watch.cached, watch.compilations) == (15.0, 1, 1)
+
+
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="file"), persistent_cache(str(tmp_path / "file" / "x")):
@@ -139,3 +160,15 @@ def test_a_cache_that_is_forbidden_or_impossible_names_the_reason(monkeypatch, c
         assert folder is None
         assert not jax.config.jax_enable_compilation_cache
     assert "Compilation cache: off, [Errno" in capsys.readouterr().out
+
+
+def test_a_user_without_a_home_has_no_cache(monkeypatch, capsys):
+    def homeless(*_, **__):
+        raise RuntimeError("could not determine the home directory")
+
+    monkeypatch.undo()  # the tests' own folder
+    monkeypatch.setattr(platformdirs, "user_cache_path", homeless)
+    with cache_if_possible() as folder:
+        assert folder is None
+    printed = "Compilation cache: off, could not determine the home directory\n"
+    assert capsys.readouterr().out == printed

@@ -1,8 +1,10 @@
+import os
 import signal
 import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import pytest
 
@@ -145,3 +147,27 @@ def test_a_reader_that_goes_away_stops_no_process(tmp_path):
     while not mark.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert mark.exists()
+
+
+def test_no_process_that_another_one_started_is_left_behind(run):
+    code, out, _ = run(
+        """
+        import subprocess
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], **quiet)
+        print(child.pid)
+        """,
+        processes=1,
+    )
+    assert code == 0
+    pid = int(out[0].removeprefix("[0] "))
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:  # until init, or whoever adopted it, has seen its end
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return
+        if "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text():
+            return
+        time.sleep(0.05)
+    pytest.fail(f"process {pid} is left")
