@@ -83,7 +83,7 @@ def test_two_configurations_run_on_the_same_seeds(tmp_path, capsys, monkeypatch)
     monkeypatch.setattr(importlib.import_module("experiments.dense"), "main", interrupted)
     with pytest.raises(KeyboardInterrupt):
         compare.main("dense", "dense", "2", str(folder), overwrite=True)
-    assert {path.name for path in folder.rglob("*.*")} == {"config.json"}
+    assert {path.name for path in folder.rglob("*.*")} == {"config.json", ".lock"}
 
 
 @pytest.mark.parametrize(

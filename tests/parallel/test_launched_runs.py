@@ -9,11 +9,12 @@ import sys
 
 import pytest
 
+from jaxconv.runs import prepare
 from tests.parallel.process_loss_check import lose, pid_of
 from tests.support import EXPERIMENTS, SMALL_RUN
 from tests.support.command_line_runs import run_cli
 from tests.support.launched_runs import finished, launched, own_environment
-from tests.support.made_sets import prepare
+from tests.support.made_sets import prepare as prepare_set
 from tests.support.run_folders import read_rows, wait_for
 
 PORT = 20_003 + os.getpid() % 10_000
@@ -146,7 +147,7 @@ def test_several_seeds_on_several_processes_are_the_seeds_alone(tmp_path):
 @pytest.mark.filterwarnings("ignore")  # TFDS' own
 def test_processes_stream_their_own_rows_and_resume_as_another_number(tmp_path, digits):
     """The last batch has two samples, so that two of four processes have none."""
-    prepare(tmp_path, "digits", train=digits.train, test=digits.test)
+    prepare_set(tmp_path, "digits", train=digits.train, test=digits.test)
     options = ["--dataset", "tfds:digits", "--data-dir", str(tmp_path), "--batch-size", "149"]
     options += ["--epochs", "20", "--save-every", "5"]
     results = {}
