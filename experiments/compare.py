@@ -100,18 +100,20 @@ def configuration(text: str, seeds: str) -> tuple[Any, Any]:
     module = EXPERIMENTS[name]
     options = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes)
     config = tyro.cli(Config, args=arguments, prog=name, default=module.CONFIG, config=options)
-    for group in dataclasses.fields(config):
-        given, default = getattr(config, group.name), getattr(module.CONFIG, group.name)
-        for field in dataclasses.fields(given):
-            changed = getattr(given, field.name) != getattr(default, field.name)
-            if changed and field.name in RESERVED:
-                option = field.name.replace("_", "-")
-                raise ValueError(
-                    f"{text!r} sets --{option}, which is not for a side of a comparison."
-                )
+    given, default = flat(config), flat(module.CONFIG)
+    for name in RESERVED:
+        if given[name] != default[name]:
+            option = name.replace("_", "-")
+            raise ValueError(f"{text!r} sets --{option}, which is not for a side of a comparison.")
     config = config.replace(seeds=seeds, quiet=True)
     Plan.of(module.RECIPE, config)
     return module, config
+
+
+def flat(config: Config) -> dict[str, Any]:
+    """The settings by their names, without their groups."""
+    groups = dataclasses.asdict(config).values()
+    return {name: x for group in groups for name, x in group.items()}
 
 
 def differences(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:

@@ -144,9 +144,8 @@ def train(
       The rows of each member, with the loss and accuracy of the test.
     """
     notebook, recipe = NOTEBOOKS[config.net], EXPERIMENTS[config.net].RECIPE
-    model = jaxconv.create_model(config.net)
     tx = optax.inject_hyperparams(lambda learning_rate: recipe.tx(learning_rate))(members[0][0])
-    net = jaxconv.classifier(model, tx, loss=recipe.loss)
+    net = jaxconv.classifier(recipe.model(data.num_classes), tx, loss=recipe.loss)
 
     @jax.jit
     def init(key: jax.Array, learning_rate: jax.Array) -> jaxconv.TrainState:

@@ -30,7 +30,7 @@ import numpy as np
 
 import jaxconv
 from experiments.benchmarks.keras_nets import SHAPE, keras_batch, keras_model
-from experiments.benchmarks.recipes import NOTEBOOKS, from_recipe
+from experiments.benchmarks.recipes import NOTEBOOKS, net_of
 from jaxconv._checks import check_positive
 from jaxconv.runs import files as run_files
 from jaxconv.runs import folder as run_folder
@@ -39,9 +39,10 @@ from jaxconv.runs.plots import COLORS
 MEANS = ("loss", "accuracy", "val_loss", "val_accuracy")
 
 
-def without_dropout(name: str, dtype: str) -> tuple[jaxconv.ConvNet, Any, Any]:
-    """Model, optimizer and loss of jaxconv's side, without dropout."""
-    return from_recipe(name, dropout_rate=0.0, dtype=dtype, param_dtype=dtype)
+def without_dropout(name: str, dtype: str) -> tuple[jaxconv.ConvNet, jaxconv.Classifier]:
+    """The model of jaxconv's side, without dropout, and the classifier of it."""
+    options = {"dropout_rate": 0.0, "dtype": dtype, "param_dtype": dtype}
+    return jaxconv.create_model(name, **options), net_of(name, **options)
 
 
 @contextlib.contextmanager
@@ -82,8 +83,7 @@ def compare(
     with precision(dtype), tempfile.TemporaryDirectory() as folder:
         keras.utils.set_random_seed(seed)
         theirs = keras_model(name, notebook, dropout_rate=0.0, from_logits=from_logits)
-        model, tx, loss = without_dropout(name, dtype)
-        net = jaxconv.classifier(model, tx, loss=loss)
+        model, net = without_dropout(name, dtype)
 
         def carried_over() -> Any:
             theirs.save_weights(f"{folder}/{name}.weights.h5")

@@ -14,7 +14,7 @@ import numpy as np
 
 import jaxconv
 from experiments.benchmarks.keras_nets import SHAPE
-from experiments.benchmarks.recipes import from_recipe, net_of
+from experiments.benchmarks.recipes import net_of
 from jaxconv.data import Stream, open_streamed
 from jaxconv.inspection import layer_rows, train_step_flops
 from jaxconv.measure import (
@@ -103,7 +103,7 @@ def measure(
     step_seconds, memory = steady.median / replicas, peak_memory()
     size = 2048 if jax.default_backend() == "cpu" else 8192
     matmul = matmul_rate(dtype, size)
-    layers = [row.macs for row in layer_rows(from_recipe(net)[0], SHAPE)]
+    layers = [row.macs for row in layer_rows(jaxconv.create_model(net), SHAPE)]
     flops = train_step_flops(layers, batch_size)
     counted = compiled.cost_analysis() if driver in ("step", "stream") else None
     temporary = compiled.memory_analysis()

@@ -6,12 +6,9 @@ The five experiments (`experiments/lab6.py` and so on) own the settings; here th
 from types import ModuleType
 from typing import Any
 
-import optax
-
 import jaxconv
 from experiments import dense, dropout, intro, lab6, strided
 from experiments.benchmarks.keras_nets import Notebook
-from jaxconv.training import Loss
 
 EXPERIMENTS: dict[str, ModuleType] = {
     module.RECIPE.name: module for module in (lab6, intro, strided, dropout, dense)
@@ -44,34 +41,20 @@ NOTEBOOKS = {name: settings_of(module) for name, module in EXPERIMENTS.items()}
 
 
 def net_of(name: str, **settings: Any) -> jaxconv.Classifier:
-    """A notebook's net with its optimizer and loss, as `from_recipe`.
+    """A notebook's net with its optimizer and loss, for integer labels.
+
+    Args:
+      name: one of `EXPERIMENTS`.
+      **settings: arguments of `create_model` that differ from the notebook's.
 
     Example:
       >>> import jax
-      >>> int(net_of("dense").init(jax.random.key(0), (28, 28, 1)).step)
+      >>> int(net_of("dense", dtype="bfloat16").init(jax.random.key(0), (28, 28, 1)).step)
       0
     """
-    model, tx, loss = from_recipe(name, **settings)
-    return jaxconv.classifier(model, tx, loss=loss)
-
-
-def from_recipe(
-    net: str, **settings: Any
-) -> tuple[jaxconv.ConvNet, optax.GradientTransformation, Loss]:
-    """A notebook's model, optimizer and loss on integer labels.
-
-    Args:
-      net: its name, one of `EXPERIMENTS`.
-      **settings: arguments of `ConvNet` that differ from the notebook's.
-
-    Example:
-      >>> model, tx, loss = from_recipe("strided", dtype="bfloat16")
-      >>> model.filters
-      (16, 32, 64)
-    """
-    recipe, config = EXPERIMENTS[net].RECIPE, EXPERIMENTS[net].CONFIG
-    return (
-        jaxconv.create_model(net, **settings),
+    recipe, config = EXPERIMENTS[name].RECIPE, EXPERIMENTS[name].CONFIG
+    return jaxconv.classifier(
+        jaxconv.create_model(name, **settings),
         recipe.tx(config.training.learning_rate),
-        recipe.loss,
+        loss=recipe.loss,
     )

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import jaxconv
-from experiments.benchmarks.recipes import NOTEBOOKS, from_recipe
+from experiments.benchmarks.recipes import NOTEBOOKS, net_of
 from jaxconv.training.fit import fit
 from jaxconv.training.replicas import fit_seeds
 from tests.support.oracles import bits
@@ -38,8 +38,7 @@ def recorded(run):
 
 @pytest.mark.parametrize("net", NETS)
 def test_every_net_resumes_from_every_place_to_the_bit(net, digits):
-    model, tx, loss = from_recipe(net)
-    own, batch_size = jaxconv.classifier(model, tx, loss=loss), NOTEBOOKS[net].batch_size
+    own, batch_size = net_of(net), NOTEBOOKS[net].batch_size
     run = functools.partial(
         fit,
         own,

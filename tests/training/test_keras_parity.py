@@ -60,16 +60,16 @@ def steps_beside_keras(net, mnist, dtype, *, reset: bool) -> list[float]:
     """
     with precision(dtype):
         keras.utils.set_random_seed(1)
-        theirs, (model, tx, loss) = (
+        theirs, (model, own) = (
             keras_model(net, NOTEBOOKS[net], dropout_rate=0.0),
             without_dropout(net, dtype),
         )
         theirs.optimizer.build(theirs.trainable_variables)
         data = jaxconv.Split(mnist.train.image[:640], mnist.train.label[:640])
         image, label = keras_batch(data, NOTEBOOKS[net], dtype)
-        step = jax.jit(jaxconv.make_train_step(model, tx, loss=loss))
+        step = jax.jit(own.train_step)
         params = params_from(theirs.get_weights(), model)
-        state = jaxconv.create_train_state(model, tx, jax.random.key(0), SHAPE, params=params)
+        state = own.init(jax.random.key(0), SHAPE, params=params)
         distances = []
         for rows in np.arange(640).reshape(20, 32):
             if reset:
@@ -206,8 +206,8 @@ def test_layers_and_their_gradients_are_keras_layers(name, data):
 def test_kernels_start_as_keras_kernels_do(net):
     """Glorot-uniform: its bounds, its distribution, and Keras' own draw from it; zero biases."""
     keras.utils.set_random_seed(0)
-    theirs, (model, tx, _) = keras_model(net, NOTEBOOKS[net]), without_dropout(net, "float32")
-    params = jaxconv.create_train_state(model, tx, jax.random.key(0), SHAPE).params
+    theirs, (model, own) = keras_model(net, NOTEBOOKS[net]), without_dropout(net, "float32")
+    params = own.init(jax.random.key(0), SHAPE).params
     drawn = params_from(theirs.get_weights(), model)
     assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, drawn)
     for name, layer in params.items():

@@ -1,5 +1,6 @@
 """The notebooks' nets over many seeds, with the notebooks' settings, in one program a net."""
 
+import functools
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,8 +8,9 @@ from typing import Any
 
 import jax
 
-from experiments.benchmarks.accelerator.shared import describe, facts, load_batches, make_training
-from experiments.benchmarks.recipes import NOTEBOOKS
+from experiments.benchmarks.accelerator.shared import describe, facts, load_batches
+from experiments.benchmarks.keras_nets import SHAPE
+from experiments.benchmarks.recipes import NOTEBOOKS, net_of
 from jaxconv.measure import peak_memory
 from jaxconv.models import Form
 from jaxconv.runs import write_json
@@ -38,18 +40,18 @@ def measure(
     content = {"benchmark": "accelerator accuracy", **facts(), "rows": rows}
     keys = [jax.random.key(seed) for seed in range(seeds)]
     for net in nets:
-        training, (train, test) = make_training(net, form), load_batches(net, samples)
+        own, (train, test) = net_of(net, form=form), load_batches(net, samples)
         row: dict[str, Any] = {"net": net, "form": form, "strategy": "vmap", "seeds": seeds}
         row["batch_size"] = NOTEBOOKS[net].batch_size
         row["epochs"] = epochs or NOTEBOOKS[net].epochs
         try:
             _, histories = fit_seeds(
-                training.net,
-                jax.jit(training.make_state),
+                own,
+                jax.jit(functools.partial(own.init, input_shape=SHAPE)),
                 keys,
                 train,
                 epochs=row["epochs"],
-                batch_size=training.batch_size,
+                batch_size=row["batch_size"],
                 test=test,
                 strategy="vmap",
                 group=seeds,

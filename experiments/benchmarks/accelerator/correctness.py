@@ -8,21 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from experiments.benchmarks.accelerator.shared import describe, facts, load_batches, make_training
-from experiments.benchmarks.recipes import from_recipe
+from experiments.benchmarks.accelerator.shared import describe, facts, load_batches
+from experiments.benchmarks.keras_nets import SHAPE
+from experiments.benchmarks.recipes import net_of
 from jaxconv.data import Batch
-from jaxconv.models import as_float
 from jaxconv.runs import write_json
+from jaxconv.training import TrainState
 
 SETTINGS = (("float32", None), ("float32", "highest"), ("bfloat16", None))
 """The dtypes with their precision of products."""
 
 
 def gradient(
-    net: str, form: str, dtype: str, precision: str | None, params: Any, batch: Batch
+    net: str, form: str, dtype: str, precision: str | None, state: TrainState, batch: Batch
 ) -> tuple[float, np.ndarray]:
     """The loss of a batch, without dropout, and its gradient as one float64 vector.
 
@@ -31,9 +31,10 @@ def gradient(
       form: the form of its convolutions.
       dtype: of the computation; float64 runs on the CPU.
       precision: of products, such as `"highest"`; None for the device's own.
-      params: the net's parameters, on the host.
+      state: the net's parameters, on the host.
       batch: images and labels.
     """
+    params = state.params
     with contextlib.ExitStack() as stack:
         stack.enter_context(jax.default_matmul_precision(precision))
         settings: dict[str, Any] = {"form": form, "dtype": dtype}
@@ -42,11 +43,11 @@ def gradient(
             stack.enter_context(jax.default_device(jax.local_devices(backend="cpu")[0]))
             settings["param_dtype"] = dtype
             params = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
-        model, _, loss = from_recipe(net, **settings)
+        own = net_of(net, **settings)
 
         def loss_fn(params: Any) -> jax.Array:
-            logits = jnp.asarray(model.apply({"params": params}, as_float(batch["image"], model)))
-            return jnp.mean(loss(logits, jnp.asarray(batch["label"])))
+            sums = own.eval_step(state._replace(params=params), batch)
+            return sums["loss"] / sums["count"]
 
         mean_loss, grads = jax.device_get(jax.jit(jax.value_and_grad(loss_fn))(params))
     return float(mean_loss), np.concatenate(
@@ -75,13 +76,13 @@ def measure(
     with ThreadPoolExecutor(workers) as pool:
         for net in nets:
             batch = jax.device_get(load_batches(net, samples)[0])
-            state = jax.jit(make_training(net, None).make_state)(jax.random.key(0))
-            params = jax.device_get(state.params)
-            truth = pool.submit(gradient, net, "xla", "float64", None, params, batch)
+            state = net_of(net).init(jax.random.key(0), SHAPE)
+            state = jax.device_get(state._replace(rng=None))
+            truth = pool.submit(gradient, net, "xla", "float64", None, state, batch)
             found: dict[Any, np.ndarray] = {}
             futures = {
                 (form, dtype, precision): pool.submit(
-                    gradient, net, form, dtype, precision, params, batch
+                    gradient, net, form, dtype, precision, state, batch
                 )
                 for (dtype, precision), form in itertools.product(SETTINGS, ("xla", "patches"))
             }

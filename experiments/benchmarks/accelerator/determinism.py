@@ -23,8 +23,9 @@ from experiments.benchmarks.accelerator.processes import (
     run_parts,
     xla_flags,
 )
-from experiments.benchmarks.accelerator.shared import describe, facts, load_batches, make_training
-from experiments.benchmarks.recipes import NOTEBOOKS
+from experiments.benchmarks.accelerator.shared import describe, facts, load_batches
+from experiments.benchmarks.keras_nets import SHAPE
+from experiments.benchmarks.recipes import NOTEBOOKS, net_of
 from jaxconv.models import Form
 from jaxconv.runs import Checkpoints, read_arrays, write_arrays, write_json
 from jaxconv.runs.cli import DETERMINISTIC
@@ -88,11 +89,11 @@ def measure(
         row: dict[str, Any] = {"net": net, "form": form, "samples": samples}
         rows.append(row)
         try:
-            training, (train, _) = make_training(net, form), load_batches(net, samples)
+            own, (train, _) = net_of(net, form=form), load_batches(net, samples)
             size = NOTEBOOKS[net].batch_size
             options: Any = {"epochs": 1, "batch_size": size}
-            fit = functools.partial(jaxconv.fit, training.net, data=train, **options)
-            make_state = jax.jit(training.make_state)
+            fit = functools.partial(jaxconv.fit, own, data=train, **options)
+            make_state = jax.jit(functools.partial(own.init, input_shape=SHAPE))
             first = make_state(jax.random.key(0))
             state, history = fit(first)
             arrays = arrays_of(state)
@@ -103,9 +104,7 @@ def measure(
                 end = resume_in_middle(fit, first, every=max(1, samples // size // 8))
                 row["resumed"] = compare(arrays, arrays_of(end))
                 keys = [jax.random.key(seed) for seed in (0, 1)]
-                ends, _ = fit_seeds(
-                    training.net, make_state, keys, train, strategy="map", **options
-                )
+                ends, _ = fit_seeds(own, make_state, keys, train, strategy="map", **options)
                 row["mapped"] = compare(arrays, arrays_of(jax.tree.map(lambda x: x[0], ends)))
         except Exception as error:
             row["error"] = describe(error)

@@ -4,41 +4,14 @@ import datetime
 import functools
 import shutil
 import subprocess
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 
 import jaxconv
-from experiments.benchmarks.keras_nets import SHAPE
-from experiments.benchmarks.recipes import NOTEBOOKS, net_of
+from experiments.benchmarks.recipes import NOTEBOOKS
 from jaxconv.data import Batch
 from jaxconv.measure import environment
-from jaxconv.models import Form
-
-
-class Training(NamedTuple):
-    """A notebook's net, and how it is trained; nothing is compiled yet."""
-
-    net: jaxconv.Classifier
-    make_state: Callable[[Any], jaxconv.TrainState]
-    """Makes the first state from a key."""
-    batch_size: int
-
-
-def make_training(
-    net: str, form: Form | None, dtype: str = "float32", batch_size: int | None = None
-) -> Training:
-    """Makes a notebook's training in one form, with the notebook's batch size if none is given.
-
-    Example:
-      >>> state = make_training("dense", None).make_state(jax.random.key(0))
-      >>> int(state.step)
-      0
-    """
-    own = net_of(net, form=form, dtype=dtype)
-    size = batch_size or NOTEBOOKS[net].batch_size
-    return Training(own, lambda key: own.init(key, SHAPE), size)
 
 
 @functools.cache

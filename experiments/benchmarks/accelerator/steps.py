@@ -19,8 +19,9 @@ import jax
 import numpy as np
 
 import jaxconv
-from experiments.benchmarks.accelerator.shared import describe, facts, load_batches, make_training
-from experiments.benchmarks.recipes import NOTEBOOKS
+from experiments.benchmarks.accelerator.shared import describe, facts, load_batches
+from experiments.benchmarks.keras_nets import SHAPE
+from experiments.benchmarks.recipes import NOTEBOOKS, net_of
 from jaxconv.measure import compile_stages, peak_memory
 from jaxconv.runs import write_json
 from jaxconv.training import TrainState, train_epoch_replicas
@@ -75,9 +76,10 @@ class Program:
 @functools.cache
 def first_states(net: str, replicas: int) -> TrainState:
     """Stacked states of so many seeds, on the host and without keys: the CPU compiles quickly."""
-    make_state = make_training(net, None).make_state
+    own = net_of(net)
     with jax.default_device(jax.local_devices(backend="cpu")[0]):
-        states = jax.jit(jax.vmap(make_state))(jax.random.split(jax.random.key(0), replicas))
+        keys = jax.random.split(jax.random.key(0), replicas)
+        states = jax.jit(jax.vmap(lambda key: own.init(key, SHAPE)))(keys)
     return jax.device_get(states._replace(rng=None))
 
 
@@ -94,8 +96,8 @@ def build(case: dict[str, Any], samples: int | None, latest_start: float) -> Pro
     steps = len(data["label"]) // size
     if not steps:
         raise ValueError(f"a batch of {size} needs as many samples, not {len(data['label'])}")
-    step = make_training(case["net"], case["form"], case["dtype"], size).net.train_step
-    options: Any = {"train_step": step, "batch_size": size}
+    own = net_of(case["net"], form=case["form"], dtype=case["dtype"])
+    options: Any = {"train_step": own.train_step, "batch_size": size}
     epoch_fn = functools.partial(jaxconv.train_epoch, **options)
     keys = jax.random.split(jax.random.key(0), count)
     state = first_states(case["net"], count)

@@ -51,7 +51,7 @@ def test_the_lesson_writes_its_figures_and_its_picture(tmp_path, monkeypatch, di
     assert result["largest_difference"] < 1e-4 < result["largest_output"]
     assert 0 <= result["usual_dead_share"] <= result["large_dead_share"] <= 1
     second = json.loads((folder / "comparison" / "second" / "config.json").read_text())
-    assert (second["experiment"], second["activation"]) == ("strided", "relu")
+    assert (second["experiment"], second["model"]["activation"]) == ("strided", "relu")
     assert (result["seeds"], result["pairs"]) == ([3, 7], 2)
     printed = capsys.readouterr().out
     assert "(23,296 parameters) equal one with 14,464" in printed
