@@ -21,9 +21,9 @@ class Clock:
     Example:
       >>> with Clock() as clock:
       ...     with clock("fit"), clock("report"):
-      ...         time.sleep(0.01)
-      >>> clock.seconds["report"] > clock.seconds["fit"] >= 0
-      True
+      ...         pass
+      >>> sorted(clock.seconds)
+      ['fit', 'report']
     """
 
     def __init__(self) -> None:

@@ -75,6 +75,7 @@ def run(recipe: Recipe, config: Config) -> dict[str, Any]:
         with clock("init"):
             net = build(recipe, plan, config, data, world)
         identity = fingerprints(data, net.given)
+        world.agree({"data": identity["data"]})
         with open_folder(plan, config, identity, found, world) as folder:
             session = Session(plan, config, world, clock, interrupts, data, net, folder)
             start = begin(session)
@@ -171,7 +172,7 @@ def train(session: Session, samples: Samples, start: Start) -> Outcome:
             group=net.group,
             callbacks=[on_epoch],
             on_chunk=progress.on_chunk,
-            check_finite=len(plan.seeds) == 1,  # of several the others go on
+            check_finite=plan.check_finite,
             keep_states=False,
             save=session.save,
             save_every=plan.save_every,
@@ -200,8 +201,8 @@ def finish(session: Session, outcome: Outcome, start: Start, cache: str | None) 
         print(
             f"Compilation: {result['seconds_compile']:.1f}s, {result['compilation_cache']}{where}"
         )
-        if len(session.plan.seeds) > 1:
-            print(seed_table(result))
+        if table := seed_table(result):
+            print(table)
     print(result_lines(result))
 
     def export(folder: Path) -> OSError | None:

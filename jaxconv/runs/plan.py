@@ -50,6 +50,8 @@ class Plan:
     save_every: int | None
     """The steps after which a chunk ends, so that a checkpoint can be saved."""
     validate_on_test: bool
+    check_finite: bool
+    """Whether a loss that is not finite ends the run; of several seeds the others go on."""
     settings: dict[str, Any]
     """What a resumed run must have equal, by name, as JSON has it."""
 
@@ -92,6 +94,7 @@ class Plan:
             batch_size=config.training.batch_size,
             save_every=None if every == "epoch" else every,
             validate_on_test=recipe.validate_on_test,
+            check_finite=len(seeds) == 1,
             settings=json.loads(json.dumps(settings)),
         )
 

@@ -15,7 +15,6 @@ from jaxconv.runs._keras_weights import read_initial_weights
 from jaxconv.runs.config import Config
 from jaxconv.runs.plan import Plan
 from jaxconv.runs.recipe import Recipe
-from jaxconv.runs.resume import fingerprints
 from jaxconv.training import (
     Classifier,
     Strategy,
@@ -53,7 +52,6 @@ def load(plan: Plan, config: Config, world: World) -> tuple[Dataset | StreamedDa
     else:
         data = load_dataset(own.dataset, data_dir=where).split_validation(own.validation_split)
         train = world.place(data.train.batch(), same=True)
-    world.agree(fingerprints(data, None))
     test = world.place(data.test.batch(), same=True)
     validation = test if plan.validate_on_test else None
     if data.validation is not None:

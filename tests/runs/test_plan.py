@@ -83,6 +83,7 @@ def test_one_seed_is_a_group_of_one():
     several = plan(seeds="3,7,11", strategy="vmap", group=2)
     assert (several.title, several.seeds) == ("lab6-3seeds", (3, 7, 11))
     assert several.label(range(1, 3)) == "seeds 7, 11: "
+    assert (plan(seed=7).check_finite, several.check_finite) == (True, False)
 
 
 DECIDING = {

@@ -86,8 +86,9 @@ def test_strict_promotion_passes(digits):
         net = jaxconv.classifier(MODEL, TX)
         state = net.init(jax.random.key(0), SHAPE)
         state, _ = jaxconv.fit(net, state, digits.train, epochs=1, batch_size=64)
-        jaxconv.evaluate(net, state, digits.test)
+        strict = jaxconv.evaluate(net, state, digits.test)
         jaxconv.predict(net, state, digits.test.image[:3])
+    assert jaxconv.evaluate(net, state, digits.test) == strict
 
 
 @pytest.mark.usefixtures("x64")
