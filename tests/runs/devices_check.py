@@ -22,21 +22,23 @@ from tests.support.oracles import bits
 
 def main(what: str, folder: str) -> None:
     model, tx = jaxconv.create_model("dropout", filters=(3, 4)), jaxconv.adam()
-    train_step, labels = jaxconv.make_train_step(model, tx), []
+    net, labels = jaxconv.classifier(model, tx), []
 
     def step(state, batch):
         jax.debug.callback(lambda x: labels.append(np.asarray(x)), batch["label"], ordered=True)
-        return train_step(state, batch)
+        return net.train_step(state, batch)
 
-    state = jaxconv.create_train_state(model, tx, jax.random.key(0), (28, 28, 1))
+    recording = net._replace(train_step=step)
+    state = net.init(jax.random.key(0), (28, 28, 1))
     train = jaxconv.load_dataset().train.batch()
     data = {name: x[:300] for name, x in train.items()}
-    run = {"train_step": step, "batch_size": 64, "chunks": 5}
+    run = {"batch_size": 64, "chunks": 5}
     mesh = jax.make_mesh((jax.device_count(),), ("batch",), axis_types=(AxisType.Auto,))
     everywhere = jax.tree.map(lambda _: NamedSharding(mesh, P()), state)
     if what == "save":
         kept = []
-        jaxconv.fit(state, data, epochs=1, save=lambda *x: kept.append(jax.device_get(x)), **run)
+        save = lambda *x: kept.append(jax.device_get(x))  # noqa: E731
+        jaxconv.fit(net, state, data, epochs=1, save=save, **run)
         state, resume_point = kept[2]
         state = jax.device_put(state, everywhere)
         divided = NamedSharding(mesh, P(None, None, None, "batch"))
@@ -54,13 +56,12 @@ def main(what: str, folder: str) -> None:
     assert bits(spread) == bits(state)
     restored = bits(state)
     labels.clear()
-    _, history = jaxconv.fit(state, data, epochs=2, resume=resume_point, **run)
+    _, history = jaxconv.fit(recording, state, data, epochs=2, resume=resume_point, **run)
     jax.effects_barrier()
     seen = np.concatenate(labels).tolist()
-    run["train_step"] = train_step  # ordered callbacks need one device
-    _, again = jaxconv.fit(
-        spread, jax.device_put(data, everywhere.step), epochs=2, resume=resume_point, **run
-    )
+    data = jax.device_put(data, everywhere.step)
+    # Without the recording: ordered callbacks need one device.
+    _, again = jaxconv.fit(net, spread, data, epochs=2, resume=resume_point, **run)
     np.testing.assert_allclose(again[1]["loss"], history[1]["loss"], rtol=1e-4)
     print(json.dumps({"restored": restored, "labels": seen, "loss": history[1]["loss"]}))
 
