@@ -1,7 +1,8 @@
 """Checks of arguments. Their messages quote the value that was given and name the remedy."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -67,3 +68,17 @@ def check_choice(what: str, given: object, known: Iterable[object]) -> None:
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         use = f"use one of {', '.join(names)}" if len(names) <= 30 else f"{len(names)} are known"
         raise ValueError(f"Unknown {what} {given!r}{hint}: {use}.")
+
+
+def list_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Lists in words how two mappings differ.
+
+    Example:
+      >>> list_changes({"seed": 1, "epochs": 5}, {"seed": 2, "epochs": 5})
+      ['seed: 1 then, 2 now']
+    """
+    return [
+        f"{name}: {old.get(name)!r} then, {new.get(name)!r} now"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name)
+    ]

@@ -1,6 +1,6 @@
 """A `ResumePoint` as JSON: the part of a checkpoint beside its arrays."""
 
-import base64
+import itertools
 import json
 import operator
 from typing import Any
@@ -10,7 +10,7 @@ import numpy as np
 from jaxconv.training.state import ResumePoint
 
 FORMAT = 2
-_DTYPES = ("bfloat16", "float16", "float32", "float64", "int32", "int64", "uint32", "uint64")
+DTYPES = ("bfloat16", "float16", "float32", "float64", "int32", "int64", "uint32", "uint64")
 
 
 class OtherFormatError(Exception):
@@ -18,14 +18,7 @@ class OtherFormatError(Exception):
 
 
 def to_json(resume_point: ResumePoint, **more: Any) -> str:
-    """Writes a resume point as text that `from_json` reads back to the bit.
-
-    Args:
-      resume_point: where the training stands.
-      **more: further values to write beside it, as JSON has them.
-
-    Returns:
-      The text. It holds NaN and infinity as `json.dumps` writes them.
+    """Writes a resume point, and more, as text that `from_json` reads back to the bit.
 
     Example:
       >>> resume_point = ResumePoint(7, range(1), [[{"epoch": 1, "loss": 0.1, "seconds": 2.0}]])
@@ -33,27 +26,19 @@ def to_json(resume_point: ResumePoint, **more: Any) -> str:
       >>> from_json(text)[0] == resume_point, from_json(text)[1]["settings"]
       (True, {'seed': 3})
     """
-    sums = {}
-    for name, rows in resume_point.sums.items():
-        content = base64.b64encode(np.ascontiguousarray(rows).tobytes()).decode()
-        sums[name] = {"dtype": str(rows.dtype), "shape": rows.shape, "base64": content}
-    content = {
+    content = resume_point._asdict() | {
         "format": FORMAT,
-        "step": resume_point.step,
         "members": [resume_point.members.start, resume_point.members.stop],
-        "seconds": resume_point.seconds,
-        "stopped": resume_point.stopped,
-        "sums": sums,
-        "histories": resume_point.histories,
+        "sums": {
+            name: {"dtype": str(x.dtype), "values": x.tolist()}
+            for name, x in resume_point.sums.items()
+        },
     }
     return json.dumps(content | more) + "\n"  # NaN and infinity stay: each bit counts here
 
 
 def from_json(text: str) -> tuple[ResumePoint, dict[str, Any]]:
-    """Reads a text that `to_json` wrote.
-
-    Args:
-      text: the text. It may come from anywhere: nothing in it is executed.
+    """Reads a text that `to_json` wrote. It may come from anywhere: nothing in it is executed.
 
     Returns:
       The resume point, and all that the text holds as a dictionary.
@@ -65,39 +50,25 @@ def from_json(text: str) -> tuple[ResumePoint, dict[str, Any]]:
     try:
         content = json.loads(text)
         if content["format"] != FORMAT:
-            raise OtherFormatError(content["format"])
-        sums = {}
-        for name, rows in content["sums"].items():
-            if rows["dtype"] not in _DTYPES:
-                raise ValueError(f"{name} has the dtype {rows['dtype']!r}.")
-            flat = np.frombuffer(base64.b64decode(rows["base64"]), np.dtype(rows["dtype"]))
-            sums[name] = flat.reshape(rows["shape"])
-        resume_point = ResumePoint(
-            operator.index(content["step"]),
-            range(*map(operator.index, content["members"])),
-            [[_row(row) for row in rows] for rows in content["histories"]],
-            sums,
-            float(content["seconds"]),
-            bool(content["stopped"]),
-        )
-        members, count = resume_point.members, len(resume_point.histories)
-        if not 0 <= members.start < members.stop <= count:
-            raise ValueError(f"it has {count} histories for the replicas {members}.")
-        if sums and ("count" not in sums or len({rows.shape for rows in sums.values()}) > 1):
+            raise OtherFormatError(
+                f"a checkpoint of format {content['format']}, where this version knows {FORMAT}: "
+                "resume with the version of jaxconv that saved it."
+            )
+        step, *members = map(operator.index, (content["step"], *content["members"]))
+        histories, sums = content["histories"], {}
+        for name, x in content["sums"].items():
+            if x["dtype"] not in DTYPES:
+                raise ValueError(f"{name} has the dtype {x['dtype']!r}.")
+            sums[name] = np.array(x["values"], x["dtype"])
+        if not 0 <= members[0] < members[1] <= len(histories):
+            raise ValueError(f"it has {len(histories)} histories for the replicas {members}.")
+        if sums and ("count" not in sums or len({x.shape for x in sums.values()}) > 1):
             raise ValueError(f"the sums of its steps are {sorted(sums)}.")
-        return resume_point, content
-    except OtherFormatError as error:
-        raise OtherFormatError(
-            f"a checkpoint of format {error}, where this version knows {FORMAT}: resume with the "
-            "version of jaxconv that saved it."
-        ) from None
+        for row in itertools.chain(*histories):
+            numbers = all(type(value) in (int, float) for value in row.values())
+            if not numbers or not {"epoch", "loss", "seconds"} <= row.keys():
+                raise ValueError(f"a row is {row}.")
+        seconds, stopped = float(content["seconds"]), bool(content["stopped"])
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(f"it is not what a save writes: {error!r}.") from error
-
-
-def _row(row: Any) -> dict[str, float]:
-    if not {"epoch", "loss", "seconds"} <= row.keys():
-        raise ValueError(f"a row has {sorted(row)}.")
-    if not all(type(value) in (int, float) for value in row.values()):
-        raise ValueError(f"a row is {row}.")
-    return dict(row)
+    return ResumePoint(step, range(*members), histories, sums, seconds, stopped), content

@@ -12,9 +12,10 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
+from jaxconv._checks import list_changes
 from jaxconv.data.arrays import Dataset, sha256
 from jaxconv.data.stream import StreamedDataset
-from jaxconv.runs.checkpoint import Checkpoints, list_changes
+from jaxconv.runs.checkpoint import Checkpoints
 from jaxconv.runs.config import Config
 from jaxconv.runs.files import warn_if_not_written
 from jaxconv.runs.folder import CONFIG, REPORT, RESULT, find_run_folder

@@ -33,11 +33,7 @@ def outcome(folder: Path) -> dict[str, Any]:
     steps = [path for path in (folder / "checkpoints").iterdir() if path.name.isdecimal()]
     state = max(steps, key=lambda path: int(path.name)) / "state"
     result = json.loads((folder / "result.json").read_text())
-    arrays = {
-        str(path.relative_to(state)): path.read_bytes()
-        for path in state.glob("*/*")
-        if path.name != ".zarray"
-    }
+    arrays = {str(path.relative_to(state)): path.read_bytes() for path in state.glob("*/[0-9]*")}
     diagnostics = {name: x.tolist() for name, x in read_arrays(folder / "diagnostics.npz").items()}
     return {
         "arrays": arrays,
@@ -67,19 +63,21 @@ def finish(process: subprocess.Popen[str]) -> str:
 def kill_at_random(process: subprocess.Popen[str], folder: Path, chance: random.Random) -> str:
     """Kills a run while it trains: after some of its own saves and a little, or within one."""
     saves = folder / "checkpoints"
-    before, own = set(saves.glob("[!.]*")), set()
+    before, own = set(saves.glob("*[0-9]")), set()
     within, number = chance.random() < 0.5, chance.randrange(0, 20)
     while len(own) <= number and process.poll() is None:
-        own |= set(saves.glob("[!.]*")) - before
-    leftovers = set() if own else set(saves.glob(".*"))
-    while within and not set(saves.glob(".*")) - leftovers and process.poll() is None:
+        own |= set(saves.glob("*[0-9]")) - before
+    leftovers = set() if own else set(saves.glob("*-tmp"))
+    while within and not set(saves.glob("*-tmp")) - leftovers and process.poll() is None:
         pass  # a save is about to begin
     time.sleep(chance.uniform(0, 0.03))
+    while not within and set(saves.glob("*-tmp")) - leftovers and process.poll() is None:
+        pass  # the save is about to end
     process.send_signal(signal.SIGKILL)
     process.communicate()
     if process.returncode == 0:
         return "after its end"
-    return "in a save" if set(saves.glob(".*")) - leftovers else "between saves"
+    return "in a save" if set(saves.glob("*-tmp")) - leftovers else "between saves"
 
 
 def main(net: str, kills: int, seed: int, parent: Path) -> dict[str, int]:
@@ -102,7 +100,7 @@ def main(net: str, kills: int, seed: int, parent: Path) -> dict[str, int]:
         found = outcome(folder)
         for name in expected:
             assert found[name] == expected[name], f"trial {trial} differs in {name}: {text}"
-        assert not list((folder / "checkpoints").glob(".*")), "a leftover was not cleaned"
+        assert not list((folder / "checkpoints").glob("*-tmp")), "a leftover was not cleaned"
         print(f"Run {trial} equal to the bit; killed so far: {done}", flush=True)
     return done
 

@@ -18,8 +18,8 @@ import pytest
 
 import jaxconv
 from jaxconv import create_train_state
-from jaxconv.runs import checkpoint
-from jaxconv.runs._checksums import write_sums
+from jaxconv.runs import _orbax, checkpoint
+from jaxconv.runs._checksums import LATER, write_sums
 from jaxconv.runs.checkpoint import Checkpoints
 from jaxconv.training.fit import fit
 from jaxconv.training.state import ResumePoint
@@ -29,6 +29,7 @@ MODEL, TX = jaxconv.create_model("dense", hidden=(16,)), jaxconv.adam()
 NET = jaxconv.classifier(MODEL, TX)
 SETTINGS = {"seed": 0, "rate": 0.1}
 HERE = ResumePoint(1, range(1), [[]])
+UNFINISHED = "15.orbax-checkpoint-tmp"
 
 
 @pytest.fixture
@@ -51,7 +52,9 @@ def saved(tmp_path, state, digits):
 
 
 def files_of(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file())
+    """The files of a checkpoint, without Orbax' notes, which nothing reads."""
+    notes = [folder / name for name in LATER]
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path not in notes)
 
 
 def restored(folder, template, settings=SETTINGS):
@@ -152,7 +155,7 @@ def test_saves_come_every_so_many_steps_and_the_newest_are_kept(state, tmp_path)
 
 def test_leftovers_of_a_killed_save_are_cleaned(saved, state):
     folder, kept = saved
-    shutil.copytree(folder / "10", folder / ".15.tmp")
+    shutil.copytree(folder / "10", folder / UNFINISHED)
     (folder / "notes.txt").write_text("mine")
     (found, _), warnings = restored(folder, state)
     assert sorted(path.name for path in folder.iterdir()) == ["10", "5", "notes.txt"]
@@ -197,8 +200,8 @@ def test_arrays_of_another_model_are_refused(template, message, saved):
 
 
 def test_other_versions_give_a_warning(saved, state, monkeypatch):
-    versions = checkpoint._versions()
-    monkeypatch.setattr(checkpoint, "_versions", lambda: {**versions, "jax_version": "0.0.1"})
+    versions = checkpoint.environment()
+    monkeypatch.setattr(checkpoint, "environment", lambda: {**versions, "jax_version": "0.0.1"})
     (found, _), warnings = restored(saved[0], state)
     assert bits(found) == saved[1][10]
     assert re.search(r"jax_version: '.*' then, '0.0.1' now\): bits may differ", warnings[0])
@@ -257,7 +260,11 @@ def test_without_a_good_checkpoint_there_is_none_and_each_gives_a_warning(saved,
     assert restored(folder / "none", state) == (None, [])
 
 
-def test_a_failed_save_gives_a_warning_and_earlier_ones_stay(state, tmp_path, capsys):
+def full_disk(folder):
+    raise OSError(28, "No space left")
+
+
+def test_a_failed_save_gives_a_warning_and_earlier_ones_stay(state, tmp_path, capsys, monkeypatch):
     warnings = []
     (tmp_path / "file").write_text("")
     with Checkpoints(tmp_path / "file" / "saves", warn=warnings.append) as saves:
@@ -270,14 +277,14 @@ def test_a_failed_save_gives_a_warning_and_earlier_ones_stay(state, tmp_path, ca
     with Checkpoints(tmp_path / "saves") as saves:
         saves.save(state, HERE)
         saves.wait()
-        (tmp_path / "saves" / ".2.tmp").write_text("a file in the way")
+        monkeypatch.setattr(checkpoint, "write_sums", full_disk)
         saves.save(state, HERE._replace(step=2))
         saves.wait()
         assert (saves.failed, saves.steps()) == (1, [1])
-        (tmp_path / "saves" / ".2.tmp").unlink()
+        monkeypatch.undo()
         saves.save(state, HERE._replace(step=2))
     assert saves.steps() == [1, 2]
-    assert "WAS NOT SAVED" in capsys.readouterr().err
+    assert "WAS NOT SAVED: [Errno 28] No space left. The training" in capsys.readouterr().err
     assert [path.name for path in sorted((tmp_path / "saves").iterdir())] == ["1", "2"]
 
 
@@ -286,6 +293,8 @@ class Evil:
         return os.mkdir, ("executed",)
 
 
+# When Orbax gives up, its pending reads print what they miss.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_hostile_checkpoint_executes_nothing(saved, state, monkeypatch, tmp_path):
     """A pickle in the place of each file in turn, under right checksums."""
     monkeypatch.chdir(tmp_path)
@@ -293,7 +302,7 @@ def test_a_hostile_checkpoint_executes_nothing(saved, state, monkeypatch, tmp_pa
     shutil.rmtree(folder / "5")
     evil = pickle.dumps(Evil())
     for file in files_of(folder / "10"):
-        if file.name in ("SHA256SUMS", "commit_success.txt", "_CHECKPOINT_METADATA"):
+        if file.name in ("SHA256SUMS", "commit_success.txt"):
             continue
         content = file.read_bytes()
         file.write_bytes(evil)
@@ -301,6 +310,8 @@ def test_a_hostile_checkpoint_executes_nothing(saved, state, monkeypatch, tmp_pa
         if file.name == "resume_point.json":
             assert restored(folder, state)[0] is None
             (folder / "damaged-10").rename(folder / "10")
+        elif file.name == "_sharding":  # ignored: the template names the devices
+            assert restored(folder, state)[0] is not None
         else:
             with pytest.raises(ValueError, match="cannot be read"):
                 restored(folder, state)
@@ -317,9 +328,9 @@ def test_no_size_is_believed_before_it_is_checked(saved, state):
     original = path.read_text()
     for change, message in (
         ({"shape": [1 << 40, 1 << 20], "chunks": [1 << 40, 1 << 20]}, r"1099511627776"),
-        ({"chunks": [1 << 40, 1 << 20]}, "is cut into chunks"),
-        ({"compressor": {"id": "zstd", "level": 1}}, "is compressed"),
-        ({"filters": [{"id": "delta"}]}, "is compressed"),
+        ({"chunks": [1 << 40, 1 << 20]}, "is not written as plain numbers"),
+        ({"compressor": {"id": "zstd", "level": 1}}, "is not written as plain numbers"),
+        ({"filters": [{"id": "delta"}]}, "is not written as plain numbers"),
         ({"dtype": "<f8"}, "float64, but the state's is"),
     ):
         path.write_text(json.dumps({**json.loads(original), **change}))
@@ -329,7 +340,7 @@ def test_no_size_is_believed_before_it_is_checked(saved, state):
     path.write_text(original)
     (folder / "10" / "state" / "manifest.ocdbt").write_bytes(b"")
     write_sums(folder / "10")
-    with pytest.raises(ValueError, match="in a database"):
+    with pytest.raises(ValueError, match=r"it has manifest\.ocdbt, which no save writes"):
         restored(folder, state)
     (folder / "10" / "state" / "manifest.ocdbt").unlink()
     data = path.with_name("0.0")
@@ -400,18 +411,20 @@ def test_a_file_made_to_fill_the_memory_is_not_read(saved, state):
             os.truncate(path, 1 << 40)
             damaged(folder, state, kept, name)
         else:
-            os.truncate(path, checkpoint.MAX_BYTES + 1)
+            os.truncate(path, _orbax.MAX_BYTES + 2**20)
             write_sums(folder / "10")
             if name == "resume_point.json":
                 damaged(folder, state, kept, name)
             else:
-                with pytest.raises(ValueError, match="has 67108865 bytes"):
+                with pytest.raises(ValueError, match=r"it has 68\d+ bytes, more than the 67"):
                     restored(folder, state)
         path.write_bytes(content)
         write_sums(folder / "10")
     assert restored(folder, state)[0][1].step == 10
 
 
+# When Orbax gives up, its pending reads print what they miss.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_only_arrays_that_were_checked_are_read(saved, state):
     """Orbax would follow _METADATA to another format, beside the files that were checked."""
     folder, _ = saved
@@ -423,9 +436,7 @@ def test_only_arrays_that_were_checked_are_read(saved, state):
         (path / name).parent.mkdir(exist_ok=True)
         (path / name).write_text(json.dumps(huge))
         write_sums(folder / "10")
-        with pytest.raises(
-            ValueError, match=r"more than its array: zarr.json|more is not an array"
-        ):
+        with pytest.raises(ValueError, match=r"not written as plain|more/zarr\.json, which no"):
             restored(folder, state)
         (path / name).unlink()
     (path / "more").rmdir()
@@ -434,7 +445,7 @@ def test_only_arrays_that_were_checked_are_read(saved, state):
         restored(folder, state)
 
 
-def test_an_unreadable_checkpoint_gives_a_warning_and_stays(saved, state, monkeypatch):
+def test_an_unreadable_checkpoint_gives_a_warning_and_is_put_aside(saved, state, monkeypatch):
     folder, kept = saved
     check = checkpoint.check_sums
 
@@ -446,47 +457,35 @@ def test_an_unreadable_checkpoint_gives_a_warning_and_stays(saved, state, monkey
     monkeypatch.setattr(checkpoint, "check_sums", failing)
     (found, _), warnings = restored(folder, state)
     assert bits(found) == kept[5]
-    assert "10 cannot be read and is not used: [Errno 5]" in warnings[0]
-    assert sorted(path.name for path in folder.iterdir()) == ["10", "5"]
-    with Checkpoints(folder, settings=SETTINGS, warn=warnings.append) as saves:
-        saves.restore(state)
-        saves.save(state, HERE._replace(step=10))
-    assert sorted(path.name for path in folder.iterdir()) == ["10", "5", "damaged-10"]
+    assert "10 is damaged and not used: [Errno 5]" in warnings[0]
+    assert sorted(path.name for path in folder.iterdir()) == ["5", "damaged-10"]
 
 
 def test_looking_deletes_nothing_and_foreign_folders_stay(saved, state):
     folder, _ = saved
-    for name in (".15.tmp", ".cache.tmp", "007"):
+    for name in (UNFINISHED, "cache.tmp", "x007"):
         (folder / name).mkdir()
     (folder / "99").write_text("a file")
     with Checkpoints(folder, settings=SETTINGS) as saves:
         assert saves.steps() == [5, 10]
-    assert (folder / ".15.tmp").is_dir()
+    assert (folder / UNFINISHED).is_dir()
     with pytest.raises(ValueError, match="other settings"):
         restored(folder, state, {})
-    assert (folder / ".15.tmp").is_dir()
+    assert (folder / UNFINISHED).is_dir()
     restored(folder, state)
     names = {path.name for path in folder.iterdir()}
-    assert names == {"5", "10", ".cache.tmp", "007", "99"}
+    assert names == {"5", "10", "cache.tmp", "x007", "99"}
 
 
-def test_an_old_checkpoint_that_cannot_go_gives_a_warning(state, tmp_path, monkeypatch):
-    warnings = []
-    with Checkpoints(tmp_path, keep=1, warn=warnings.append) as saves:
-        saves.save(state, HERE)
-        saves.wait()
-        rename = Path.rename
-
-        def failing(path, target):
-            if path.name == "1":
-                raise OSError(5, "Input/output error")
-            return rename(path, target)
-
-        monkeypatch.setattr(Path, "rename", failing)
-        saves.save(state, HERE._replace(step=2))
-    assert saves.steps() == [1, 2]
-    assert (saves.failed, len(warnings)) == (0, 1)
-    assert re.match(r"The old checkpoint .*/1 stays: ", warnings[0])
+def test_after_a_failed_save_old_checkpoints_still_go(state, tmp_path, monkeypatch):
+    with Checkpoints(tmp_path, keep=2, warn=lambda text: None) as saves:
+        for step in (1, 2, 3, 4, 5):
+            with monkeypatch.context() as context:
+                if step == 3:
+                    context.setattr(checkpoint, "write_sums", full_disk)
+                saves.save(state, HERE._replace(step=step))
+                saves.wait()
+    assert (saves.failed, saves.steps()) == (1, [4, 5])
 
 
 def test_every_counts_steps_wherever_chunks_end(state, tmp_path):

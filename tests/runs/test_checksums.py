@@ -26,10 +26,10 @@ def test_the_lines_are_those_of_sha256sum(folder):
     ("change", "message"),
     [
         (lambda x: (x / "deep" / "er" / "a").write_bytes(b"jaxconw"), "deep/er/a is not what"),
-        (lambda x: (x / "deep" / "er" / "a").unlink(), "a file is missing or new"),
+        (lambda x: (x / "deep" / "er" / "a").unlink(), "deep/er/a is not what"),
         (lambda x: (x / "deep" / "er" / "a").rename(x / "deep" / "er" / "z"), "er/a, deep/er/z"),
-        (lambda x: (x / "more").write_bytes(b""), "a file is missing or new"),
-        (lambda x: (x / "deep" / "SHA256SUMS").write_bytes(b""), "a file is missing or new"),
+        (lambda x: (x / "more").write_bytes(b""), "more is not what was written"),
+        (lambda x: (x / "deep" / "SHA256SUMS").write_bytes(b""), "deep/SHA256SUMS is not what"),
         (lambda x: (x / "SHA256SUMS").unlink(), "there is no SHA256SUMS"),
         (lambda x: (x / "link").symlink_to(x / "b"), "link is not a plain file"),
         (lambda x: (x / "link").symlink_to(x / "deep"), "link is not a plain file"),

@@ -1,4 +1,3 @@
-import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -35,4 +34,4 @@ def test_a_resume_point_comes_back_with_every_bit(resume_point):
     for name, found in back.sums.items():
         expected = resume_point.sums[name]
         assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
-        assert found.tobytes() == np.ascontiguousarray(expected).tobytes()
+        assert repr(found.tolist()) == repr(expected.tolist())

@@ -1,0 +1,131 @@
+"""A state as Orbax writes and reads it: each array is a plain file, as large as the array.
+
+Reading executes nothing, and believes no size that a file only declares.
+"""
+
+import json
+import logging
+import math
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxconv.training.state import TrainState
+
+STATE, UNFINISHED = "state", ".orbax-checkpoint-tmp"
+MAX_BYTES = 2**26
+"""The most bytes of a checkpoint beside its arrays."""
+
+
+def open_manager(folder: Path, keep: int, before_rename: Callable[[], None]) -> Any:
+    """Makes the manager of a folder; it calls `before_rename` when a save is all but whole."""
+    import orbax.checkpoint as ocp
+
+    folder.mkdir(parents=True, exist_ok=True)
+    handler, alone = _handler()
+    options = ocp.CheckpointManagerOptions(
+        preservation_policy=ocp.checkpoint_managers.LatestN(keep),
+        create=False,
+        save_root_metadata=False,
+        multiprocessing_options=alone,
+        async_options=ocp.AsyncOptions(
+            create_directories_asynchronously=False,  # else an error hangs for five minutes
+            post_finalization_callback=before_rename,
+        ),
+    )
+    return ocp.CheckpointManager(folder.absolute(), options=options, item_handlers={STATE: handler})
+
+
+def save_state(manager: Any, step: int, state: TrainState) -> None:
+    """Copies a state, because the training goes on in its memory, and begins to write it."""
+    import orbax.checkpoint as ocp
+
+    if hasattr(os, "posix_fallocate"):  # on a full disk, Orbax' pending writes print tracebacks
+        with tempfile.TemporaryFile(dir=manager.directory) as file:
+            os.posix_fallocate(file.fileno(), 0, sum(x.nbytes for x in jax.tree.leaves(state)))
+    item = ocp.args.PyTreeSave(_without_empty(jax.tree.map(jnp.copy, state)))
+    manager.save(step, args=ocp.args.Composite(**{STATE: item}), force=True)
+
+
+def read_state(path: Path, template: TrainState) -> TrainState:
+    """Reads a state of the template's shape, to its devices.
+
+    Raises:
+      ValueError: if the folder does not hold exactly the template's arrays.
+    """
+    import orbax.checkpoint as ocp
+
+    like = _without_empty(template)
+    try:
+        _check_arrays(path, like)
+        handler, alone = _handler()
+        how = ocp.checkpoint_utils.construct_restore_args(like)
+        with ocp.Checkpointer(handler, multiprocessing_options=alone) as checkpointer:
+            arguments = ocp.args.PyTreeRestore(like, restore_args=how)
+            found = checkpointer.restore(path.absolute(), args=arguments)
+    except Exception as error:  # Orbax and TensorStore raise nearly anything
+        raise ValueError(f"{path} cannot be read: {error}") from error
+    return jax.tree.map(lambda x, new: x if new is None else new, template, found)
+
+
+def _check_arrays(path: Path, like: Any) -> None:
+    """Refuses other arrays, and sizes that a file only declares, before Orbax reads any array."""
+    arrays = jax.eval_shape(lambda tree: jax.tree.map(_data, tree), like)
+    leaves = jax.tree_util.tree_flatten_with_path(arrays)[0]
+    wanted = {jax.tree_util.keystr(key, simple=True, separator="."): x for key, x in leaves}
+    files = {x.relative_to(path): x.stat().st_size for x in path.rglob("*") if x.is_file()}
+    room = MAX_BYTES + sum(x.size * x.dtype.itemsize for x in wanted.values())
+    if (size := sum(files.values())) > room:
+        raise ValueError(f"it has {size} bytes, more than the {room} of such a state.")
+    headers = {
+        x.parent.as_posix(): json.loads((path / x).read_text())
+        for x in files
+        if x.name == ".zarray"
+    }
+    found = {name: f"{tuple(x['shape'])} {np.dtype(x['dtype'])}" for name, x in headers.items()}
+    expected = {name: f"{x.shape} {np.dtype(x.dtype)}" for name, x in wanted.items()}
+    for name in sorted(found.keys() | expected.keys()):
+        has, wants = (x.get(name, "missing") for x in (found, expected))
+        if has != wants:
+            raise ValueError(f"{name} is {has}, but the state's is {wants}.")
+        array = headers[name]
+        parts = [file for file in files if file.parent == Path(name) and file.name != ".zarray"]
+        part = math.prod(array["chunks"]) * wanted[name].dtype.itemsize
+        packed = array["compressor"] is not None or array["filters"] is not None
+        if packed or {files[file] for file in parts} != {part}:
+            raise ValueError(f"{name} is not written as plain numbers.")
+    for file in files:
+        if file.suffix in (".ocdbt", ".json"):  # Orbax' other formats
+            raise ValueError(f"it has {file}, which no save writes.")
+
+
+def _data(x: jax.Array) -> jax.Array:
+    return jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x
+
+
+def _without_empty(tree: Any) -> Any:
+    return jax.tree.map(lambda x: x if x.size else None, tree)  # Orbax has no empty arrays
+
+
+def _handler() -> tuple[Any, Any]:
+    """A handler of plain files, for the first process: it writes alone, as each has it all."""
+    import orbax.checkpoint as ocp
+
+    here, logger = jax.process_index(), logging.getLogger("absl")
+    if _not_of_orbax not in logger.filters:
+        logger.addFilter(_not_of_orbax)
+    alone = ocp.options.MultiprocessingOptions(primary_host=here, active_processes={here})
+    handler = ocp.PyTreeCheckpointHandler(
+        use_ocdbt=False, use_compression=False, multiprocessing_options=alone
+    )
+    return handler, alone
+
+
+def _not_of_orbax(record: logging.LogRecord) -> bool:
+    return "orbax" not in record.pathname  # it raises what matters, and we print it
