@@ -46,10 +46,13 @@ def save_state(manager: Any, step: int, state: TrainState) -> None:
     """Copies a state, because the training goes on in its memory, and begins to write it."""
     import orbax.checkpoint as ocp
 
+    # On the host: of several processes one writes, and Orbax refuses its arrays on devices.
+    host = jax.device_get(jax.tree.map(_stored, state))
+    arrays = jax.tree.map(np.array, host)
     if hasattr(os, "posix_fallocate"):  # on a full disk, Orbax' pending writes print tracebacks
         with tempfile.TemporaryFile(dir=manager.directory) as file:
-            os.posix_fallocate(file.fileno(), 0, sum(x.nbytes for x in jax.tree.leaves(state)))
-    item = ocp.args.PyTreeSave(_without_empty(jax.tree.map(jnp.copy, state)))
+            os.posix_fallocate(file.fileno(), 0, sum(x.nbytes for x in jax.tree.leaves(arrays)))
+    item = ocp.args.PyTreeSave(arrays)
     manager.save(step, args=ocp.args.Composite(**{STATE: item}), force=True)
 
 
@@ -61,23 +64,38 @@ def read_state(path: Path, template: TrainState) -> TrainState:
     """
     import orbax.checkpoint as ocp
 
-    like = _without_empty(template)
+    wanted = jax.eval_shape(lambda state: jax.tree.map(_stored, state), template)
     try:
-        _check_arrays(path, like)
+        _check_arrays(path, wanted)
         handler, alone = _handler()
-        how = ocp.checkpoint_utils.construct_restore_args(like)
+        empty = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), wanted)
+        how = ocp.checkpoint_utils.construct_restore_args(empty)
         with ocp.Checkpointer(handler, multiprocessing_options=alone) as checkpointer:
-            arguments = ocp.args.PyTreeRestore(like, restore_args=how)
+            arguments = ocp.args.PyTreeRestore(empty, restore_args=how)
             found = checkpointer.restore(path.absolute(), args=arguments)
     except Exception as error:  # Orbax and TensorStore raise nearly anything
         raise ValueError(f"{path} cannot be read: {error}") from error
-    return jax.tree.map(lambda x, new: x if new is None else new, template, found)
+    return jax.tree.map(_place, template, found)
+
+
+def _stored(x: jax.Array) -> jax.Array | None:
+    """An array as Orbax has it: a key as its data, nothing for an empty array."""
+    is_key = jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+    return (jax.random.key_data(x) if is_key else x) if x.size else None
+
+
+def _place(like: jax.Array, found: np.ndarray | None) -> jax.Array:
+    if found is None:
+        return like
+    array = jnp.asarray(found)
+    if jnp.issubdtype(like.dtype, jax.dtypes.prng_key):
+        array = jax.random.wrap_key_data(array, impl=jax.random.key_impl(like))
+    return jax.device_put(array, like.sharding) if getattr(like, "committed", False) else array
 
 
 def _check_arrays(path: Path, like: Any) -> None:
     """Refuses other arrays, and sizes that a file only declares, before Orbax reads any array."""
-    arrays = jax.eval_shape(lambda tree: jax.tree.map(_data, tree), like)
-    leaves = jax.tree_util.tree_flatten_with_path(arrays)[0]
+    leaves = jax.tree_util.tree_flatten_with_path(like)[0]
     wanted = {jax.tree_util.keystr(key, simple=True, separator="."): x for key, x in leaves}
     files = {x.relative_to(path): x.stat().st_size for x in path.rglob("*") if x.is_file()}
     room = MAX_BYTES + sum(x.size * x.dtype.itemsize for x in wanted.values())
@@ -103,14 +121,6 @@ def _check_arrays(path: Path, like: Any) -> None:
     for file in files:
         if file.suffix in (".ocdbt", ".json"):  # Orbax' other formats
             raise ValueError(f"it has {file}, which no save writes.")
-
-
-def _data(x: jax.Array) -> jax.Array:
-    return jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x
-
-
-def _without_empty(tree: Any) -> Any:
-    return jax.tree.map(lambda x: x if x.size else None, tree)  # Orbax has no empty arrays
 
 
 def _handler() -> tuple[Any, Any]:

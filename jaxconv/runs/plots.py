@@ -22,36 +22,14 @@ def plot_run(
     *,
     title: str,
 ) -> None:
-    """Draws the curves of a run, by `plot_seeds` or, if it trained one seed, by `plot_history`.
+    """Draws loss and accuracy over the epochs, and those of the final test.
+
+    With several seeds each has a thin curve, and their mean a band of one standard deviation.
 
     Args:
       histories: the rows of each seed, as `fit` returns them.
       tests: the final `loss` and `accuracy` of each seed.
-      lost: whether each seed diverged.
-      path: the PNG to write, or a file in memory.
-      title: the line on top.
-
-    Raises:
-      ModuleNotFoundError: without matplotlib.
-    """
-    if len(histories) > 1:
-        plot_seeds(histories, tests, lost, path, title=title)
-    else:
-        plot_history(histories[0], tests[0], path, title=title)
-
-
-def plot_history(
-    history: Sequence[Mapping[str, float]],
-    test: Mapping[str, float],
-    path: Path | io.BytesIO,
-    *,
-    title: str,
-) -> None:
-    """Draws the loss and accuracy of one seed over the epochs, and those of the final test.
-
-    Args:
-      history: the rows that `fit` returns.
-      test: the final `loss` and `accuracy`.
+      lost: whether each seed diverged. No mean contains it, and it does not widen the axes' limits.
       path: the PNG to write, or a file in memory.
       title: the line on top.
 
@@ -59,93 +37,44 @@ def plot_history(
       ModuleNotFoundError: without matplotlib.
     """
     from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    epochs = [row["epoch"] for row in history]
-    for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-        for label, key in curves_of(name, history[-1]).items():
-            values = [row[key] for row in history]
-            axes.plot(epochs, values, "o-", ms=4, color=COLORS[label], label=label)
-        value = f"test {test[name]:.4f}"
-        axes.axhline(test[name], ls="--", lw=1, color=COLORS["test"], label=value)
-        finish_curves(axes, name)
-    figure.suptitle(title)
-    figure.savefig(path, dpi=120)
-
-
-def plot_seeds(
-    histories: Sequence[Sequence[Mapping[str, float]]],
-    tests: Sequence[Mapping[str, float]],
-    lost: Sequence[bool],
-    path: Path | io.BytesIO,
-    *,
-    title: str,
-) -> None:
-    """Draws the loss and accuracy of each seed over the epochs, their means, and the final test.
-
-    Args:
-      histories: the rows of each seed, as `fit` returns them.
-      tests: the final `loss` and `accuracy` of each seed.
-      lost: whether each seed diverged. No mean contains it, and it does not widen the
-        axes' limits.
-      path: the PNG to write, or a file in memory.
-      title: the line on top.
-
-    Raises:
-      ModuleNotFoundError: without matplotlib.
-    """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    epochs = [row["epoch"] for row in histories[0]]
-    whole = [i for i, away in enumerate(lost) if not away]
-    for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-        for label, key in curves_of(name, histories[0][-1]).items():
-            curves = [[row[key] for row in history] for history in histories]
-            for i in whole:
-                axes.plot(epochs, curves[i], lw=0.6, alpha=0.4, color=COLORS[label])
-            if whole:
-                columns = [
-                    summarize(column) for column in zip(*(curves[i] for i in whole), strict=True)
-                ]
-                draw_band(axes, epochs, columns, label)
-        if whole:
-            test = summarize([tests[i][name] for i in whole])
-            axes.axhline(test.mean, ls="--", lw=1, color=COLORS["test"], label=f"test {test}")
-            low, high = test.mean - (test.std or 0), test.mean + (test.std or 0)
-            axes.axhspan(low, high, lw=0, alpha=0.15, color=COLORS["test"])
-        if len(whole) < len(tests):
-            limits = axes.get_ylim() if whole else None
-            for key in curves_of(name, histories[0][-1]).values():
-                for history in (histories[i] for i, away in enumerate(lost) if away):
-                    axes.plot(epochs, [row[key] for row in history], ":", lw=0.6, color="#444444")
-            axes.set_ylim(limits)
-            axes.plot([], [], " ", label=f"{len(tests) - len(whole)} of {len(tests)} diverged")
-        finish_curves(axes, name)
-    figure.suptitle(title + (", mean ± std" if len(whole) > 1 else ""))
-    figure.savefig(path, dpi=120)
-
-
-def curves_of(name: str, row: Mapping[str, float]) -> dict[str, str]:
-    """The keys of a metric in a row of the history, by the label of their curve.
-
-    Example:
-      >>> curves_of("loss", {"epoch": 1, "loss": 0.5, "val_loss": 0.4})
-      {'train': 'loss', 'validation': 'val_loss'}
-    """
-    keys = {"train": name, "validation": f"val_{name}"}
-    return {label: key for label, key in keys.items() if key in row}
-
-
-def finish_curves(axes: Any, name: str) -> None:
-    """Adds labels, ticks and a legend to the curves of a metric over the epochs."""
     from matplotlib.ticker import MaxNLocator
 
-    axes.set(xlabel="epoch", ylabel=name)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25)
-    axes.legend(frameon=False)
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        _draw_metric(axes, name, histories, tests, lost)
+        axes.set(xlabel="epoch", ylabel=name)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25)
+        axes.legend(frameon=False)
+    figure.suptitle(title + (", mean ± std" if list(lost).count(False) > 1 else ""))
+    figure.savefig(path, dpi=120)
+
+
+def _draw_metric(axes: Any, name: str, histories: Any, tests: Any, lost: Sequence[bool]) -> None:
+    epochs = [row["epoch"] for row in histories[0]]
+    whole = [i for i, away in enumerate(lost) if not away]
+    away = [i for i, away in enumerate(lost) if away]
+    keys = {"train": name, "validation": f"val_{name}"}
+    keys = {label: key for label, key in keys.items() if key in histories[0][-1]}
+    for label, key in keys.items() if whole else ():
+        curves = [[row[key] for row in histories[i]] for i in whole]
+        for curve in curves if len(curves) > 1 else ():
+            axes.plot(epochs, curve, lw=0.6, alpha=0.4, color=COLORS[label])
+        draw_band(axes, epochs, [summarize(x) for x in zip(*curves, strict=True)], label)
+    if whole:
+        test = summarize([tests[i][name] for i in whole])
+        axes.axhline(test.mean, ls="--", lw=1, color=COLORS["test"], label=f"test {test}")
+        low, high = test.mean - (test.std or 0), test.mean + (test.std or 0)
+        axes.axhspan(low, high, lw=0, alpha=0.15, color=COLORS["test"])
+    if away:
+        limits = axes.get_ylim() if whole else None
+        for i in away:
+            for key in keys.values():
+                values = [row[key] for row in histories[i]]
+                axes.plot(epochs, values, ":", lw=0.6, color="#444444")
+        axes.set_ylim(limits)
+        axes.plot([], [], " ", label=f"{len(away)} of {len(tests)} diverged")
 
 
 def draw_band(

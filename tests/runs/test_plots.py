@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from jaxconv.runs.plots import plot_history, plot_seeds
+from jaxconv.runs.plots import plot_run
 
 HISTORY = [{"epoch": n, "loss": 1 / n, "accuracy": 1 - 0.1 / n} for n in (1, 2, 3)]
 TEST = {"loss": 0.3, "accuracy": 0.95}
@@ -19,7 +19,8 @@ def labels(axes) -> list[str]:
 @pytest.mark.parametrize("validated", [False, True])
 def test_the_curves_show_every_series_that_there_is(drawn, tmp_path, validated):
     more = {"val_loss": 0.4, "val_accuracy": 0.9} if validated else {}
-    plot_history([row | more for row in HISTORY], TEST, tmp_path / "x.png", title="a title")
+    history = [row | more for row in HISTORY]
+    plot_run([history], [TEST], [False], tmp_path / "x.png", title="a title")
     loss, accuracy = drawn[0].axes
     expected = ["train", "validation", "test 0.3000"] if validated else ["train", "test 0.3000"]
     assert [line.get_label() for line in loss.lines] == expected
@@ -28,14 +29,19 @@ def test_the_curves_show_every_series_that_there_is(drawn, tmp_path, validated):
     assert drawn[0].get_suptitle() == "a title"
 
 
+def test_one_epoch_has_one_tick(drawn, tmp_path):
+    plot_run([HISTORY[:1]], [TEST], [False], tmp_path / "x.png", title="one epoch")
+    assert [x for x in drawn[0].axes[0].get_xticks() if 0.5 < x < 1.5] == [1]
+
+
 def test_the_file_is_a_png(tmp_path):
-    plot_history(HISTORY[:1], TEST, tmp_path / "x.png", title="one epoch")
+    plot_run([HISTORY], [TEST], [False], tmp_path / "x.png", title="three epochs")
     assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_every_seed_has_a_curve_and_the_mean_a_band(drawn, tmp_path):
     tests = [{"loss": 0.5, "accuracy": 0.75}, {"loss": 0.25, "accuracy": 1.0}]
-    plot_seeds(
+    plot_run(
         [history(1.0, 0.5), history(0.5, 0.25)],
         tests,
         [False] * 2,
@@ -56,9 +62,9 @@ def test_every_seed_has_a_curve_and_the_mean_a_band(drawn, tmp_path):
 def test_a_seed_that_diverged_is_counted_and_in_no_mean(drawn, tmp_path):
     test = {"loss": 0.5, "accuracy": 0.75}
     histories = [history(1.0, 0.5), history(1e20, math.nan)]
-    plot_seeds(histories, [test, test], [False, True], tmp_path / "x.png", title="x")
+    plot_run(histories, [test, test], [False, True], tmp_path / "x.png", title="x")
     assert labels(drawn[0].axes[0]) == ["train", "test 0.5000", "1 of 2 diverged"]
     assert drawn[0].axes[0].get_ylim()[1] < 2
     assert drawn[0].get_suptitle() == "x"
-    plot_seeds(histories[1:], [test], [True], tmp_path / "x.png", title="x")
+    plot_run(histories[1:], [test], [True], tmp_path / "x.png", title="x")
     assert labels(drawn[1].axes[0]) == ["1 of 1 diverged"]
