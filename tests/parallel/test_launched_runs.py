@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 
+import jax
 import pytest
 
 from jaxconv.runs import prepare
@@ -30,6 +31,7 @@ PORT = 20_003 + os.getpid() % 10_000
     ],
 )
 def test_options_that_make_no_sense_are_refused(monkeypatch, capsys, tmp_path, options, message):
+    jax.devices()  # from here on there is one: before, --devices makes more of a CPU
     folder = tmp_path / "run"
     code, output = run_cli(monkeypatch, capsys, "dense", *options, "--output-dir", str(folder))
     assert (code, message in output) == (2, True), output

@@ -17,10 +17,8 @@ from jaxconv.training.classifier import classifier
 from jaxconv.training.evaluate import predict
 from jaxconv.training.state import TrainState
 
-MAX_MISTAKES = 24
-"""The most mistakes to keep."""
-MAX_CHANNELS = 64
-"""The most filters or feature maps to keep of a layer."""
+MAX_MISTAKES, MAX_CHANNELS = 24, 64
+"""The most mistakes to keep, and the most filters or feature maps of a layer."""
 
 
 def collect_diagnostics(model: nn.Module, state: TrainState, test: Split) -> dict[str, np.ndarray]:
@@ -32,17 +30,13 @@ def collect_diagnostics(model: nn.Module, state: TrainState, test: Split) -> dic
       test: the test samples, images `[samples, height, width, channels]`.
 
     Returns:
-      - for each test sample its `label`, `prediction` and `confidence`, the probability of the
-        prediction, all `[samples]`;
-      - `mistake`, the indices of the most confident wrong predictions, the most confident first,
-        and `mistake_image`, their images;
-      - `filters`, the first layer's kernel `[height, width, channels, filters]`, `filters_layer`,
-        the layer's name, and `filters_count`, how many filters the layer has, unless that kernel
-        does not show as images;
+      - `label`, `prediction` and `confidence`, the prediction's probability, all `[samples]`;
+      - `mistake`, the indices of the most confident wrong predictions, and `mistake_image`;
+      - `filters`, the first kernel `[height, width, channels, filters]`, if it shows as images,
+        `filters_layer`, its layer, and `filters_count`, how many filters that has;
       - `image`, the first test image, and `probabilities`, the net's output for it `[classes]`;
-      - `map_layer`, the names of the layers whose output for that image is a set of feature maps,
-        `map_channels`, how many each gives, and the maps themselves, `map_0`, `map_1` and so on,
-        each `[height, width, channels]`;
+      - `map_layer`, the layers that give feature maps for it, `map_channels`, how many, and
+        `map_0`, `map_1` and so on, each `[height, width, channels]`;
       - `layer`, `layer_kind`, `layer_shape`, `layer_params` and `layer_macs`: the summary.
 
     Raises:
@@ -88,26 +82,23 @@ def collect_diagnostics(model: nn.Module, state: TrainState, test: Split) -> dic
 
 
 def save_diagnostics(
-    path: Path,
-    model: nn.Module,
-    states: TrainState,
-    seeds: Sequence[int],
-    test: Split,
+    path: Path, model: nn.Module, states: TrainState, seeds: Sequence[int], test: Split
 ) -> None:
-    """Writes the diagnostics of the first replica that did not diverge, if there is one.
+    """Writes the diagnostics, with its `seed`, of the first replica that did not diverge, if any.
 
     Args:
       path: the file to write.
       model: the Linen classifier.
       states: the trained states of the replicas, stacked.
-      seeds: the seed of each replica; the file holds that of the chosen one as `seed`.
+      seeds: the seed of each replica.
       test: the test samples, images `[samples, height, width, channels]`.
 
     Raises:
       OSError: if the file cannot be written.
     """
+    replica = jax.jit(lambda states, index: jax.tree.map(lambda x: x[index], states))
     for index, seed in enumerate(seeds):
-        own = _replica(states, index)
+        own = replica(states, index)
         if all(np.isfinite(_floats(x)).all() for x in jax.tree.leaves(own.params)):
             write_arrays(path, collect_diagnostics(model, own, test) | {"seed": np.array(seed)})
             return
@@ -121,11 +112,6 @@ def _storable(image: np.ndarray) -> np.ndarray:
 def _floats(x: Array | np.ndarray) -> np.ndarray:
     """The array in float32, converted on the host: JAX would compile a program for each shape."""
     return np.asarray(x).astype(np.float32)
-
-
-@jax.jit
-def _replica(states: TrainState, index: int | Array) -> TrainState:
-    return jax.tree.map(lambda x: x[index], states)
 
 
 def _filters(

@@ -1,20 +1,24 @@
 """Makes the page of a run, `report.html`, from the files in the run's folder alone."""
 
 import importlib.util
+import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from jaxconv.measure.environment import environment
 from jaxconv.runs import folder as run_folder
 from jaxconv.runs.files import read_arrays, write_text
-from jaxconv.runs.report._html import document, text
-from jaxconv.runs.report._net import net_sections
-from jaxconv.runs.report._run import epoch_section, header, seed_section, settings_section
+from jaxconv.runs.plots import COLORS, plot_run
+from jaxconv.runs.report._pictures import figures_of
 from jaxconv.runs.result import name_seeds
+
+_INK = "#010203"  # drawings in this colour take the page's own
 
 
 def write_report(folder: Path, result: Mapping[str, Any] | None = None) -> Path:
@@ -33,70 +37,61 @@ def write_report(folder: Path, result: Mapping[str, Any] | None = None) -> Path:
     Raises:
       FileNotFoundError: if the folder holds no finished run of an experiment.
       ValueError: if its `config.json` or `result.json` is damaged or of another version.
+      ModuleNotFoundError: without Jinja2.
       OSError: if the page cannot be written.
     """
+    import jinja2
+
     config = _read(folder / run_folder.CONFIG)
     result = _read(folder / run_folder.RESULT) if result is None else result
     if "experiment" not in result:
         raise FileNotFoundError(
             f"{folder} holds no run of an experiment: name a folder such as runs/lab6-0-1."
         )
-    left_out: list[str] = []
+    left_out, histories, net = [], [], None
     drawable = importlib.util.find_spec("matplotlib") is not None
     if not drawable:
         left_out.append("Pictures are left out: matplotlib is missing (pip install matplotlib).")
-    seeds = result.get("seeds", [])
-    diagnostics = _diagnostics(folder / run_folder.DIAGNOSTICS, left_out)
     try:
         histories = _histories(folder / run_folder.METRICS, result)
     except (KeyError, OSError, TypeError, ValueError) as error:
-        histories = []
         left_out.append(f"The epochs are left out: {error}")
-    about_net = _net_sections(diagnostics, seeds, left_out, drawable=drawable)
+    try:
+        net = _net(folder / run_folder.DIAGNOSTICS, len(result["seeds"]) > 1, drawable)
+    except (OSError, ValueError) as error:
+        left_out.append(f"The net's predictions are left out: {error}")
     for line in left_out:
         print(line)
+    where = jinja2.FileSystemLoader(Path(__file__).parent)
+    pages = jinja2.Environment(loader=where, autoescape=True, undefined=jinja2.StrictUndefined)
+    numeral = re.compile(r"|[-+]?\d[\d.,e+%± s-]*")
+    pages.tests["numeral"] = lambda x: not isinstance(x, bool) and numeral.fullmatch(str(x))
+    pages.filters |= {"digits": _digits, "words": _words, "seeds": name_seeds}
+    groups = [x for x in config.values() if isinstance(x, Mapping)]
+    keys = [key for key in (histories or [[{}]])[0][0] if not key.startswith("test_")]
     try:
-        title = f"{result['experiment']} on {result['dataset']}, {name_seeds(seeds)}"
-        parts = [
-            header(title, result, config),
-            *(f"<p><b>{text(line)}</b></p>" for line in left_out),
-            epoch_section(histories, result, drawable),
-            seed_section(result),
-            *about_net,
-            settings_section(config, result),
-        ]
-    except (KeyError, TypeError) as error:
+        page = pages.get_template("page.html.jinja").render(
+            title=f"{result['experiment']} on {result['dataset']}, {name_seeds(result['seeds'])}",
+            params=f"{result['params_count']:,}",
+            result=result,
+            config=config,
+            left_out=left_out,
+            histories=histories,
+            curves=_curves(result, histories) if histories and drawable else "",
+            epoch_keys=keys,
+            epochs=[[_digits(row.get(key)) for key in keys] for row in (histories or [[]])[0]],
+            seed_table=_seed_table(result),
+            net=net,
+            times=[(_words(k[8:]), f"{result[k]:.2f} s") for k in result if k[:8] == "seconds_"],
+            machine=[(_words(k), result[k]) for k in environment() if k in result],
+            settings=[item for group in groups for item in group.items()],
+        )
+    except (KeyError, TypeError, jinja2.UndefinedError) as error:
         raise ValueError(
             f"The result in {folder} is of another version ({error}): train again with --overwrite."
         ) from error
-    path = folder / run_folder.REPORT
-    write_text(path, document(title, *parts))
-    return path
-
-
-def _diagnostics(path: Path, left_out: list[str]) -> dict[str, np.ndarray]:
-    try:
-        return read_arrays(path)
-    except (OSError, ValueError) as error:
-        left_out.append(f"The net's predictions are left out: {error}")
-        return {}
-
-
-def _net_sections(
-    diagnostics: Mapping[str, np.ndarray],
-    seeds: Sequence[int],
-    left_out: list[str],
-    *,
-    drawable: bool,
-) -> list[str]:
-    try:
-        return net_sections(diagnostics, seeds, drawable=drawable)
-    except (IndexError, KeyError, TypeError, ValueError) as error:
-        left_out.append(
-            f"The net's predictions are left out: {run_folder.DIAGNOSTICS} is of another version "
-            f"({error})."
-        )
-        return []
+    write_text(folder / run_folder.REPORT, page + "\n")
+    return folder / run_folder.REPORT
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -120,3 +115,84 @@ def _histories(path: Path, result: Mapping[str, Any]) -> list[list[dict[str, flo
     if len({len(history) for history in histories.values()} | {0}) != 2:
         raise ValueError(f"{path} does not have the same number of epochs for each seed.")
     return list(histories.values())
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _digits(value: float | None, digits: int = 4) -> str:
+    if isinstance(value, int):
+        return str(value)
+    return "not finite" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+
+
+def _seed_table(result: Mapping[str, Any]) -> tuple[list[list[Any]], list[str]]:
+    """Each seed's metrics and their statistics, with the titles of the columns."""
+    names = [f"{kind}_{x}" for kind in ("train", "val", "test") for x in ("loss", "accuracy")]
+    names = [name for name in names if set(result[f"{name}_by_seed"]) != {None}]
+    columns = (result[f"{name}_by_seed"] for name in names)
+    rows = [[seed, *map(_digits, x)] for seed, *x in zip(result["seeds"], *columns, strict=True)]
+    ends = {"mean": "", "std": "_std", "min": "_min", "max": "_max"}
+    for label, end in (ends | {"95% of the mean, from": "_low", "to": "_high"}).items():
+        row = [result.get(name + end) for name in names]
+        rows.append([label, *("" if x is None else _digits(x) for x in row)])
+    return rows, ["seed", *map(_words, names)]
+
+
+def _curves(result: Mapping[str, Any], histories: Any) -> Any:
+    """Loss and accuracy by epoch as SVG in the page's colours; the same run draws the same."""
+    import matplotlib
+    from markupsafe import Markup
+
+    ends = zip(result["test_loss_by_seed"], result["test_accuracy_by_seed"], strict=True)
+    ends = [[math.nan if x is None else x for x in values] for values in ends]
+    tests = [{"loss": loss, "accuracy": accuracy} for loss, accuracy in ends]
+    lost = [seed in result["diverged"] for seed in result["seeds"]]
+    parts = ("text", "axes.label", "axes.edge", "xtick.", "ytick.")
+    style: dict[str, Any] = {
+        **{f"{part}{'.' if part == 'text' else ''}color": _INK for part in parts},
+        "savefig.format": "svg",
+        "savefig.transparent": True,
+        "svg.fonttype": "none",
+        "svg.hashsalt": "jaxconv",
+    }
+    content = io.BytesIO()
+    with matplotlib.rc_context(style):  # pyright: ignore[reportArgumentType]
+        plot_run(histories, tests, lost, content, title="each seed" if len(lost) > 1 else "")
+    svg = content.getvalue().decode()
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.S)
+    svg = svg.replace(_INK, "currentColor").replace("#444444", "currentColor")
+    for name, color in COLORS.items():
+        svg = svg.replace(color, f"var(--{name})")
+    label = "loss and accuracy by epoch"
+    return Markup(svg.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1))
+
+
+def _net(path: Path, several: bool, drawable: bool) -> dict[str, Any]:
+    """What the page shows of the trained net, from its diagnostics."""
+    arrays = read_arrays(path)
+    try:
+        label, prediction = arrays["label"], arrays["prediction"]
+        count = max(len(arrays["probabilities"]), int(label.max()) + 1)
+        matrix = np.zeros((count, count), int)
+        np.add.at(matrix, (label, prediction), 1)
+        wrong = [(int(n), i, j) for (i, j), n in np.ndenumerate(matrix) if i != j and n]
+        totals, right = matrix.sum(axis=1), matrix.diagonal()
+        shares = [f"{n / m:.2%}" if m else "none" for n, m in zip(right, totals, strict=True)]
+        layers = zip(*(arrays[f"layer{x}"] for x in ("", "_kind", "_shape")), strict=True)
+        sizes = [arrays["layer_params"], arrays["layer_macs"]]
+        rows = [[*x, *(f"{n:,}" for n in m)] for x, *m in zip(layers, *sizes, strict=True)]
+        return {
+            "by": f" by seed {arrays['seed']}" if several else "",
+            "right": int(right.sum()),
+            "samples": len(label),
+            "matrix": matrix.tolist(),
+            "most": max((n for n, *_ in wrong), default=1),
+            "confused": [(f"{i} taken for {j}", n) for n, i, j in sorted(wrong, reverse=True)[:20]],
+            "classes": [(i, f"{totals[i]:,}", share) for i, share in enumerate(shares)],
+            "figures": figures_of(arrays) if drawable else [],
+            "layers": [*rows, ["total", "", "", *(f"{n.sum():,}" for n in sizes)]],
+        }
+    except (IndexError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path.name} is of another version ({error}).") from error

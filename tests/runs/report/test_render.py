@@ -87,6 +87,11 @@ def test_it_needs_nothing_from_elsewhere_and_is_made_the_same_again(one, three):
     for folder in (one, three):
         page = (folder / "report.html").read_bytes()
         assert b"<script" not in page
+        assert b"default-src 'none'; style-src 'unsafe-inline'; img-src data:" in page
+        assert b">train</text>" in page
+        assert b"var(--train)" in page
+        assert b"currentColor" in page
+        assert b"#0b6e99" not in page[page.index(b"<body>") :]
         sources = re.findall(rb'(?:src|href)="([^"]{1,5})', page)
         assert {*sources} <= {b"data:"} | {x for x in sources if x.startswith(b"#")}
         (folder / "report.html").unlink()
@@ -197,6 +202,16 @@ def test_names_from_elsewhere_are_text(one):
     page = write_report(one).read_text()
     assert "<script" not in page
     assert "&lt;script&gt;alert(1)" in page
+
+
+def test_the_table_of_one_epoch_has_no_test(one):
+    rows = read_rows(one)
+    last = json.dumps(rows[-1] | {"epoch": 1})
+    (one / "metrics.jsonl").write_text(last + "\n")
+    page = write_report(one).read_text()
+    heads = re.findall(r"<th [^>]*>(.*?)</th>", page[: page.index("Predictions")])
+    assert heads[0] == "epoch"
+    assert {*heads} == {"epoch", "loss", "accuracy", "seconds", "val loss", "val accuracy"}
 
 
 @pytest.mark.parametrize("channels", [1, 3, 5])

@@ -1,0 +1,61 @@
+import base64
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxconv.runs.plots import tile_images
+from jaxconv.runs.report._pictures import _picture, _png, _sheet
+
+
+def pixels_of(figure: dict) -> np.ndarray:
+    source = figure["source"].removeprefix("data:image/png;base64,")
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(source))))
+
+
+def test_an_image_has_the_pixels_that_it_was_given():
+    given = np.array([[0.0, 51.0], [np.nan, 255.0]])
+    figure = _png(given, "a", 3, cmap="gray", vmin=0, vmax=255)
+    drawn = pixels_of(figure)
+    assert drawn[0, 0].tolist() == [0, 0, 0, 255]
+    assert drawn[0, 1].tolist() == [51, 51, 51, 255]
+    assert drawn[1, 1].tolist() == [255] * 4
+    assert drawn[1, 0, 3] == 0  # transparent
+    assert (figure["width"], figure["height"], figure["caption"]) == (6, 6, "a")
+
+
+def test_grey_tiles_reach_from_the_least_to_the_greatest_value_beside_a_gap():
+    drawn = pixels_of(_sheet(np.array([[[2.0, 3.0, 4.0]]]), "maps", signed=False))
+    step = drawn.shape[1] // 2  # two gaps between three tiles of one pixel
+    assert [drawn[0, i, 0] for i in (0, step, 2 * step)] == [0, 128, 255]
+    assert drawn[0, 1, 3] == 0
+
+
+def test_signed_values_are_red_white_and_blue():
+    tiles = np.array([-2.0, 0.0, 2.0]).reshape(1, 3, 1)
+    drawn = pixels_of(_sheet(tiles, "filters", signed=True))[0].astype(int)
+    assert drawn[0, 2] > drawn[0, 0] + 50  # blue
+    assert drawn[1, :3].min() > 240
+    assert drawn[2, 0] > drawn[2, 2] + 50  # red
+    assert pixels_of(_sheet(np.zeros((2, 2, 1)), "nothing", signed=True)).shape == (2, 2, 4)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_colours_stay(dtype):
+    given = np.random.default_rng(0).integers(0, 256, (3, 4, 3))
+    given[0, 0] = 0, 255, 0
+    figure = _picture((given if dtype == np.uint8 else given / 255 * 5 - 1).astype(dtype), "x")
+    np.testing.assert_allclose(pixels_of(figure)[..., :3], given, atol=1)
+    assert figure["width"] == 4 * 28
+
+
+@pytest.mark.parametrize(("number", "columns"), [(1, 1), (5, 2), (6, 3), (3, 8)])
+def test_tiles_keep_every_image(number, columns):
+    images = np.random.default_rng(0).random((number, 2, 3))
+    sheet = tile_images(images, min(number, columns))
+    assert np.nansum(sheet) == pytest.approx(images.sum())
+    for i in range(number):
+        row, column = divmod(i, min(number, columns))
+        place = sheet[row * 3 : row * 3 + 2, column * 4 : column * 4 + 3]
+        assert (place == images[i]).all()
