@@ -3,6 +3,7 @@
 import os
 
 import jax
+import numpy as np
 
 from jaxconv._checks import check_positive
 
@@ -134,3 +135,23 @@ def is_first() -> bool:
       True
     """
     return jax.process_index() == 0
+
+
+def all_max(number: int) -> int:
+    """The largest of the processes' numbers; all processes call it together.
+
+    Example:
+      >>> all_max(3)
+      3
+    """
+    if jax.process_count() == 1:
+        return number
+    from jax.experimental import multihost_utils
+
+    return int(np.max(multihost_utils.process_allgather(np.int32(number))))
+
+
+def shutdown() -> None:
+    """Waits for all processes and disconnects them; each may then continue or end alone."""
+    all_max(0)  # waits as long as it takes; JAX's shutdown waits only some seconds
+    jax.distributed.shutdown()

@@ -8,10 +8,7 @@ from jaxconv.data.arrays import Batch, Dataset, Split
 
 
 def as_batch(data: Split | Batch) -> dict[str, Array | np.ndarray]:
-    """Makes one batch of all samples, and checks that its fields have the same length.
-
-    Args:
-      data: a `Split`, or a batch that holds all of it.
+    """Makes one batch of a `Split`, or checks one that holds all of it.
 
     Raises:
       TypeError: if it is a whole data set.
@@ -34,15 +31,7 @@ def as_batch(data: Split | Batch) -> dict[str, Array | np.ndarray]:
 
 
 def on_device(data: Split | Batch) -> dict[str, Array]:
-    """Puts the batch of `as_batch` on the default device.
-
-    Arrays that are already on devices stay there, even if other processes hold a part of them.
-
-    Args:
-      data: as in `as_batch`.
-
-    Raises:
-      TypeError, ValueError: as `as_batch`.
+    """Puts the batch of `as_batch` on the default device; arrays on devices stay where they are.
 
     Example:
       >>> on_device({"label": np.arange(3)})["label"].devices() == {jax.devices()[0]}

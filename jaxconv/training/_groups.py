@@ -16,13 +16,6 @@ UNMEASURED: tuple[Strategy, int] = ("vmap", 32)
 def choose_strategy(strategy: Strategy | None, group: int | None) -> tuple[Strategy, int]:
     """Fills in the backend's own strategy and largest group for those that are None.
 
-    Args:
-      strategy: `"map"`, `"vmap"` or None.
-      group: the most replicas per program, or None.
-
-    Returns:
-      The strategy and the largest group.
-
     Raises:
       ValueError: if the strategy is unknown, or the group is not positive.
 
@@ -42,13 +35,6 @@ def groups(count: int, max_size: int) -> list[range]:
     """Divides replicas into as few groups as possible, with sizes that differ by at most one.
 
     Groups of equal size share a compiled program.
-
-    Args:
-      count: how many replicas there are.
-      max_size: the most replicas in a group.
-
-    Returns:
-      The replicas of each group, in order.
 
     Example:
       >>> groups(5, 2)

@@ -10,7 +10,6 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxconv._checks import check_positive
-from jaxconv.training import metrics
 from jaxconv.training._stacked import epoch_permutations
 from jaxconv.training.epoch import Epochs, Orders
 from jaxconv.training.state import ResumePoint, TrainState
@@ -87,7 +86,7 @@ def run_chunks(
             states, chunk_sums = data.take_steps(states, orders, start, stop)
             chunk_sums = jax.device_get(dict(chunk_sums))
             seconds += time.perf_counter() - began
-            sums = metrics.merge(sums, chunk_sums) if sums else chunk_sums
+            sums = {name: x + sums.get(name, 0) for name, x in chunk_sums.items()}
             yield Chunk(states, epoch + 1, stop, steps, sums, seconds)
             start = stop
         start, sums, seconds = 0, {}, 0.0
@@ -103,14 +102,7 @@ def _orders(rngs: Array, epoch: int, samples: int, shuffle: bool) -> Orders:
 def _chunk_ends(
     before: int, start: int, steps: int, chunk: int, save_every: int | None
 ) -> list[int]:
-    """The steps of an epoch after which a chunk ends.
-
-    Args:
-      before: the steps of the run before this epoch.
-      start: the steps of the epoch taken so far.
-      steps: the steps of the epoch.
-      chunk: the steps per chunk.
-      save_every: the steps of the run between two saves.
+    """The steps of an epoch, `before` steps into the run, after which a chunk ends.
 
     Example:
       >>> _chunk_ends(before=10, start=3, steps=10, chunk=4, save_every=6)

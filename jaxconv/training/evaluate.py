@@ -12,13 +12,11 @@ from jaxtyping import Array, Float, PyTree, Shaped
 
 from jaxconv._checks import check_positive
 from jaxconv.data.arrays import Batch, Split
-from jaxconv.training import metrics
 from jaxconv.training._batches import as_batch
-from jaxconv.training._stacked import Strategy, each, means_of_replicas
+from jaxconv.training._stacked import Strategy, each, means_of_replicas, stack_states
 from jaxconv.training.classifier import Classifier
 from jaxconv.training.metrics import Row
 from jaxconv.training.state import TrainState
-from jaxconv.training.step import EvalStep
 
 
 def evaluate(
@@ -49,8 +47,8 @@ def evaluate(
       ['accuracy', 'loss']
     """
     check_positive("batch_size", batch_size)
-    sums = _eval_epoch(state, as_batch(data), eval_step=net.eval_step, batch_size=batch_size)
-    return metrics.mean(jax.device_get(sums))
+    states = stack_states([state])
+    return evaluate_replicas(net, states, as_batch(data), batch_size=batch_size)[0]
 
 
 def evaluate_replicas(
@@ -63,30 +61,15 @@ def evaluate_replicas(
 ) -> list[Row]:
     """The means of each replica of a stack, in one program, over a batch on the device."""
     more: Any = {"eval_step": net.eval_step, "batch_size": batch_size, "strategy": strategy}
-    return means_of_replicas(jax.device_get(_eval_epoch_replicas(states, batch, **more)))
-
-
-def eval_epoch(
-    state: TrainState, data: Batch, *, eval_step: EvalStep, batch_size: int
-) -> dict[str, Shaped[Array, " batches"]]:
-    """Takes the evaluation step for each batch of the data, in one loop; pure.
-
-    Returns:
-      The sums, one value for each batch, in order.
-    """
-
-    def sums_of(batch: Batch) -> dict[str, Array]:
-        return jax.tree.map(jnp.atleast_1d, eval_step(state, batch))
-
-    return _over_batches(sums_of, data, batch_size)
-
-
-_eval_epoch = jax.jit(eval_epoch, static_argnames=("eval_step", "batch_size"))
+    return means_of_replicas(jax.device_get(_eval_epoch(states, batch, **more)))
 
 
 @functools.partial(jax.jit, static_argnames=("eval_step", "batch_size", "strategy"))
-def _eval_epoch_replicas(states, batch, *, eval_step, batch_size, strategy):
-    one = functools.partial(eval_epoch, data=batch, eval_step=eval_step, batch_size=batch_size)
+def _eval_epoch(states, batch, *, eval_step, batch_size, strategy):
+    def sums_of(state: TrainState, batch: Batch) -> dict[str, Array]:
+        return jax.tree.map(jnp.atleast_1d, eval_step(state, batch))
+
+    one = lambda state: _over_batches(functools.partial(sums_of, state), batch, batch_size)  # noqa: E731
     return each(strategy, one, states)
 
 

@@ -42,9 +42,8 @@ def fit(
 ) -> tuple[TrainState, list[Row]]:
     """Trains for some epochs, as `keras.Model.fit` does, one compiled program for each epoch.
 
-    `fit` counts epochs from `state.step`, so that a second call with the same data and batch size
-    continues where the first one ended, with new shuffles. Your `state` stays usable: `fit` donates
-    a copy.
+    `fit` counts epochs from `state.step`, so that a second call goes on where the first one ended,
+    with new shuffles. Your `state` stays usable: `fit` donates a copy.
 
     Args:
       net: from `classifier`.
@@ -54,23 +53,23 @@ def fit(
       batch_size: samples per step; the last step of an epoch takes the rest.
       validation: data to evaluate after each epoch, as `val_loss` and so on.
       shuffle: True for a full permutation every epoch, False for the order of the data.
-      chunks: the number of calls that make up an epoch, so that progress shows and Ctrl-C works. It
+      chunks: the calls that make up an epoch, so that progress shows and Ctrl-C works; their number
         never changes a bit of the result.
       callbacks: called after each epoch with the state and the epoch's row. One that returns True
         ends the training. A `ResumePoint` does not hold what callbacks remember.
       on_chunk: called after each chunk with the running means, `epoch`, `step`, `steps` and the
-        `seconds` that the epoch has taken.
-      check_finite: True to raise an error, at most a chunk late, when a loss or a parameter is no
-        longer finite; False for an optimizer that skips such steps.
-      save: called with the state and its `ResumePoint` after each chunk, once all is known to be
-        finite, and after each epoch's callbacks.
+        `seconds` of the epoch so far.
+      check_finite: whether a loss or parameter that is not finite raises an error, at most a chunk
+        late; False for an optimizer that skips such steps.
+      save: called with the state and its `ResumePoint` after each chunk that passed the check, and
+        after each epoch's callbacks.
       save_every: also end a chunk whenever `state.step` is a multiple of this.
-      resume: the point at which `state` was saved. `fit` finishes the epoch in progress, counts the
-        finished epochs among `epochs`, and returns the whole history.
+      resume: the point at which `state` was saved. `fit` finishes its epoch, counts the finished
+        ones among `epochs`, and returns the whole history.
 
     Returns:
-      The final state and the history. Each epoch's row has `epoch` (counted from 1), the means over
-      its samples while the weights moved, the validation's means, and the `seconds` of training,
+      The final state and the history. Each epoch's row has `epoch` (from 1), the means over its
+      samples while the weights moved, the validation's means, and the `seconds` of training,
       without compilation and validation.
 
     Raises:

@@ -38,14 +38,7 @@ def as_key(rng: Any) -> Rng:
 
 
 def order_key(rng: Rng, epoch: int | Int[Array, ""]) -> Rng:
-    """The key that shuffles an epoch.
-
-    Args:
-      rng: the root key.
-      epoch: the epoch, counted from 0.
-
-    Returns:
-      `fold_in(fold_in(rng, 0), epoch)`.
+    """The key that shuffles an epoch, counted from 0: `fold_in(fold_in(rng, 0), epoch)`.
 
     Example:
       >>> order_key(jax.random.key(0), 1) == order_key(jax.random.key(0), 2)
@@ -55,14 +48,7 @@ def order_key(rng: Rng, epoch: int | Int[Array, ""]) -> Rng:
 
 
 def dropout_key(rng: Rng, step: int | Int[Array, ""]) -> Rng:
-    """The key of a step's dropout.
-
-    Args:
-      rng: the root key.
-      step: the step, counted from 0 at the start of the run.
-
-    Returns:
-      `fold_in(fold_in(rng, 1), step)`.
+    """The key of the dropout of a step, counted from 0: `fold_in(fold_in(rng, 1), step)`.
 
     Example:
       >>> dropout_key(jax.random.key(0), 1) == order_key(jax.random.key(0), 1)
@@ -72,13 +58,7 @@ def dropout_key(rng: Rng, step: int | Int[Array, ""]) -> Rng:
 
 
 def init_key(rng: Rng) -> Rng:
-    """The key of the initial parameters.
-
-    Args:
-      rng: the root key.
-
-    Returns:
-      `fold_in(rng, 2)`.
+    """The key of the initial parameters: `fold_in(rng, 2)`.
 
     Example:
       >>> init_key(jax.random.key(0)) == init_key(jax.random.key(1))
@@ -90,15 +70,7 @@ def init_key(rng: Rng) -> Rng:
 def epoch_permutation(
     rng: Rng, epoch: int | Int[Array, ""], samples: int
 ) -> Int32[Array, " samples"]:
-    """The order of the samples in an epoch.
-
-    Args:
-      rng: the root key.
-      epoch: the epoch, counted from 0.
-      samples: how many samples there are.
-
-    Returns:
-      A permutation of `range(samples)`.
+    """The order of the samples in an epoch, counted from 0: a permutation of `range(samples)`.
 
     Example:
       >>> order = epoch_permutation(jax.random.key(0), 0, 5)

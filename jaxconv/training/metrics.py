@@ -41,29 +41,6 @@ def accuracy(
     return jnp.argmax(logits, axis=-1) == labels
 
 
-def merge(*sums: Sums) -> dict[str, np.ndarray]:
-    """Adds up sums of the same names.
-
-    Args:
-      *sums: at least one; arrays of the same name must have the same shape.
-
-    Returns:
-      The total under each name, on the host.
-
-    Raises:
-      ValueError: if there is nothing to merge or the names differ.
-
-    Example:
-      >>> merge({"loss": 3.0, "count": 2}, {"loss": 1.0, "count": 2})
-      {'loss': array(4.), 'count': array(4)}
-    """
-    if not sums or any(other.keys() != sums[0].keys() for other in sums):
-        raise ValueError(f"Only metrics of the same names merge, not {[sorted(s) for s in sums]}.")
-    return {
-        name: np.asarray(np.sum([np.asarray(s[name]) for s in sums], axis=0)) for name in sums[0]
-    }
-
-
 def mean(sums: Sums) -> Row:
     """Divides each sum by the count, after adding up the steps of an epoch in float64.
 

@@ -46,22 +46,20 @@ def fit_seeds(
 ) -> tuple[TrainState | None, list[list[Row]]]:
     """Trains one replica for each key, as `fit` trains one, in groups of one program each.
 
-    A replica gets the same parameters, batches and dropout masks as alone, to the bit. Mapped, it
-    also ends in the same parameters to the bit; vmapped, sums round differently. A replica whose
-    loss is no longer finite does not affect the others.
+    A replica gets the parameters, batches and dropout masks that it gets alone, to the bit. Mapped,
+    it also ends in the same bits; vmapped, sums round differently. A replica whose loss is no
+    longer finite does not affect the others.
 
     Args:
       net: from `classifier`.
-      make_state: makes the first state of a replica from its key. It is called once for each key,
-        so jit it.
-      keys: one for each replica: root keys, or whatever `make_state` takes, so that replicas may
-        differ in more than the seed.
+      make_state: makes the first state of a replica from its key, each in one call, so jit it.
+      keys: root keys, or whatever `make_state` takes, one for each replica.
       data: the training split, which all replicas share; a `Stream` trains one.
       epochs: how many epochs to train.
       batch_size: samples per step.
       validation: data to evaluate after each epoch, as `val_loss` and so on.
       test: data to evaluate after the last epoch of each group, as `test_loss` and so on.
-      shuffle: True for a full permutation every epoch, different in each replica.
+      shuffle: as in `fit`, in another order for each replica.
       strategy: `"map"` to run the replicas one after the other, `"vmap"` to run all of them in each
         operation; None for the backend's own.
       group: the most replicas per program, which bounds its memory; None for the backend's own.
@@ -70,8 +68,7 @@ def fit_seeds(
         state and a row for each. One that returns True ends the training of the group.
       on_chunk: as in `fit`, with the means over the group.
       check_finite: as in `fit`, for any replica of a group.
-      keep_states: False to drop each group's state, so that the memory does not grow with the
-        number of replicas.
+      keep_states: False to drop each group's state, for any number of replicas.
       save: as in `fit`, with the stacked state of a group; needs `keep_states=False`.
       save_every: as in `fit`.
       resume: the saved state of a group and its resume point; needs `keep_states=False`, and the
@@ -108,32 +105,15 @@ def fit_seeds(
     given = {"val": validation, "test": test}
     held_out = {prefix: on_device(x) for prefix, x in given.items() if x is not None}
     source = open_epochs(data, train_step=net.train_step, batch_size=batch_size, strategy=strategy)
-    histories: list[list[Row]] = [[] for _ in keys]
-    if resume is not None:
-        if resume[1].members not in groups(len(keys), group):
-            raise ValueError(
-                f"The resume point is of replicas {resume[1].members}, which are not a "
-                f"group of {len(keys)} in groups of {group}: resume with the same keys and group."
-            )
-        histories = [[dict(row) for row in rows] for rows in resume[1].histories]
-    done: list[TrainState] = []
-    steps_before = 0
-    for members in groups(len(keys), group):
+    left, histories = _remaining(groups(len(keys), group), resume and resume[1])
+    done, steps_before = [], 0
+    for members in left:
         in_progress = None
-        if resume is not None and members.start < resume[1].members.start:
-            continue
         if resume is not None and members == resume[1].members:
             states, in_progress = resume
-            steps_before = in_progress.step - int(np.sum(jax.device_get(states.step)))
+            steps_before = in_progress.step - _steps(states)
         else:
-            states = stack_states([make_state(keys[i]) for i in members])
-        steps = sorted(set(states.step.tolist()))
-        if len(steps) > 1:
-            raise ValueError(f"Replicas must be at the same step, not at {steps}.")
-
-        def on_epoch(states: TrainState, rows: list[Row], members: range = members) -> bool:
-            return any([callback(members, states, rows) for callback in callbacks])
-
+            states = _begin(make_state, [keys[i] for i in members])
         states = train_group(
             net,
             states,
@@ -145,14 +125,45 @@ def fit_seeds(
             strategy=strategy,
             held_out=held_out,
             on_chunk=on_chunk,
-            on_epoch=on_epoch,
+            on_epoch=_calling(callbacks, members),
             save=save or (lambda *_: None),
             resume=in_progress,
         )
-        steps_before += int(np.sum(jax.device_get(states.step)))
+        steps_before += _steps(states)
         if keep_states:
             done.append(states)
     return (join_states(done) if done else None), histories
+
+
+def _begin(make_state: Callable[[Any], TrainState], keys: Sequence[Any]) -> TrainState:
+    """The first states of a group, stacked."""
+    states = stack_states([make_state(key) for key in keys])
+    if len(steps := set(states.step.tolist())) > 1:
+        raise ValueError(f"Replicas must be at the same step, not at {sorted(steps)}.")
+    return states
+
+
+def _calling(callbacks: Sequence[Callable[..., object]], members: range) -> Callable[..., bool]:
+    return lambda states, rows: any([callback(members, states, rows) for callback in callbacks])
+
+
+def _remaining(
+    all_groups: list[range], point: ResumePoint | None
+) -> tuple[list[range], list[list[Row]]]:
+    """The groups that are not finished, and the histories so far."""
+    if point is None:
+        return all_groups, [[] for members in all_groups for _ in members]
+    if point.members not in all_groups:
+        raise ValueError(
+            f"The resume point is of replicas {point.members}, which are not one of the groups "
+            f"{all_groups}: resume with the same keys and group."
+        )
+    left = all_groups[all_groups.index(point.members) :]
+    return left, [[dict(row) for row in rows] for rows in point.histories]
+
+
+def _steps(states: TrainState) -> int:
+    return int(np.sum(jax.device_get(states.step)))
 
 
 def evaluate_seeds(

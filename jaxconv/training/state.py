@@ -102,10 +102,6 @@ def create_train_state(
 def check_params(given: PyTree, params: PyTree) -> None:
     """Refuses parameters that differ from a model's own in structure, shape or dtype.
 
-    Args:
-      given: the parameters to check.
-      params: the model's own parameters, or their shapes.
-
     Raises:
       ValueError: naming the first parameter that differs, with both shapes and dtypes.
 

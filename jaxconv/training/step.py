@@ -112,10 +112,8 @@ def make_eval_step(
       metrics: as in `make_train_step`.
 
     Returns:
-      `(state, batch) -> sums`, with the sums of `make_train_step`.
-
-    Raises:
-      ValueError: as in `make_train_step`, but a mask is allowed with BatchNorm.
+      `(state, batch) -> sums`, with the sums of `make_train_step`. It raises the same errors, but
+      takes a mask with BatchNorm too.
 
     Example:
       >>> import jaxconv

@@ -7,6 +7,8 @@ import pytest
 from jaxconv import parallel
 from jaxconv.parallel import World
 
+LOST = "UNKNOWN: Gloo all-reduce failed: [x/pair.cc:538] Read error: Connection reset by peer"
+
 
 @pytest.fixture
 def world() -> World:
@@ -46,3 +48,21 @@ def test_settings_that_make_no_sense_are_refused():
     with pytest.raises(ValueError, match="devices must be at most"):
         World.join(processes=1, devices=len(jax.devices()) + 1)
     assert parallel.World is World
+
+
+@pytest.mark.parametrize(
+    ("error", "processes", "lost"),
+    [
+        (ValueError(LOST), 2, True),
+        (RuntimeError("INTERNAL: NCCL operation failed: connection closed"), 2, True),
+        (ValueError(LOST), 1, False),
+        (ValueError("no file /data/gloo/peer"), 2, False),
+        (parallel.AgreedError(LOST), 2, False),
+    ],
+)
+def test_only_a_lost_connection_is_explained_as_a_lost_process(monkeypatch, error, processes, lost):
+    monkeypatch.setattr(jax, "process_count", lambda: processes)
+    expected = ConnectionError if lost else type(error)
+    with pytest.raises(expected) as caught, parallel.name_lost_peer():
+        raise error
+    assert ("Process 0 of 2 has lost another one" in str(caught.value)) is lost

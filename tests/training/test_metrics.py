@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from jaxconv import accuracy
-from jaxconv.training.metrics import mean, merge
+from jaxconv.training.metrics import mean
 
 
 def test_accuracy_takes_integer_and_one_hot_labels():
@@ -11,13 +11,6 @@ def test_accuracy_takes_integer_and_one_hot_labels():
     labels = np.array([1, 1, 2])
     for given in (labels, np.eye(3)[labels]):
         np.testing.assert_array_equal(accuracy(logits, jnp.asarray(given)), [True, False, True])
-
-
-def test_merging_weighs_every_sample_once():
-    values = np.random.default_rng(0).normal(size=100)
-    parts = np.split(values, [3, 50, 96])
-    sums = [{"loss": part.sum(), "count": len(part)} for part in parts]
-    assert mean(merge(*sums))["loss"] == pytest.approx(values.mean(), rel=1e-12)
 
 
 def test_rows_of_an_epoch_are_added_up_in_float64():
@@ -29,7 +22,3 @@ def test_rows_of_an_epoch_are_added_up_in_float64():
 def test_nothing_to_average_is_an_error():
     with pytest.raises(ValueError, match="No sample was counted"):
         mean({"loss": 0.0, "count": 0})
-    with pytest.raises(ValueError, match=r"\['count', 'loss'\], \['count'\]"):
-        merge({"loss": 1.0, "count": 1}, {"count": 1})
-    with pytest.raises(ValueError, match="same names"):
-        merge()
