@@ -3,20 +3,15 @@
 import math
 from collections.abc import Sequence
 
+from jax import lax
+
 from jaxconv._checks import check_positive
 
 Padding1D = str | int | tuple[int, int]
 
 
 def effective_kernel_size(kernel: int, dilation: int = 1) -> int:
-    """The cells that a window spans along one axis.
-
-    Args:
-      kernel: the window's own cells.
-      dilation: the distance between two of them.
-
-    Returns:
-      `dilation * (kernel - 1) + 1`.
+    """The cells that a window spans along one axis, `dilation * (kernel - 1) + 1`.
 
     Raises:
       ValueError: if an argument is not a positive integer.
@@ -33,16 +28,13 @@ def effective_kernel_size(kernel: int, dilation: int = 1) -> int:
 def explicit_padding(
     size: int, kernel: int, stride: int = 1, padding: Padding1D = "valid", dilation: int = 1
 ) -> tuple[int, int]:
-    """The zeros that a padding adds along one axis.
+    """The zeros that a padding adds along one axis, before the input and after it.
 
     `"same"` makes the output `ceil(size / stride)` long. It splits the zeros evenly; if their
     number is odd, the extra one goes after the input. `"full"` lets every cell of the kernel meet
     every cell of the input.
 
     Args and errors as in `output_size`, but a window that does not fit raises nothing.
-
-    Returns:
-      The zeros before the input and those after it.
 
     Example:
       >>> explicit_padding(5, 3, padding="same"), explicit_padding(28, 3, 2, "same")
@@ -53,23 +45,17 @@ def explicit_padding(
     check_positive("size", size)
     check_positive("stride", stride)
     extent = effective_kernel_size(kernel, dilation)
-    if isinstance(padding, str):
-        name = padding.lower()
-        if name == "valid":
-            return 0, 0
-        if name == "full":
-            return extent - 1, extent - 1
-        if name == "same":
-            total = max((-(-size // stride) - 1) * stride + extent - size, 0)
-            return total // 2, total - total // 2
-    sides = padding if isinstance(padding, tuple) else (padding, padding)
-    numbers = [n for n in sides if isinstance(n, int) and n >= 0]
-    if len(sides) != 2 or len(numbers) != 2:
+    name = padding.upper() if isinstance(padding, str) else ""
+    if name in ("VALID", "SAME"):
+        return lax.padtype_to_pads((size,), (extent,), (stride,), name)[0]
+    sides = (extent - 1, extent - 1) if name == "FULL" else padding
+    before, after = sides if isinstance(sides, tuple) and len(sides) == 2 else (sides, sides)
+    if not (isinstance(before, int) and isinstance(after, int) and min(before, after) >= 0):
         raise ValueError(
             "padding is 'valid', 'same', 'full', a number of zeros on each side or (before, "
             f"after), not {padding!r}."
         )
-    return numbers[0], numbers[1]
+    return before, after
 
 
 def output_size(
@@ -96,8 +82,6 @@ def output_size(
       [13, 6, 2]
       >>> [output_size(size, 3, stride=2, padding="same") for size in (28, 14, 7)]
       [14, 7, 4]
-      >>> output_size(4, 2, padding="full")
-      5
 
     Source: V. Dumoulin and F. Visin, A guide to convolution arithmetic for deep learning, 2016
     """
@@ -114,16 +98,13 @@ def output_size(
 def conv_params(
     kernel_size: Sequence[int], channels: int, filters: int, *, bias: bool = True
 ) -> int:
-    """The parameters of a convolution: each filter has a kernel over all channels, and a bias.
+    """The parameters of a convolution, `(height * width * channels + bias) * filters`.
 
     Args:
       kernel_size: the kernel's cells along each axis, `(height, width)`.
       channels: the channels of the input.
-      filters: the filters, which are the channels of the output.
+      filters: the channels of the output.
       bias: whether each filter has one.
-
-    Returns:
-      `(height * width * channels + bias) * filters`.
 
     Raises:
       ValueError: if a number is not a positive integer.
@@ -138,18 +119,7 @@ def conv_params(
 
 
 def dense_params(inputs: int, units: int, *, bias: bool = True) -> int:
-    """The parameters of a dense layer: each unit has a weight for each input, and a bias.
-
-    Args:
-      inputs: the features of one sample.
-      units: the outputs.
-      bias: whether each unit has one.
-
-    Returns:
-      `(inputs + bias) * units`.
-
-    Raises:
-      ValueError: if a number is not a positive integer.
+    """The parameters of a dense layer, `(inputs + bias) * units`; errors as in `conv_params`.
 
     Example:
       >>> dense_params(28 * 28, 30)  # notebook 004
@@ -169,9 +139,6 @@ def macs(kernel_shape: Sequence[int], output_shape: Sequence[int]) -> int:
       kernel_shape: `(inputs, units)`, or `(height, width, channels, filters)`.
       output_shape: the output of one sample, units or filters last.
 
-    Returns:
-      The product of the kernel's axes and of the output's positions.
-
     Example:
       >>> macs((3, 3, 32, 64), (11, 11, 64))  # conv2 of lab6
       2230272
@@ -189,9 +156,6 @@ def train_step_flops(layers: Sequence[int], batch_size: int = 1) -> int:
     Args:
       layers: the multiply-adds of each layer on one sample, in order; 0 for layers without weights.
       batch_size: samples per step.
-
-    Returns:
-      The number of operations of one step.
 
     Example:
       >>> import jaxconv
