@@ -11,10 +11,7 @@ Padding1D = str | int | tuple[int, int]
 
 
 def effective_kernel_size(kernel: int, dilation: int = 1) -> int:
-    """The cells that a window spans along one axis, `dilation * (kernel - 1) + 1`.
-
-    Raises:
-      ValueError: if an argument is not a positive integer.
+    """The cells that a window spans, `dilation * (kernel - 1) + 1`; errors as in `output_size`.
 
     Example:
       >>> effective_kernel_size(3), effective_kernel_size(3, dilation=2)
@@ -100,11 +97,7 @@ def conv_params(
 ) -> int:
     """The parameters of a convolution, `(height * width * channels + bias) * filters`.
 
-    Args:
-      kernel_size: the kernel's cells along each axis, `(height, width)`.
-      channels: the channels of the input.
-      filters: the channels of the output.
-      bias: whether each filter has one.
+    `kernel_size` is `(height, width)`, or has as many axes as the kernel.
 
     Raises:
       ValueError: if a number is not a positive integer.
@@ -133,11 +126,8 @@ def dense_params(inputs: int, units: int, *, bias: bool = True) -> int:
 def macs(kernel_shape: Sequence[int], output_shape: Sequence[int]) -> int:
     """The multiply-adds of a dense layer or a convolution on one sample.
 
-    Every weight multiplies once at every position of the output.
-
-    Args:
-      kernel_shape: `(inputs, units)`, or `(height, width, channels, filters)`.
-      output_shape: the output of one sample, units or filters last.
+    Every weight multiplies once at every position of the output. The shapes are `(inputs, units)`
+    or `(height, width, channels, filters)`, and that of one sample's output, units or filters last.
 
     Example:
       >>> macs((3, 3, 32, 64), (11, 11, 64))  # conv2 of lab6
@@ -151,11 +141,8 @@ def train_step_flops(layers: Sequence[int], batch_size: int = 1) -> int:
 
     A step computes three products for each layer: the output, the gradient of the weights and that
     of the input. The first layer needs no gradient of its input. As is usual, the count leaves out
-    biases, activations, pooling, the loss and the optimizer.
-
-    Args:
-      layers: the multiply-adds of each layer on one sample, in order; 0 for layers without weights.
-      batch_size: samples per step.
+    biases, activations, pooling, the loss and the optimizer. `layers` holds the multiply-adds of
+    each layer on one sample, in order, 0 for a layer without weights.
 
     Example:
       >>> import jaxconv

@@ -116,9 +116,6 @@ def create_model(name: str, num_classes: int = 10, **settings: Any) -> ConvNet:
       num_classes: the number of classes.
       **settings: arguments of `ConvNet` that replace the notebook's.
 
-    Returns:
-      The model; it has no parameters yet.
-
     Raises:
       ValueError: for an unknown name or setting (the message suggests the nearest one), and for
         float64 unless JAX has 64 bits enabled.

@@ -17,9 +17,6 @@ Model = nn.Module | Callable[..., Any]
 def as_linen(model: Model) -> nn.Module:
     """Wraps an NNX net in a Linen module, whose `init` and `apply` are pure; Linen modules stay.
 
-    Args:
-      model: a Linen module; or an NNX class, or a function `(rngs) -> nnx.Module`.
-
     Raises:
       TypeError: for anything else, such as an NNX module that exists already, with its own state.
 
