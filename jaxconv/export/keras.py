@@ -170,10 +170,14 @@ def check_save(
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder: name a file in it.")
     if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} is there already: name another, or pass overwrite=True.")
+        raise FileExistsError(
+            f"{path} is there already: name another, or replace it with overwrite."
+        )
     nearest = next(parent for parent in path.absolute().parents if parent.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-        raise OSError(f"{path} cannot be written: {nearest} is not a folder that can take it.")
+        raise OSError(
+            f"{path} cannot be written: {nearest} is not a folder that can be written to."
+        )
     import_h5py()
     return _model_layers(model, input_shape)
 
