@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-import numpy as np
 
 
 class Layer(NamedTuple):
-    """A layer with weights, in a model or in a file."""
+    """A layer with weights, in a model or in a file.
+
+    Its arrays are `kernel` and, if there is one, `bias`: anything with a shape and a dtype.
+    """
 
     path: tuple[str, ...]
-    """The names that lead to it."""
     arrays: Mapping[str, Any]
-    """`kernel` and, if there is one, `bias`: anything with a shape and a dtype."""
 
     @property
     def name(self) -> str:
@@ -34,24 +34,6 @@ def open_weights(path: Path) -> Iterator[Any]:
     """Opens the HDF5 file at a path, or the one in the `.keras` archive there.
 
     An unexpected exception while the file is in use becomes a `ValueError` about a damaged file.
-
-    Args:
-      path: `NAME.weights.h5` or `NAME.keras`.
-
-    Yields:
-      The open `h5py.File`.
-
-    Raises:
-      FileNotFoundError: if there is no such file.
-      ModuleNotFoundError: without h5py.
-      ValueError: if the name has neither ending, or the file is damaged, would fill the memory, or
-        holds a net that branches or has its channels first.
-
-    Example:
-      >>> with open_weights(Path("x.npz")) as file:
-      ...     pass
-      Traceback (most recent call last):
-      ValueError: Weights of Keras 3 are in NAME.weights.h5 or NAME.keras, not in 'x.npz': write ...
     """
     h5py = import_h5py()
     if not path.name.endswith((".weights.h5", ".keras")):
@@ -74,20 +56,11 @@ def open_weights(path: Path) -> Iterator[Any]:
 
 
 def stored_layers(file: Any, path: Path) -> dict[str, Layer]:
-    """The layers with weights in an open file; links in it are not followed.
+    """The layers with weights in an open `h5py.File` by their group, such as `conv2d_1`.
 
-    Args:
-      file: the open `h5py.File`.
-      path: its path, for the messages.
-
-    Returns:
-      The layers by their group, such as `conv2d_1`, without the optimizer's state. Functional and
-      sequential models keep all groups in `layers/`; the name of a group elsewhere begins with `/`.
-
-    Raises:
-      ValueError: if the file has the layout of Keras 2, or holds no layers.
+    Functional and sequential models keep all groups in `layers/`; the name of a group elsewhere
+    begins with `/`. The optimizer's state is left out, and links are not followed.
     """
-    h5py = import_h5py()
     if "layer_names" in file.attrs or "model_weights" in file:
         raise ValueError(
             f"{path} has the layout of Keras 2: load it in Keras and write it anew with "
@@ -96,7 +69,7 @@ def stored_layers(file: Any, path: Path) -> dict[str, Layer]:
     layers: dict[str, Layer] = {}
 
     def visit(name: str, item: Any) -> None:
-        if name.startswith("optimizer/") or not isinstance(item, h5py.Dataset):
+        if name.startswith("optimizer/") or not hasattr(item, "shape"):
             return
         holder, _, index = name.rpartition("/")
         group = f"/{holder.removesuffix('/vars')}".removeprefix("/layers/")
@@ -113,31 +86,14 @@ def stored_layers(file: Any, path: Path) -> dict[str, Layer]:
     return layers
 
 
-def read(dataset: Any) -> np.ndarray:
-    """The array that an HDF5 dataset holds."""
-    array = np.asarray(dataset[()])
-    return array.view(jnp.bfloat16) if is_bfloat16(dataset) else array
-
-
 def is_bfloat16(array: Any) -> bool:
-    """Whether an array, or an HDF5 dataset, is bfloat16.
-
-    HDF5 has no such type: Keras writes two bytes for each number and marks the dataset.
-
-    Example:
-      >>> is_bfloat16(jnp.ones(3, jnp.bfloat16)), is_bfloat16(np.ones(3))
-      (True, False)
-    """
+    """Whether an array is bfloat16, or a dataset: HDF5 has no such type, so Keras marks it."""
     mark = getattr(array, "attrs", {}).get("dtype") == "bfloat16" and array.dtype.itemsize == 2
     return array.dtype == jnp.bfloat16 or mark
 
 
 def import_h5py() -> Any:
-    """The module h5py.
-
-    Raises:
-      ModuleNotFoundError: if it is missing, with the command that installs it.
-    """
+    """The module h5py, or an error with the command that installs it."""
     try:
         import h5py
     except ModuleNotFoundError:

@@ -1,11 +1,10 @@
 """Reads and writes the weights of Keras 3 with h5py alone: `.weights.h5` and `.keras` files.
 
 Keras names a layer's group in such a file by the layer's class and its number among the layers of
-that class: `layers/conv2d`, `layers/conv2d_1`, `layers/dense`. The layer's own name is a mere
-attribute. In a chain, therefore, the nth `Conv` of a Linen model is the nth `Conv2D` of the Keras
-model and the nth `Dense` its nth `Dense`, whatever their names. (If layers branch, Keras counts by
-depth instead, and layers of equal shape would be exchanged.) Both sides keep kernels in HWIO and
-flatten features in the same order: nothing is transposed.
+that class: `layers/conv2d`, `layers/conv2d_1`, `layers/dense`. In a chain, therefore, the nth
+`Conv` of a Linen model is the nth `Conv2D` of the Keras model and the nth `Dense` its nth `Dense`,
+whatever their names. (If layers branch, Keras counts by depth instead, and layers of equal shape
+would be exchanged.) Both sides keep kernels in HWIO and flatten alike: nothing is transposed.
 
 A file of weights does not record strides, padding, activations or `data_format`: the model decides
 them. A `.keras` file does record them; a net that branches or has its channels first is refused.
@@ -23,14 +22,7 @@ from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, PyTree, Shaped
 
-from jaxconv.export._keras_files import (
-    Layer,
-    import_h5py,
-    is_bfloat16,
-    open_weights,
-    read,
-    stored_layers,
-)
+from jaxconv.export._keras_files import Layer, import_h5py, is_bfloat16, open_weights, stored_layers
 from jaxconv.inspection.summary import trace_layers
 from jaxconv.training.state import check_params
 
@@ -43,10 +35,9 @@ def load_weights(
     Executes nothing in the file and does not need Keras.
 
     Args:
-      path: a `.weights.h5` file, as `keras.Model.save_weights` writes it, or a `.keras` file, as
-        `keras.Model.save` does. An optimizer's state in it is ignored.
-      model: a Linen model, a chain whose layers with parameters are `Conv` and `Dense`, jaxconv's
-        or Flax'.
+      path: a file of `keras.Model.save_weights`, `.weights.h5`, or of `keras.Model.save`, `.keras`.
+        An optimizer's state in it is ignored.
+      model: a Linen chain whose layers with parameters are `Conv` and `Dense`, jaxconv's or Flax'.
       input_shape: the shape of one image, `(height, width, channels)`.
 
     Returns:
@@ -76,18 +67,18 @@ def load_weights(
     expected = _model_layers(model, input_shape)
     with open_weights(path) as file:
         found = stored_layers(file, path)
-        problems = _mismatches(expected, found)
-        if problems:
-            listed = "".join(f"\n  {problem}" for problem in problems)
-            raise ValueError(
+        if problems := _mismatches(expected, found):
+            text = (
                 f"{path} does not fit {type(model).__name__} for images of {tuple(input_shape)}; "
-                f"nothing was loaded:{listed}"
+                "nothing was loaded:"
             )
-        params = {
-            (*layer.path, key): jnp.asarray(read(found[group].arrays[key]), array.dtype)
-            for group, layer in expected.items()
-            for key, array in layer.arrays.items()
-        }
+            raise ValueError("\n  ".join([text, *problems]))
+        params = {}
+        for group, layer in expected.items():
+            for key, wanted in layer.arrays.items():
+                dataset = found[group].arrays[key]
+                array = dataset[()].view(jnp.bfloat16 if is_bfloat16(dataset) else dataset.dtype)
+                params[*layer.path, key] = jnp.asarray(array, wanted.dtype)
     return unflatten_dict(params)
 
 
@@ -180,7 +171,7 @@ def check_save(
         raise IsADirectoryError(f"{path} is a folder: name a file in it.")
     if path.exists() and not overwrite:
         raise FileExistsError(
-            f"{path} is there already: name another file, or replace it with overwrite."
+            f"{path} is there already: name another, or replace it with overwrite."
         )
     nearest = next(parent for parent in path.absolute().parents if parent.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):

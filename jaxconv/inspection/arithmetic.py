@@ -3,23 +3,15 @@
 import math
 from collections.abc import Sequence
 
+from jax import lax
+
 from jaxconv._checks import check_positive
 
 Padding1D = str | int | tuple[int, int]
 
 
 def effective_kernel_size(kernel: int, dilation: int = 1) -> int:
-    """The cells that a window spans along one axis.
-
-    Args:
-      kernel: the window's own cells.
-      dilation: the distance between two of them.
-
-    Returns:
-      `dilation * (kernel - 1) + 1`.
-
-    Raises:
-      ValueError: if an argument is not a positive integer.
+    """The cells that a window spans, `dilation * (kernel - 1) + 1`; errors as in `output_size`.
 
     Example:
       >>> effective_kernel_size(3), effective_kernel_size(3, dilation=2)
@@ -33,16 +25,13 @@ def effective_kernel_size(kernel: int, dilation: int = 1) -> int:
 def explicit_padding(
     size: int, kernel: int, stride: int = 1, padding: Padding1D = "valid", dilation: int = 1
 ) -> tuple[int, int]:
-    """The zeros that a padding adds along one axis.
+    """The zeros that a padding adds along one axis, before the input and after it.
 
     `"same"` makes the output `ceil(size / stride)` long. It splits the zeros evenly; if their
     number is odd, the extra one goes after the input. `"full"` lets every cell of the kernel meet
     every cell of the input.
 
     Args and errors as in `output_size`, but a window that does not fit raises nothing.
-
-    Returns:
-      The zeros before the input and those after it.
 
     Example:
       >>> explicit_padding(5, 3, padding="same"), explicit_padding(28, 3, 2, "same")
@@ -53,23 +42,17 @@ def explicit_padding(
     check_positive("size", size)
     check_positive("stride", stride)
     extent = effective_kernel_size(kernel, dilation)
-    if isinstance(padding, str):
-        name = padding.lower()
-        if name == "valid":
-            return 0, 0
-        if name == "full":
-            return extent - 1, extent - 1
-        if name == "same":
-            total = max((-(-size // stride) - 1) * stride + extent - size, 0)
-            return total // 2, total - total // 2
-    sides = padding if isinstance(padding, tuple) else (padding, padding)
-    numbers = [n for n in sides if isinstance(n, int) and n >= 0]
-    if len(sides) != 2 or len(numbers) != 2:
+    name = padding.upper() if isinstance(padding, str) else ""
+    if name in ("VALID", "SAME"):
+        return lax.padtype_to_pads((size,), (extent,), (stride,), name)[0]
+    sides = (extent - 1, extent - 1) if name == "FULL" else padding
+    before, after = sides if isinstance(sides, tuple) and len(sides) == 2 else (sides, sides)
+    if not (isinstance(before, int) and isinstance(after, int) and min(before, after) >= 0):
         raise ValueError(
             "padding is 'valid', 'same', 'full', a number of zeros on each side or (before, "
             f"after), not {padding!r}."
         )
-    return numbers[0], numbers[1]
+    return before, after
 
 
 def output_size(
@@ -96,8 +79,6 @@ def output_size(
       [13, 6, 2]
       >>> [output_size(size, 3, stride=2, padding="same") for size in (28, 14, 7)]
       [14, 7, 4]
-      >>> output_size(4, 2, padding="full")
-      5
 
     Source: V. Dumoulin and F. Visin, A guide to convolution arithmetic for deep learning, 2016
     """
@@ -114,16 +95,9 @@ def output_size(
 def conv_params(
     kernel_size: Sequence[int], channels: int, filters: int, *, bias: bool = True
 ) -> int:
-    """The parameters of a convolution: each filter has a kernel over all channels, and a bias.
+    """The parameters of a convolution, `(height * width * channels + bias) * filters`.
 
-    Args:
-      kernel_size: the kernel's cells along each axis, `(height, width)`.
-      channels: the channels of the input.
-      filters: the filters, which are the channels of the output.
-      bias: whether each filter has one.
-
-    Returns:
-      `(height * width * channels + bias) * filters`.
+    `kernel_size` is `(height, width)`, or has as many axes as the kernel.
 
     Raises:
       ValueError: if a number is not a positive integer.
@@ -138,18 +112,7 @@ def conv_params(
 
 
 def dense_params(inputs: int, units: int, *, bias: bool = True) -> int:
-    """The parameters of a dense layer: each unit has a weight for each input, and a bias.
-
-    Args:
-      inputs: the features of one sample.
-      units: the outputs.
-      bias: whether each unit has one.
-
-    Returns:
-      `(inputs + bias) * units`.
-
-    Raises:
-      ValueError: if a number is not a positive integer.
+    """The parameters of a dense layer, `(inputs + bias) * units`; errors as in `conv_params`.
 
     Example:
       >>> dense_params(28 * 28, 30)  # notebook 004
@@ -163,14 +126,8 @@ def dense_params(inputs: int, units: int, *, bias: bool = True) -> int:
 def macs(kernel_shape: Sequence[int], output_shape: Sequence[int]) -> int:
     """The multiply-adds of a dense layer or a convolution on one sample.
 
-    Every weight multiplies once at every position of the output.
-
-    Args:
-      kernel_shape: `(inputs, units)`, or `(height, width, channels, filters)`.
-      output_shape: the output of one sample, units or filters last.
-
-    Returns:
-      The product of the kernel's axes and of the output's positions.
+    Every weight multiplies once at every position of the output. The shapes are `(inputs, units)`
+    or `(height, width, channels, filters)`, and that of one sample's output, units or filters last.
 
     Example:
       >>> macs((3, 3, 32, 64), (11, 11, 64))  # conv2 of lab6
@@ -184,14 +141,8 @@ def train_step_flops(layers: Sequence[int], batch_size: int = 1) -> int:
 
     A step computes three products for each layer: the output, the gradient of the weights and that
     of the input. The first layer needs no gradient of its input. As is usual, the count leaves out
-    biases, activations, pooling, the loss and the optimizer.
-
-    Args:
-      layers: the multiply-adds of each layer on one sample, in order; 0 for layers without weights.
-      batch_size: samples per step.
-
-    Returns:
-      The number of operations of one step.
+    biases, activations, pooling, the loss and the optimizer. `layers` holds the multiply-adds of
+    each layer on one sample, in order, 0 for a layer without weights.
 
     Example:
       >>> import jaxconv

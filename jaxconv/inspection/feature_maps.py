@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 from flax import linen as nn
+from flax.traverse_util import flatten_dict
 from jaxtyping import Array, Float, Shaped
 
 from jaxconv.inspection.summary import layer_rows
@@ -20,8 +21,7 @@ def feature_maps(
     """The output of each layer for a batch of images, in the order in which the layers run.
 
     Args:
-      model: a Linen classifier; its layers are those of `summary`. JAX compiles one program for
-        each model and shape of images.
+      model: a Linen classifier; its layers are those of `summary`.
       state: the model's parameters and running statistics.
       image: uint8 or floating-point images, scaled as a train step scales them.
 
@@ -45,23 +45,19 @@ def feature_maps(
     """
     if isinstance(model, ConvNet):
         model = model.clone(form="xla")  # the patches form joins some layers
-    outputs = _outputs(state, image, model=model)
-    maps: dict[str, Array] = {}
-    counts: dict[tuple[str, ...], int] = {}
-    for row in layer_rows(model, image.shape[1:]):
-        counts[row.path] = count = counts.get(row.path, 0) + 1
-        calls: Any = outputs
-        for key in (*row.path, "__call__"):
-            calls = calls.get(key, {})
-        arrays = jax.tree.leaves(calls[count - 1]) if count <= len(calls) else []
-        if arrays:  # some layers run only while the parameters are initialized
-            maps[row.name if count == 1 else f"{row.name} ({count})"] = arrays[0]
+    outputs: Any = flatten_dict(_outputs(state, image, model=model))
+    rows, maps = layer_rows(model, image.shape[1:]), {}
+    for index, row in enumerate(rows):
+        earlier = [other.path for other in rows[:index]].count(row.path)
+        calls = outputs.get((*row.path, "__call__"), ())
+        if arrays := jax.tree.leaves(calls[earlier : earlier + 1]):  # none if only `init` ran it
+            maps[f"{row.name} ({earlier + 1})" if earlier else row.name] = arrays[0]
     return maps
 
 
 @functools.partial(jax.jit, static_argnames="model")
 def _outputs(state: TrainState, image: Array, *, model: nn.Module) -> dict[str, Any]:
-    """The outputs of every module, one for each call, nested by the names on its path."""
+    """Each module's outputs, one for each call, nested by the names on its path."""
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     train = call_arguments(model, train=False)
     options: Any = {"capture_intermediates": True, "mutable": ["intermediates"]}

@@ -10,29 +10,24 @@ from jaxconv.inspection.arithmetic import effective_kernel_size
 class ReceptiveField(NamedTuple):
     """The cells of the input that one output sees along one axis.
 
-    Output `i` sees the `size` cells that begin at `start + i * step`.
+    Output `i` sees the `size` cells that begin at `start + i * step`; `start` is negative if they
+    begin in the padding.
     """
 
     size: int = 1
-    """The number of cells."""
     step: int = 1
-    """The distance between the first cells of two neighbouring outputs."""
     start: int = 0
-    """The first cell of output 0, negative if it lies in the padding."""
 
 
 def receptive_field(
     windows: Iterable[Sequence[int]], field: ReceptiveField | None = None
 ) -> ReceptiveField:
-    """The receptive field of a stack of layers along one axis.
+    """The receptive field of the outputs of a stack of layers along one axis.
 
     Args:
       windows: one for each layer, from the input on: `(kernel, stride)`, `(kernel, stride, before)`
         or `(kernel, stride, before, dilation)`, where `before` counts the zeros before the input.
       field: the receptive field of the stack's own input, if other layers precede it.
-
-    Returns:
-      The receptive field of the last layer's outputs.
 
     Raises:
       ValueError: if a kernel, stride or dilation is not a positive integer.
@@ -46,16 +41,11 @@ def receptive_field(
     Source: A. Araujo, W. Norris and J. Sim, Computing Receptive Fields of Convolutional Neural
     Networks, Distill, 2019
     """
+    size, step, start = field or ReceptiveField()
     for window in windows:
-        field = _field_after(field or ReceptiveField(), *window)
-    return field or ReceptiveField()
-
-
-def _field_after(
-    field: ReceptiveField, kernel: int, stride: int, before: int = 0, dilation: int = 1
-) -> ReceptiveField:
-    """The receptive field after one more layer."""
-    check_positive("stride", stride)
-    size, step, start = field
-    extent = effective_kernel_size(kernel, dilation)
-    return ReceptiveField(size + (extent - 1) * step, stride * step, start - before * step)
+        kernel, stride, before, dilation = (*window, *(0, 1)[len(window) - 2 :])
+        check_positive("stride", stride)
+        size += (effective_kernel_size(kernel, dilation) - 1) * step
+        start -= before * step
+        step *= stride
+    return ReceptiveField(size, step, start)

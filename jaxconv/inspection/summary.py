@@ -1,36 +1,32 @@
 """`summary`: the table of a model's layers that Keras users know."""
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from flax.traverse_util import flatten_dict
 
 from jaxconv.inspection.arithmetic import macs
 from jaxconv.models.forward import Model, as_linen, call_arguments, model_dtype
 
-_OWN_FIELDS = ("name", "parent")
-
 
 class LayerRow(NamedTuple):
-    """One layer of a model, as it ran on one sample."""
+    """One layer of a model, as it ran on one sample, without the batch."""
 
     path: tuple[str, ...]
     """The names that lead to it, also in the parameters' tree; `()` is the model itself."""
     kind: str
     """The name of its class."""
     output_shape: tuple[int, ...]
-    """The shape of its output, without the batch."""
     params: int
     """How many parameters and running statistics the layer itself holds."""
     macs: int
-    """Multiply-adds on one sample: for dense layers and convolutions the kernel's size times the
-    positions that it is applied at (a convolution called together with a pooling counts those that
-    the pooling leaves), for other layers 0."""
+    """Multiply-adds: for dense layers and convolutions the kernel's size times the positions that
+    it is applied at (a convolution called together with a pooling counts those that the pooling
+    leaves), for other layers 0."""
     input_shape: tuple[int, ...] = ()
-    """The shape of its first argument, without the batch."""
     arrays: Mapping[str, tuple[int, ...]] = {}
     """The shapes of its parameters and running statistics."""
     fields: Mapping[str, Any] = {}
@@ -80,9 +76,7 @@ def summary(model: Model, input_shape: Sequence[int]) -> None:
       Layer              Output shape          Params    Multiply-adds
       ────────────────────────────────────────────────────────────────
       conv1 (Conv)       (None, 13, 13, 16)       160           24,336
-      conv2 (Conv)       (None, 6, 6, 32)       4,640          165,888
-      conv3 (Conv)       (None, 2, 2, 64)      18,496           73,728
-      flatten (Flatten)  (None, 256)                0                0
+      ...
       dense1 (Dense)     (None, 64)            16,448           16,384
       logits (Dense)     (None, 10)               650              640
       ────────────────────────────────────────────────────────────────
@@ -94,41 +88,32 @@ def summary(model: Model, input_shape: Sequence[int]) -> None:
     Source: https://keras.io/api/models/model/ (summary)
     """
     rows, variables = trace_layers(model, input_shape)
-    header, *lines = _table(rows)
-    rule = "─" * len(header)
-    trainable = jax.tree.leaves(variables.get("params", {}))
-    everything = jax.tree.leaves(variables)
-    total, learned = (sum(x.size for x in leaves) for leaves in (everything, trainable))
-    size = sum(x.size * x.dtype.itemsize for x in everything)
-    print(f"{getattr(model, '__name__', type(model).__name__)} for inputs of {tuple(input_shape)}")
-    print(rule, header, rule, *lines, rule, sep="\n")
-    print(f"Total params: {total:,} ({_bytes(size)})")
-    print(f"Trainable params: {learned:,}")
-    print(f"Non-trainable params: {total - learned:,}")
-    print(f"Multiply-adds a sample: {sum(row.macs for row in rows):,}")
-
-
-def _table(rows: Sequence[LayerRow]) -> list[str]:
-    """The lines of the table in columns, its header first."""
     cells = [("Layer", "Output shape", "Params", "Multiply-adds")]
     for row in rows:
         shape = f"(None, {', '.join(map(str, row.output_shape))})"
         cells.append((f"{row.name} ({row.kind})", shape, f"{row.params:,}", f"{row.macs:,}"))
     first, second, third, fourth = (max(map(len, column)) for column in zip(*cells, strict=True))
-    return [
+    header, *lines = (
         f"{a:<{first}}  {b:<{second}}  {c:>{third + 2}}  {d:>{fourth + 2}}" for a, b, c, d in cells
-    ]
+    )
+    rule = "─" * len(header)
+    everything, trainable = jax.tree.leaves(variables), jax.tree.leaves(variables.get("params", {}))
+    total, learned = (sum(x.size for x in leaves) for leaves in (everything, trainable))
+    size = sum(x.size * x.dtype.itemsize for x in everything)
+    power = min(max(size.bit_length() - 1, 0) // 10, 3)
+    memory = f"{size / 1024**power:.2f} {('B', 'KiB', 'MiB', 'GiB')[power]}"
+    print(f"{getattr(model, '__name__', type(model).__name__)} for inputs of {tuple(input_shape)}")
+    print(rule, header, rule, *lines, rule, sep="\n")
+    print(f"Total params: {total:,} ({memory})")
+    print(f"Trainable params: {learned:,}")
+    print(f"Non-trainable params: {total - learned:,}")
+    print(f"Multiply-adds a sample: {sum(row.macs for row in rows):,}")
 
 
 def trace_layers(
     model: Model, input_shape: Sequence[int]
 ) -> tuple[list[LayerRow], Mapping[str, Any]]:
-    """Traces a model on abstract values.
-
-    Args and errors as in `layer_rows`.
-
-    Returns:
-      The rows of `layer_rows`, and all variables by collection, as shapes and dtypes.
+    """The rows of `layer_rows`, and all variables by collection, as shapes and dtypes.
 
     Example:
       >>> import jaxconv
@@ -136,96 +121,55 @@ def trace_layers(
       >>> variables["params"][rows[1].name]["kernel"].shape
       (784, 512)
     """
-    image, calls, variables = _record_calls(model, input_shape)
-    callers = {call.path[:depth] for call in calls for depth in range(len(call.path))}
-    rows, seen, made = [], set(), [(image, -1)]
-    for module, path, argument, output in calls:
-        arrays = _own(variables, path)
-        own = [] if path in seen else arrays
-        seen.add(path)
-        if not own and path in callers:
-            continue
-        output_shape = jnp.shape(output)[1:]
-        kernels = [x.shape for name, x in arrays if name == "kernel"]
-        fields = [field.name for field in dataclasses.fields(module)]  # pyright: ignore
-        source = next((n for x, n in made if x is argument and x is not None), None)
-        made.append((output, len(rows)))
-        rows.append(
-            LayerRow(
-                path=path,
-                kind=type(module).__name__,
-                output_shape=output_shape,
-                params=sum(x.size for _, x in own),
-                macs=sum(_layer_macs(module, shape, output_shape) for shape in kernels),
-                input_shape=jnp.shape(argument)[1:],
-                arrays={name: x.shape for name, x in arrays},
-                fields={x: getattr(module, x) for x in fields if x not in _OWN_FIELDS},
-                source=source,
-            )
-        )
-    return rows, variables
-
-
-class _Call(NamedTuple):
-    """A call of a module, in the trace of a model."""
-
-    module: nn.Module
-    path: tuple[str, ...]
-    argument: Any
-    """Its first array, a tracer."""
-    output: Any
-
-
-def _record_calls(
-    model: Model, input_shape: Sequence[int]
-) -> tuple[Any, list[_Call], Mapping[str, Any]]:
-    """The images' tracer, the calls of all modules as they end, and the model's variables."""
-    calls: list[_Call] = []
+    net = as_linen(model)
+    calls: list[tuple[nn.Module, Any, Any]] = []  # with the first array that came in, and out
 
     def record(next_function, args, kwargs, context):
-        module, argument = context.module, _first((args, kwargs))
         output = next_function(*args, **kwargs)
         if context.method_name == "__call__":
-            calls.append(_Call(module, module.path, argument, _first(output)))
+            calls.append((context.module, _first((args, kwargs)), _first(output)))
         return output
 
     def init(image):
         rngs = {"params": jax.random.key(0), "dropout": jax.random.key(0)}
         return net.init(rngs, image, **call_arguments(net, train=False))
 
-    net = as_linen(model)
-    image = jax.ShapeDtypeStruct((1, *input_shape), model_dtype(net))
     with nn.intercept_methods(record):
-        variables = jax.eval_shape(init, image)
-    return calls[-1].argument, calls, nn.unbox(variables)  # the model's own call ends last
+        image = jax.ShapeDtypeStruct((1, *input_shape), model_dtype(net))
+        variables = nn.unbox(jax.eval_shape(init, image))
+    owned = [item for tree in variables.values() for item in flatten_dict(tree).items()]
+    callers = {module.path[:depth] for module, *_ in calls for depth in range(len(module.path))}
+    rows, seen = [], set()
+    made = [(calls[-1][1], -1)]  # the model's own call ends last; its argument is the image
+    for module, argument, output in calls:
+        arrays: dict[str, Any] = {p[-1]: x for p, x in owned if p[:-1] == module.path}
+        own = {} if module.path in seen else arrays
+        seen.add(module.path)
+        if not own and module.path in callers:
+            continue
+        source = next((row for x, row in made if x is argument and x is not None), None)
+        made.append((output, len(rows)))
+        kind, shape = type(module).__name__, jnp.shape(output)[1:]
+        kernel = arrays["kernel"].shape if "kernel" in arrays else ()
+        # Another layer with a kernel may apply it in another way.
+        plain = (len(kernel) == 2 or kind == "Conv") and shape[-1:] == kernel[-1:]
+        fields = [x for x in module.__dataclass_fields__ if x not in ("name", "parent")]
+        rows.append(
+            LayerRow(
+                path=module.path,
+                kind=kind,
+                output_shape=shape,
+                params=sum(x.size for x in own.values()),
+                macs=macs(kernel, shape) if plain else 0,
+                input_shape=jnp.shape(argument)[1:],
+                arrays={name: x.shape for name, x in arrays.items()},
+                fields={x: getattr(module, x) for x in fields},
+                source=source,
+            )
+        )
+    return rows, variables
 
 
 def _first(tree: Any) -> Any:
     """The first array among a module's arguments or outputs that is not a scalar."""
     return next((x for x in jax.tree.leaves(tree) if getattr(x, "ndim", 0)), None)
-
-
-def _layer_macs(module: nn.Module, kernel: tuple[int, ...], output: tuple[int, ...]) -> int:
-    """The multiply-adds of a plain product or convolution; 0 for any other layer."""
-    plain = len(kernel) == 2 or type(module).__name__ == "Conv"
-    return macs(kernel, output) if plain and output[-1:] == kernel[-1:] else 0
-
-
-def _own(
-    variables: Mapping[str, Any], path: tuple[str, ...]
-) -> list[tuple[str, jax.ShapeDtypeStruct]]:
-    """The variables that the module at this path holds itself, from all collections."""
-    found = []
-    for tree in variables.values():
-        for key in path:
-            tree = tree.get(key, {})
-        found += [(name, x) for name, x in tree.items() if not isinstance(x, Mapping)]
-    return found
-
-
-def _bytes(size: float) -> str:
-    for unit in ("B", "KiB", "MiB"):
-        if size < 1024:
-            return f"{size:.2f} {unit}"
-        size /= 1024
-    return f"{size:.2f} GiB"

@@ -20,16 +20,7 @@ Padding = str | int | tuple[int, int] | Pads
 
 
 def check_image(image: Shaped[Array, "..."]) -> None:
-    """Refuses all but batches of floating-point images.
-
-    Raises:
-      ValueError: with the shape or the dtype of the array.
-
-    Example:
-      >>> check_image(jnp.ones((28, 28, 1)))
-      Traceback (most recent call last):
-      ValueError: Images are [batch, height, width, channels], not (28, 28, 1).
-    """
+    """Refuses all but batches of floating-point images with a ValueError."""
     if image.ndim != 4:
         raise ValueError(f"Images are [batch, height, width, channels], not {image.shape}.")
     if not jnp.issubdtype(image.dtype, jnp.floating):
@@ -37,19 +28,7 @@ def check_image(image: Shaped[Array, "..."]) -> None:
 
 
 def as_pair(name: str, value: Any) -> tuple[int, int]:
-    """One integer as a pair, or a pair as it is; all numbers must be positive.
-
-    Args:
-      name: the argument's name, for the message.
-      value: an integer, or a sequence of two.
-
-    Raises:
-      ValueError: with the name and the value.
-
-    Example:
-      >>> as_pair("strides", 2), as_pair("strides", (1, 2))
-      ((2, 2), (1, 2))
-    """
+    """A positive integer twice, or a sequence of two; a ValueError quotes anything else."""
     pair = tuple(value) if isinstance(value, Sequence) else (value, value)
     if len(pair) != 2:
         raise ValueError(f"{name} is one integer or two (height, width), not {value!r}.")
@@ -61,15 +40,7 @@ def as_pair(name: str, value: Any) -> tuple[int, int]:
 def conv_arguments(
     image: Array, kernel: Array, strides: Pair, padding: Padding
 ) -> tuple[Array, Array, tuple[int, int], Pads]:
-    """Image and kernel of one dtype, strides and pads, all checked.
-
-    Raises:
-      ValueError: if an argument is malformed, the channels differ, or the window does not fit.
-
-    Example:
-      >>> conv_arguments(jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 2)), 2, "same")[2:]
-      ((2, 2), ((0, 1), (0, 1)))
-    """
+    """Image and kernel of one dtype, strides and pads, all checked as `ops.conv` says."""
     check_image(image)
     if image.shape[-1] != kernel.shape[-2]:
         raise ValueError(
@@ -78,22 +49,13 @@ def conv_arguments(
         )
     steps = as_pair("strides", strides)
     pads = _pads(padding, image.shape, kernel.shape[:2], steps)
-    image, kernel = promote_dtype(image, kernel)
-    return image, kernel, steps, pads
+    return *promote_dtype(image, kernel), steps, pads
 
 
 def pool_arguments(
     image: Array, window: Pair, strides: Pair | None, padding: Padding
 ) -> tuple[tuple[int, int], tuple[int, int], Pads]:
-    """Window, strides and pads of a pooling, all checked.
-
-    Raises:
-      ValueError: if an argument is malformed, or the window does not fit.
-
-    Example:
-      >>> pool_arguments(jnp.ones((1, 4, 4, 1)), (2, 3), None, "valid")
-      ((2, 3), (2, 3), ((0, 0), (0, 0)))
-    """
+    """Window, strides and pads of a pooling, all checked as `ops.max_pool` says."""
     check_image(image)
     size = as_pair("window", window)
     steps = size if strides is None else as_pair("strides", strides)
@@ -110,21 +72,7 @@ def check_fits(
     padding: Padding,
     pads: Sequence[Sequence[int]] = ((0, 0), (0, 0)),
 ) -> None:
-    """Refuses a window that is larger than the padded image.
-
-    Args:
-      what: the window's name, for the message.
-      window: its height and width.
-      shape: the height and width of the image.
-      padding: the padding as the caller gave it, for the message.
-      pads: the cells that it adds.
-
-    Raises:
-      ValueError: with the sizes and the padding.
-
-    Example:
-      >>> check_fits("a window", (3, 3), (1, 1), "valid", ((1, 1), (1, 1)))
-    """
+    """Refuses a window that is larger than the image of this height and width with its pads."""
     for n, size, pad in zip(shape, window, pads, strict=True):
         if n + sum(pad) < size:
             raise ValueError(

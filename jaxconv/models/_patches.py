@@ -17,6 +17,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Shaped
 
@@ -26,21 +27,12 @@ PARTS, MIN_PART = 4, 16  # parts of a batch, images in a part; measured, see cpu
 
 
 def no_fusion(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compiles a function as a computation of its own, which XLA's fusions do not cross.
+    """Compiles a pure function as a computation of its own, which XLA's fusions do not cross.
 
     XLA's CPU compiler fuses elementwise operations into every consumer: each of nine slices of a
-    pooled image would compute the pooling anew. Transforms (grad, jvp, vmap, shardings) pass.
-
-    Args:
-      function: a pure function of arrays. Call the result under `jit`: outside, JAX recompiles
-        for every new function object.
-
-    Returns:
-      The function with that border around it; on other backends the function itself.
-
-    Example:
-      >>> no_fusion(lambda x: 2 * x)(jnp.ones(2))
-      Array([2., 2.], dtype=float32)
+    pooled image would compute the pooling anew. Transforms (grad, jvp, vmap, shardings) pass. On
+    other backends the function stays as it is. Call the result under `jit`: outside, JAX recompiles
+    for every new function object.
     """
     if jax.default_backend() != "cpu":
         return function
@@ -60,23 +52,12 @@ def no_fusion(function: Callable[..., Any]) -> Callable[..., Any]:
 def split_batch(
     function: Callable[[Array], Array], image: Float[Array, "batch height width channels"]
 ) -> Float[Array, "batch ..."]:
-    """Applies a function of images to the quarters of a batch, if each has at least 16 images.
+    """Applies a function of each image to the quarters of a batch, if they have 16 images or more.
 
     XLA's CPU runtime starts every operation whose inputs are ready: one part's operations run while
     another's wait for a thread, and each part's arrays are closer to fitting a core's cache. A part
     takes every fourth image, so that a batch divided among devices stays where it is (if a part can
     be divided among them). On other backends the batch stays whole.
-
-    Args:
-      function: a function of a batch, with one result per image that ignores the other images.
-      image: the batch.
-
-    Returns:
-      The results, in the order of the images.
-
-    Example:
-      >>> split_batch(lambda x: x.sum(axis=(1, 2, 3)), jnp.ones((64, 2, 2, 1))).shape
-      (64,)
     """
     batch = image.shape[0] if image.ndim == 4 else 0
     whole = not isinstance(batch, int) or batch % PARTS or batch < PARTS * MIN_PART
@@ -93,12 +74,7 @@ def conv(
     strides: Two,
     outputs: Two,
 ) -> Float[Array, "batch out_height out_width filters"]:
-    """The first `outputs` rows and columns of a convolution without padding.
-
-    Example:
-      >>> conv(jnp.ones((1, 5, 5, 1)), jnp.ones((3, 3, 1, 8)), (1, 1), (2, 2)).shape
-      (1, 2, 2, 8)
-    """
+    """The first `outputs` rows and columns of a convolution without padding."""
     *window, channels, filters = kernel.shape
     patches = _patches(image, tuple(window), strides, outputs)
     shape, inner = (image.shape[0], *outputs), math.prod(window) * channels
@@ -138,7 +114,7 @@ def max_pool(
       >>> jax.grad(lambda x: max_pool(x, (1, 2), (1, 2)).sum())(jnp.ones((1, 1, 2, 1))).ravel()
       Array([1., 0.], dtype=float32)
     """
-    return functools.reduce(jnp.maximum, all_windows(image, window, strides))
+    return functools.reduce(jnp.maximum, windows(image, window, strides))
 
 
 def _max_pool_forward(image: Array, window: Two, strides: Two):
@@ -159,7 +135,7 @@ def _winner(image: Array, window: Two, strides: Two) -> tuple[Array, Array]:
     """The maximum of each window, and the index of the first cell that has it."""
 
     def compare(image: Array) -> tuple[Array, Array]:
-        best, *others = all_windows(image, window, strides)
+        best, *others = windows(image, window, strides)
         winner = jnp.zeros(best.shape, jnp.int32 if len(others) > 255 else jnp.uint8)
         for cell, candidate in enumerate(others, start=1):
             winner = jnp.where(candidate > best, jnp.asarray(cell, winner.dtype), winner)
@@ -175,69 +151,39 @@ def _to_winner(
 ) -> Array:
     """The gradient of the pooled image: each window's gradient, in the cell that won."""
 
-    def place(cell: int, axis: int) -> tuple[int, int, int]:
-        """The padding of one axis that puts each window's value at this cell of its window."""
+    def place(cell: int, axis: int) -> tuple[int, int, int]:  # each value in its window's cell
         step, length = strides[axis], grad.shape[1 + axis]
         return cell, shape[1 + axis] - cell - (length - 1) * step - 1, step - 1
 
     def scatter(winner: Array, grad: Array) -> Array:
-        zero = jnp.zeros((), grad.dtype)
-        padded = [
-            lax.pad(
-                jnp.where(winner == i * window[1] + j, grad, 0),
-                zero,
-                ((0, 0, 0), place(i, 0), place(j, 1), (0, 0, 0)),
-            )
-            for i in range(window[0])
-            for j in range(window[1])
-        ]
+        zero, padded = jnp.zeros((), grad.dtype), []
+        for i, j in np.ndindex(*window):
+            own = jnp.where(winner == i * window[1] + j, grad, 0)
+            padding = ((0, 0, 0), place(i, 0), place(j, 1), (0, 0, 0))
+            padded.append(lax.pad(own, zero, padding))
         return functools.reduce(jnp.add, padded)
 
     return no_fusion(scatter)(winner, grad)
 
 
 def positions(shape: Sequence[int], window: Sequence[int], strides: Two) -> Two:
-    """The number of positions of a window in an image, down and across.
-
-    Args:
-      shape: the image's, with the batch: (batch, height, width, channels).
-      window: height and width; further numbers do not count.
-      strides: down and across.
-
-    Example:
-      >>> positions((64, 28, 28, 1), (3, 3), (2, 2))
-      (13, 13)
-    """
-    return (
-        (shape[1] - window[0]) // strides[0] + 1,
-        (shape[2] - window[1]) // strides[1] + 1,
-    )
-
-
-def all_windows(
-    image: Shaped[Array, "batch height width channels"], window: Two, strides: Two
-) -> list[Shaped[Array, "batch out_height out_width channels"]]:
-    """One strided slice of the image for each cell of the window, in row-major order.
-
-    Example:
-      >>> [float(x.sum()) for x in all_windows(jnp.arange(4.0).reshape(1, 2, 2, 1), (2, 1), (1, 1))]
-      [1.0, 5.0]
-    """
-    return windows(image, window, strides, positions(image.shape, window, strides))
+    """The positions of a window in an image `(batch, height, width, channels)`, down and across."""
+    down, across = ((shape[i + 1] - window[i]) // strides[i] + 1 for i in (0, 1))
+    return down, across
 
 
 def windows(
-    image: Shaped[Array, "batch height width *channels"], window: Two, strides: Two, outputs: Two
+    image: Shaped[Array, "batch height width *channels"],
+    window: Two,
+    strides: Two,
+    outputs: Two | None = None,
 ) -> list[Shaped[Array, "batch out_height out_width *channels"]]:
-    """The slices of `all_windows`, but only the first `outputs` positions down and across.
+    """A strided slice of the image for each cell of the window, in row-major order.
 
-    Example:
-      >>> [x.shape for x in windows(jnp.ones((1, 5, 5, 1)), (1, 2), (1, 1), (2, 3))]
-      [(1, 2, 3, 1), (1, 2, 3, 1)]
+    `outputs` is the number of positions down and across, all of them by default.
     """
-    (down, across), (height, width) = strides, outputs
+    (down, across), (height, width) = strides, outputs or positions(image.shape, window, strides)
     return [
         image[:, i : i + (height - 1) * down + 1 : down, j : j + (width - 1) * across + 1 : across]
-        for i in range(window[0])
-        for j in range(window[1])
+        for i, j in np.ndindex(*window)
     ]

@@ -34,11 +34,9 @@ class ConvNet(nn.Module):
       kernel_size, strides, padding, activation: the same for every convolution, as in `Conv`.
       pool, pool_size, pool_strides, pool_padding: the same for every pooling layer, as in `Pool`.
       form: `"patches"`, `"xla"` or None for the backend's own (see `ops`).
-      dtype: the dtype of the computation.
-      param_dtype: the dtype of the parameters.
+      dtype, param_dtype: the dtypes of the computation and of the parameters.
 
     Example:
-      >>> import jax
       >>> model = ConvNet(filters=(8, 16), num_pools=1)
       >>> image = jnp.ones((2, 28, 28, 1))
       >>> params = model.init(jax.random.key(0), image)["params"]
@@ -67,7 +65,6 @@ class ConvNet(nn.Module):
     def __call__(
         self, image: Float[Array, "batch height width channels"], *, train: bool = False
     ) -> Float[Array, "batch classes"]:
-        dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         if not 0 <= self.dropout_rate < 1:
             raise ValueError(f"dropout_rate must be in [0, 1), not {self.dropout_rate!r}.")
         if not 0 <= self.num_pools <= len(self.filters):
@@ -75,31 +72,14 @@ class ConvNet(nn.Module):
                 f"num_pools must be 0 to {len(self.filters)}, the number of convolutions, not "
                 f"{self.num_pools!r}."
             )
+        dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        window = (self.kernel_size, self.strides, self.padding, self.activation, self.form)
+        pooling = (self.pool, self.pool_size, self.pool_strides, self.pool_padding, self.form)
         convolutions = [
-            Conv(
-                filters,
-                self.kernel_size,
-                self.strides,
-                self.padding,
-                self.activation,
-                self.form,
-                **dtypes,
-                name=f"conv{i}",
-            )
+            Conv(filters, *window, **dtypes, name=f"conv{i}")
             for i, filters in enumerate(self.filters, start=1)
         ]
-        pools = [
-            Pool(
-                self.pool,
-                self.pool_size,
-                self.pool_strides,
-                self.pool_padding,
-                self.form,
-                name=f"pool{i}",
-            )
-            for i in range(1, self.num_pools + 1)
-        ]
-
+        pools = [Pool(*pooling, name=f"pool{i}") for i in range(1, self.num_pools + 1)]
         # Initialisation runs layer by layer, so that a summary sees each layer.
         patched = choose_form(self.form) == "patches" and not self.is_initializing()
 
@@ -135,9 +115,6 @@ def create_model(name: str, num_classes: int = 10, **settings: Any) -> ConvNet:
         `"dense"` (001's baseline).
       num_classes: the number of classes.
       **settings: arguments of `ConvNet` that replace the notebook's.
-
-    Returns:
-      The model; it has no parameters yet.
 
     Raises:
       ValueError: for an unknown name or setting (the message suggests the nearest one), and for

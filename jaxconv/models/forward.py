@@ -17,9 +17,6 @@ Model = nn.Module | Callable[..., Any]
 def as_linen(model: Model) -> nn.Module:
     """Wraps an NNX net in a Linen module, whose `init` and `apply` are pure; Linen modules stay.
 
-    Args:
-      model: a Linen module; or an NNX class, or a function `(rngs) -> nnx.Module`.
-
     Raises:
       TypeError: for anything else, such as an NNX module that exists already, with its own state.
 
@@ -47,8 +44,8 @@ def as_linen(model: Model) -> nn.Module:
 def call_arguments(model: Any, *, train: bool) -> dict[str, Any]:
     """The keywords that bring a module into training or evaluation.
 
-    They are `train` for a module whose `__call__` takes it, and for an NNX module the method that
-    sets the flags of its Dropout and BatchNorm layers.
+    A module whose `__call__` takes `train` gets it, and an NNX module the method that sets the
+    flags of its Dropout and BatchNorm layers.
 
     Example:
       >>> call_arguments(nn.Dense(10), train=True)
@@ -83,11 +80,7 @@ def model_dtype(model: nn.Module) -> DTypeLike:
 def as_float(
     image: Shaped[Array | np.ndarray, "*batch_of_images"], model: nn.Module
 ) -> Float[Array, "*batch_of_images"]:
-    """Converts images as a step does: it scales uint8 to [0, 1] and leaves floats as they are.
-
-    Args:
-      image: images of any shape.
-      model: the classifier, whose `dtype` the scaled images get.
+    """Converts images as a step does: uint8 to [0, 1] in the model's `dtype`; floats stay.
 
     Raises:
       ValueError: if the images are integers other than uint8.

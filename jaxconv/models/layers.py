@@ -33,18 +33,16 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 class Conv(nn.Module):
     """Convolution, bias and activation, as Keras' `Conv2D` (glorot-uniform kernel, zero bias).
 
-    The parameters are `kernel` (HWIO) and `bias`. A call with a `Pool` pools as well. In the
-    patches form, bias and relu then follow max-pooling, where there are fewer numbers. Both keep
-    the order of numbers, so that the maximum stays the same (if adding the bias rounds two cells
-    to the same number, the larger one gets the gradient, not the first). A summary shows such a
-    call as one layer.
+    A call with a `Pool` pools as well, and a summary shows it as one layer. In the patches form,
+    bias and relu then follow max-pooling, where there are fewer numbers. Both keep the order of
+    numbers, so that the maximum stays the same (if adding the bias rounds two cells to the same
+    number, the larger one gets the gradient, not the first).
 
     Args:
       filters: the number of filters.
       kernel_size, strides, padding, form: as in `conv`.
       activation: a name in `ACTIVATIONS`, a function, or None.
-      dtype: the dtype of the computation.
-      param_dtype: the dtype of the parameters.
+      dtype, param_dtype: the dtypes of the computation and of the parameters.
 
     Example:
       >>> import jax
@@ -67,24 +65,21 @@ class Conv(nn.Module):
     def __call__(
         self, image: Float[Array, "batch height width channels"], pool: "Pool | None" = None
     ) -> Float[Array, "batch out_height out_width filters"]:
+        commutes = self.activation in (None, "linear", "relu", nn.relu)
+        joins = pool and pool.is_tiling and commutes and choose_form(self.form) == "patches"
+        window = pool.window if pool and joins else None
         with _named(self):
             check_image(image)
-        check_positive("filters", self.filters)
-        shape = (*as_pair("kernel_size", self.kernel_size), image.shape[-1], self.filters)
-        _check_inputs(self, image.shape[-1], "channels")
-        kernel = self.param("kernel", nn.initializers.glorot_uniform(), shape, self.param_dtype)
-        bias = self.param("bias", nn.initializers.zeros, (self.filters,), self.param_dtype)
-        image, kernel, bias = promote_dtype(image, kernel, bias, dtype=self.dtype)
-        options: Any = {"strides": self.strides, "padding": self.padding, "form": self.form}
-        commutes = self.activation in (None, "linear", "relu", nn.relu)
-        if pool and pool.is_tiling and commutes and choose_form(self.form) == "patches":
-            with _named(self):
-                maps = conv_max_pool(image, kernel, pool.window, **options)
-            return activate(self.activation, maps + bias)
-        with _named(self):
-            maps = conv(image, kernel, **options)
+            check_positive("filters", self.filters)
+            shape = (*as_pair("kernel_size", self.kernel_size), image.shape[-1], self.filters)
+            image, kernel, bias = _with_params(self, image, shape)
+            options: Any = {"strides": self.strides, "padding": self.padding, "form": self.form}
+            if window is None:
+                maps = conv(image, kernel, **options)
+            else:
+                maps = conv_max_pool(image, kernel, window, **options)
         maps = activate(self.activation, maps + bias)
-        return pool(maps) if pool else maps
+        return pool(maps) if pool and window is None else maps
 
 
 class Pool(nn.Module):
@@ -143,9 +138,7 @@ class Dense(nn.Module):
 
     Args:
       units: the number of outputs.
-      activation: a name in `ACTIVATIONS`, a function, or None.
-      dtype: the dtype of the computation.
-      param_dtype: the dtype of the parameters.
+      activation, dtype, param_dtype: as in `Conv`.
 
     Example:
       >>> import jax
@@ -162,24 +155,14 @@ class Dense(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch features"]) -> Float[Array, "batch units"]:
-        check_positive("units", self.units)
-        shape = (x.shape[-1], self.units)
-        _check_inputs(self, x.shape[-1], "features")
-        kernel = self.param("kernel", nn.initializers.glorot_uniform(), shape, self.param_dtype)
-        bias = self.param("bias", nn.initializers.zeros, (self.units,), self.param_dtype)
-        x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
+        with _named(self):
+            check_positive("units", self.units)
+            x, kernel, bias = _with_params(self, x, (x.shape[-1], self.units))
         return activate(self.activation, x @ kernel + bias)
 
 
 def activate(activation: Activation, x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Applies an activation.
-
-    Args:
-      activation: a name in `ACTIVATIONS`, a function, or None for the identity.
-      x: the values, in any shape.
-
-    Raises:
-      ValueError: if the name is not in `ACTIVATIONS`.
+    """Applies an activation; a ValueError suggests a name for one that is not in `ACTIVATIONS`.
 
     Example:
       >>> activate("relu", jnp.array([-1.0, 2.0]))
@@ -201,12 +184,15 @@ def _named(layer: nn.Module) -> Iterator[None]:
         raise ValueError(f"Layer {layer.name or type(layer).__name__!r}: {error}") from None
 
 
-def _check_inputs(layer: nn.Module, count: int, what: str) -> None:
-    """Refuses inputs of another size than the parameters that `apply` received."""
+def _with_params(layer: "Conv | Dense", x: Array, shape: tuple[int, ...]) -> list[Array]:
+    """The inputs, a kernel of this shape and a bias; refuses parameters for other inputs."""
     if layer.has_variable("params", "kernel"):
         expected = jnp.shape(layer.get_variable("params", "kernel"))[-2]
-        if expected != count:
+        if expected != shape[-2]:
             raise ValueError(
-                f"Layer {layer.name or type(layer).__name__!r}: the input has {count} {what}, and "
+                f"the input has {shape[-2]} {'channels' if len(shape) == 4 else 'features'}, and "
                 f"the parameters are for {expected}: create them with the input_shape of the data."
             )
+    kernel = layer.param("kernel", nn.initializers.glorot_uniform(), shape, layer.param_dtype)
+    bias = layer.param("bias", nn.initializers.zeros, shape[-1:], layer.param_dtype)
+    return promote_dtype(x, kernel, bias, dtype=layer.dtype)

@@ -1,13 +1,9 @@
 """Convolution and pooling on NHWC images, in the form that is fast on each backend.
 
-Every operation has two forms that agree in value and in reverse-mode gradient:
-
-* `"patches"`: slices of the input, one for each cell of the window, and products of matrices. This
-  is the CPU's form (see `_patches`).
-* `"xla"`: `lax.conv_general_dilated` and `lax.reduce_window`. This is the form for GPU and TPU, and
-  the one that also supports forward-mode differentiation of max-pooling.
-
-`form=None` picks by `jax.default_backend()`. Parameters never depend on the form.
+Every operation has two forms that agree in value and in reverse-mode gradient: `"patches"`, slices
+of the input and products of matrices, for the CPU (see `_patches`); and `"xla"`, XLA's own windows,
+for GPU and TPU and for the forward mode of max-pooling. `form=None` picks by
+`jax.default_backend()`. Parameters never depend on the form.
 """
 
 from typing import Literal
@@ -51,9 +47,6 @@ def conv(
         Keras' `ZeroPadding2D` takes: `1`, `(1, 2)` or `((top, bottom), (left, right))`.
       form: `"patches"`, `"xla"` or `None` for the backend's own (see the module).
 
-    Returns:
-      The feature maps, one channel per filter.
-
     Raises:
       ValueError: if an argument is malformed, the channels differ, or the window does not fit.
 
@@ -90,13 +83,9 @@ def max_pool(
     Args:
       image: the batch of images or feature maps.
       window: one integer, or one for height and one for width.
-      strides: one integer, or one for height and one for width; `None` is the window itself.
+      strides: as `window`; `None` is the window itself.
       padding: as in `conv`, but padded cells never win.
-      form: `"patches"`, `"xla"` or `None` for the backend's own. The gradient of
-        `"patches"` is written by hand and has no forward mode.
-
-    Returns:
-      The maxima, in the dtype of the image.
+      form: as in `conv`; `"patches"` has no forward mode of differentiation.
 
     Raises:
       ValueError: if an argument is malformed or the window does not fit.
@@ -112,9 +101,8 @@ def max_pool(
     size, steps, pads = pool_arguments(image, window, strides, padding)
     if choose_form(form) == "patches":
         return patches.max_pool(_pad(image, pads, -jnp.inf), size, steps)
-    return lax.reduce_window(
-        image, -jnp.inf, lax.max, (1, *size, 1), (1, *steps, 1), ((0, 0), *pads, (0, 0))
-    )
+    whole, moves = (1, *size, 1), (1, *steps, 1)
+    return lax.reduce_window(image, -jnp.inf, lax.max, whole, moves, ((0, 0), *pads, (0, 0)))
 
 
 def conv_max_pool(
@@ -128,10 +116,8 @@ def conv_max_pool(
 ) -> Float[Array, "batch out_height out_width filters"]:
     """`max_pool(conv(image, kernel), window)`, without the outputs that no window covers.
 
-    A 2×2 window on 11×11 feature maps uses 10×10 of them: `"patches"` computes no more.
-
-    The arguments are those of `conv`, with the `window` of `max_pool`: the windows tile the
-    feature maps. The errors are those of both.
+    A 2×2 window on 11×11 feature maps uses 10×10 of them: `"patches"` computes no more. Args and
+    errors as in both; the windows tile the feature maps.
 
     Example:
       >>> image = jnp.arange(25.0).reshape(1, 5, 5, 1)
@@ -159,7 +145,7 @@ def avg_pool(
 ) -> Float[Array, "batch out_height out_width channels"]:
     """The mean of each window; padded cells do not count, as in Keras.
 
-    The arguments and errors are those of `max_pool`.
+    Args and errors as in `max_pool`.
 
     Example:
       >>> image = jnp.arange(4.0).reshape(1, 2, 2, 1)
@@ -177,19 +163,15 @@ def avg_pool(
     )
     count = np.maximum(np.outer(down, across), 1)[:, :, None]
     if choose_form(form) == "patches":
-        total = sum(patches.all_windows(_pad(image, pads, 0.0), size, steps))
+        total = sum(patches.windows(_pad(image, pads, 0.0), size, steps))
     else:
-        total = lax.reduce_window(
-            image, 0.0, lax.add, (1, *size, 1), (1, *steps, 1), ((0, 0), *pads, (0, 0))
-        )
+        whole, moves = (1, *size, 1), (1, *steps, 1)
+        total = lax.reduce_window(image, 0.0, lax.add, whole, moves, ((0, 0), *pads, (0, 0)))
     return total / jnp.asarray(count, image.dtype)
 
 
 def choose_form(form: Form | None) -> Form:
-    """The form itself, or the backend's own for None.
-
-    Raises:
-      ValueError: if it is neither `"patches"` nor `"xla"` nor None.
+    """The form itself, or the backend's own for None; a ValueError names an unknown form.
 
     Example:
       >>> choose_form("xla")
