@@ -4,7 +4,10 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import PyTree
 
 
 def check_positive(name: str, value: object) -> None:
@@ -82,3 +85,29 @@ def list_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         for name in sorted(old.keys() | new.keys())
         if old.get(name) != new.get(name)
     ]
+
+
+def check_params(given: PyTree, params: PyTree) -> None:
+    """Refuses parameters that differ from a model's own in structure, shape or dtype.
+
+    Raises:
+      ValueError: naming the first parameter that differs, with both shapes and dtypes.
+
+    Example:
+      >>> check_params({"bias": jnp.zeros(3)}, {"bias": jnp.zeros(10)})
+      Traceback (most recent call last):
+      ValueError: params['bias'] is (3,) float32, but the model's is (10,) float32: pass ...
+    """
+    has, wants = (
+        {
+            jax.tree_util.keystr(path): f"{np.shape(x)} {jnp.result_type(x)}"
+            for path, x in jax.tree_util.tree_flatten_with_path(tree)[0]
+        }
+        for tree in (given, params)
+    )
+    for path in sorted(has.keys() | wants.keys()):
+        if has.get(path) != wants.get(path):
+            raise ValueError(
+                f"params{path} is {has.get(path, 'missing')}, but the model's is "
+                f"{wants.get(path, 'missing')}: pass parameters of this model and input_shape."
+            )

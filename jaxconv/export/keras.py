@@ -22,9 +22,9 @@ from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, PyTree, Shaped
 
+from jaxconv._checks import check_params
 from jaxconv.export._keras_files import Layer, import_h5py, is_bfloat16, open_weights, stored_layers
 from jaxconv.inspection.summary import trace_layers
-from jaxconv.training.state import check_params
 
 
 def load_weights(

@@ -37,7 +37,6 @@ from jaxconv.training.replicas import evaluate_seeds as evaluate_seeds
 from jaxconv.training.replicas import fit_seeds as fit_seeds
 from jaxconv.training.state import ResumePoint as ResumePoint
 from jaxconv.training.state import TrainState as TrainState
-from jaxconv.training.state import check_params as check_params
 from jaxconv.training.state import create_train_state as create_train_state
 from jaxconv.training.step import make_eval_step as make_eval_step
 from jaxconv.training.step import make_train_step as make_train_step

@@ -43,14 +43,11 @@ def train_epoch(
       start: the first step to take.
       stop: the step to stop before, at most `ceil(samples / batch_size)`.
       train_step: `(state, batch) -> (state, sums)`.
-      batch_size: samples per step.
+      batch_size: samples per step; a positive number, or ValueError.
 
     Returns:
-      The state before step `stop`, and the sums, one value for each step of the epoch. Steps not
-      taken have zeros, so that the sums of chunks merge by addition.
-
-    Raises:
-      ValueError: if `batch_size` is not positive.
+      The state before step `stop`, and the sums, one value for each step of the epoch; zeros for
+      steps not taken, so that the sums of chunks merge by addition.
 
     Example:
       >>> import jaxconv

@@ -22,16 +22,13 @@ from jaxconv.training.state import TrainState
 def evaluate(
     net: Classifier, state: TrainState, data: Split | Batch, *, batch_size: int = 200
 ) -> Row:
-    """Computes the mean loss and metrics of a split, every sample once.
-
-    The last batch has its own size. JAX compiles once for each net, batch size and shape of data.
+    """Computes the mean loss and metrics of a split, every sample once, the last batch as it is.
 
     Args:
-      net: from `classifier`.
+      net: from `classifier`. JAX compiles once for each net, batch size and shape of data.
       state: the state whose parameters to evaluate.
       data: a `Split`, or a batch that holds all of it.
-      batch_size: samples at a time. It bounds the memory, and changes the result by no more than
-        rounding.
+      batch_size: samples at a time; it changes the result by no more than rounding.
 
     Returns:
       The means by name, such as `loss` and `accuracy`.
@@ -69,7 +66,9 @@ def _eval_epoch(states, batch, *, eval_step, batch_size, strategy):
     def sums_of(state: TrainState, batch: Batch) -> dict[str, Array]:
         return jax.tree.map(jnp.atleast_1d, eval_step(state, batch))
 
-    one = lambda state: _over_batches(functools.partial(sums_of, state), batch, batch_size)  # noqa: E731
+    def one(state: TrainState) -> dict[str, Array]:
+        return _over_batches(functools.partial(sums_of, state), batch, batch_size)
+
     return each(strategy, one, states)
 
 
@@ -114,18 +113,12 @@ def _predict(state, image, *, function, batch_size):
 
 
 def _over_batches(function: Callable[[Any], PyTree], data: PyTree, batch_size: int) -> PyTree:
-    """Applies a function to consecutive batches in one loop, and joins its results.
-
-    The last batch has its own size, so that no sample is left out.
-    """
+    """Applies a function to consecutive batches, the last at its own size; joins the results."""
     full, rest = divmod(len(jax.tree.leaves(data)[0]), batch_size)
 
     def result_at(step: int | Array, size: int) -> PyTree:
-        return function(
-            jax.tree.map(
-                lambda x: lax.dynamic_slice_in_dim(jnp.asarray(x), step * batch_size, size), data
-            )
-        )
+        cut = functools.partial(lax.dynamic_slice_in_dim, start_index=step * batch_size)
+        return function(jax.tree.map(lambda x: cut(jnp.asarray(x), slice_size=size), data))
 
     results = []
     if full:

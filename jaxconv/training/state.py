@@ -9,6 +9,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Int, PyTree, Shaped
 
+from jaxconv._checks import check_params
 from jaxconv.models.forward import Model, as_linen, call_arguments, model_dtype
 from jaxconv.training.keys import Rng, as_key, dropout_key, init_key
 from jaxconv.training.metrics import Row
@@ -59,15 +60,15 @@ def create_train_state(
       tx: any optax transform.
       rng: the root key, `jax.random.key(seed)`; an older key `uint32[2]` becomes a typed one.
       input_shape: the shape of one image, `(height, width, channels)`.
-      params: parameters to start from instead of random ones, e.g. from `export.load_weights`.
+      params: parameters to start from, e.g. from `export.load_weights`; None for random ones.
 
     Returns:
       The state at step 0.
 
     Raises:
       TypeError: if `rng` is not a key, or `model` is not a module.
-      ValueError: if the images are too small for the model, if the model has variables other than
-        `params` and `batch_stats`, or if the given `params` do not fit the model.
+      ValueError: if the images are too small, the model has variables other than `params` and
+        `batch_stats`, or the given `params` do not fit the model.
 
     Example:
       >>> import jaxconv
@@ -97,29 +98,3 @@ def create_train_state(
         return TrainState(jnp.zeros((), jnp.int32), params, tx.init(params), rng, batch_stats)
 
     return init(as_key(rng), params)
-
-
-def check_params(given: PyTree, params: PyTree) -> None:
-    """Refuses parameters that differ from a model's own in structure, shape or dtype.
-
-    Raises:
-      ValueError: naming the first parameter that differs, with both shapes and dtypes.
-
-    Example:
-      >>> check_params({"bias": jnp.zeros(3)}, {"bias": jnp.zeros(10)})
-      Traceback (most recent call last):
-      ValueError: params['bias'] is (3,) float32, but the model's is (10,) float32: pass ...
-    """
-    has, wants = (
-        {
-            jax.tree_util.keystr(path): f"{np.shape(x)} {jnp.result_type(x)}"
-            for path, x in jax.tree_util.tree_flatten_with_path(tree)[0]
-        }
-        for tree in (given, params)
-    )
-    for path in sorted(has.keys() | wants.keys()):
-        if has.get(path) != wants.get(path):
-            raise ValueError(
-                f"params{path} is {has.get(path, 'missing')}, but the model's is "
-                f"{wants.get(path, 'missing')}: pass parameters of this model and input_shape."
-            )

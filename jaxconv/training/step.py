@@ -42,9 +42,9 @@ def make_train_step(
       metrics: functions like `loss`, by name.
 
     Returns:
-      `(state, batch) -> (state, sums)`. `sums` holds the loss and each metric, summed over the
-      batch before the update, as Keras reports them, and `count`, the number of samples that
-      count. The step scales uint8 images to [0, 1] and leaves floating-point images as they are.
+      `(state, batch) -> (state, sums)`: the loss and each metric, summed over the batch before the
+      update, as Keras reports them, and `count`, the number of samples that count. uint8 images are
+      scaled to [0, 1], floating-point images stay as they are.
 
     Raises:
       ValueError: if a metric is named `loss` or `count`. The step raises it, while JAX traces it,

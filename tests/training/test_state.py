@@ -7,7 +7,7 @@ from flax import linen as nn
 
 import jaxconv
 from jaxconv import create_model, create_train_state
-from jaxconv.training import check_params
+from jaxconv._checks import check_params
 
 SHAPE = (28, 28, 1)
 TX = jaxconv.rmsprop()
