@@ -175,12 +175,6 @@ def validation_cut(samples: int, fraction: float) -> int:
 def check_split(name: str, image: np.ndarray, label: np.ndarray, num_classes: int) -> Split:
     """Makes a split from arrays and checks them.
 
-    Args:
-      name: the split's name in messages.
-      image: `[samples, height, width, channels]`, uint8 or floating point.
-      label: `[samples]`, integers in `[0, num_classes)`.
-      num_classes: the number of classes.
-
     Raises:
       ValueError: as `Dataset.from_arrays`, with the split's name.
 

@@ -12,15 +12,7 @@ from jaxconv.training.state import TrainState
 
 
 def read_initial_weights(config: Config, net: nn.Module, shape: tuple[int, ...]) -> Any:
-    """Reads the weights of `init_from`, and checks that `export_keras` can be written.
-
-    Args:
-      config: the settings.
-      net: the model.
-      shape: `(height, width, channels)` of its input.
-
-    Returns:
-      The parameters; None if the seed decides them.
+    """Reads the weights of `init_from`, if given, and checks that `export_keras` can be written.
 
     Raises:
       FileExistsError: if the file to export exists, and `overwrite` is False.

@@ -61,14 +61,7 @@ def new_run_folder(
 
 
 def find_run_folder(name: str, output_dir: str | None = None) -> Path:
-    """Finds the folder of the run to resume.
-
-    Args:
-      name: the run's name, such as `lab6-0`.
-      output_dir: the folder itself.
-
-    Returns:
-      `output_dir`, or else the newest `runs/<name>-<n>`.
+    """Finds the folder of the run to resume: `output_dir`, or else the newest `runs/<name>-<n>`.
 
     Raises:
       ValueError: if `output_dir` is the empty string.

@@ -80,15 +80,7 @@ def _draw_metric(axes: Any, name: str, histories: Any, tests: Any, lost: Sequenc
 def draw_band(
     axes: Any, x: Sequence[float], columns: Sequence[Summary], color: str, label: str | None = None
 ) -> None:
-    """Draws means as a line, and a band of one standard deviation on both sides.
-
-    Args:
-      axes: matplotlib's axes.
-      x: where each mean stands.
-      columns: the figures at each `x`.
-      color: a name in `COLORS`.
-      label: the line's label in the legend, if not the color's name.
-    """
+    """Draws means as a line, and a band of one standard deviation on both sides."""
     means, reach = [s.mean for s in columns], [s.std or 0.0 for s in columns]
     low, high = ([m + sign * r for m, r in zip(means, reach, strict=True)] for sign in (-1, 1))
     axes.plot(x, means, "o-", ms=3, color=COLORS[color], label=label or color)
@@ -98,14 +90,7 @@ def draw_band(
 def tile_images(
     images: Shaped[np.ndarray, "number height width"], columns: int
 ) -> Float[np.ndarray, "rows columns"]:
-    """Images side by side in one array, with NaN between them.
-
-    Args:
-      images: the images.
-      columns: how many stand in one row.
-
-    Returns:
-      The array, one cell of NaN between neighbours.
+    """Images side by side in one array, one cell of NaN between neighbours.
 
     Example:
       >>> tile_images(np.ones((3, 2, 2)), columns=2).shape

@@ -22,7 +22,7 @@ from jaxconv.training import (
     choose_strategy,
     classifier,
     stack_states,
-)
+)  # fmt: skip
 
 
 class Samples(NamedTuple):

@@ -5,12 +5,7 @@ from collections.abc import Mapping
 
 
 def epoch_line(row: Mapping[str, float], step: int, steps: int) -> str:
-    """Formats Keras' line (`verbose=2`): steps, time, and the means so far.
-
-    Args:
-      row: `seconds` of the epoch so far, and the means by name.
-      step: the number of steps that `seconds` covers.
-      steps: the number of steps in the epoch.
+    """Formats Keras' line (`verbose=2`) after so many of an epoch's steps: time, and means so far.
 
     Example:
       >>> epoch_line({"seconds": 3.2, "loss": 0.0486, "accuracy": 0.9853}, 938, 938)

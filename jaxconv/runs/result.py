@@ -39,18 +39,8 @@ def summarise(
 ) -> dict[str, Any]:
     """Makes the content of `result.json`; it reads nothing but its arguments.
 
-    Args:
-      outcome: what the training gave.
-      name: the experiment's name.
-      seeds: the seed of each replica.
-      program: the strategy and the largest group.
-      start: where the run resumed; at step 0 for a new one.
-      clock: the seconds of the run.
-      cache: the folder of the persistent compilation cache; None without one.
-      facts: the data set, the net, the devices and the environment, by the names of `result.json`.
-
-    Returns:
-      The values by name, such as those of `summarize_figures`; of one seed also `seed`.
+    `program` is the strategy and the largest group, `start` where the run resumed (step 0 if new),
+    `cache` the folder of the persistent compilation cache, and `facts` what no training changes.
     """
     figures = figures_of(outcome.histories, outcome.tests)
     own: dict[str, Any] = {"seed": seeds[0]} if len(seeds) == 1 else {}
@@ -84,24 +74,16 @@ def figures_of(
 ) -> dict[str, list[float | None]]:
     """Collects the metrics of the last epoch and the final test, one value for each replica.
 
-    Args:
-      histories: the rows that `fit` returns, for each replica.
-      tests: the metrics that `evaluate` returns, for each replica.
-
-    Returns:
-      The values by the names of `result.json`: `train_loss`, `train_accuracy`, `val_loss`,
-      `val_accuracy` (None without validation), `test_loss`, `test_accuracy`.
+    The names are those of `result.json`, `train_loss` to `test_accuracy`; a value that there is not
+    is None.
 
     Example:
       >>> means = {"loss": 0.5, "accuracy": 0.875}
       >>> figures_of([[{"epoch": 1, **means}]], [means])["val_loss"]
       [None]
     """
-    sources = [
-        ("train", "", [h[-1] for h in histories]),
-        ("val", "val_", [h[-1] for h in histories]),
-    ]
-    sources.append(("test", "", list(tests)))
+    last = [history[-1] for history in histories]
+    sources = (("train", "", last), ("val", "val_", last), ("test", "", tests))
     return {
         f"{kind}_{name}": [row.get(prefix + name) for row in rows]
         for kind, prefix, rows in sources
@@ -137,18 +119,11 @@ def diverged(histories: Sequence[Sequence[Row]], tests: Sequence[Row]) -> list[b
 def summarize_figures(
     seeds: Sequence[int], figures: Figures, lost: Sequence[bool]
 ) -> dict[str, Any]:
-    """Makes the figures of `result.json`.
+    """Makes the figures of `result.json` from those of `figures_of`.
 
-    Args:
-      seeds: the seeds.
-      figures: a value for each seed, by name, as `figures_of` returns them.
-      lost: whether each seed `diverged`.
-
-    Returns:
-      `diverged`, the seeds that did. For each figure: its mean under its own name, `_std`, `_min`,
-      `_max`, `_low` and `_high` (the mean's 95% confidence interval) if there are several seeds,
-      over those that did not diverge, and `_by_seed`, all values. A number is None if it does not
-      exist.
+    `diverged` names the seeds that did. For each figure there is `_by_seed`, all values, and over
+    those that did not diverge its mean under its own name and, of several seeds, `_std`, `_min`,
+    `_max`, `_low` and `_high` (the mean's 95% confidence interval). None stands for no number.
 
     Example:
       >>> result = summarize_figures([3, 7], {"test_loss": [0.5, 0.25]}, [False, False])

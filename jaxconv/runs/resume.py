@@ -54,17 +54,9 @@ def find_run(plan: Plan, config: Config) -> Found | None:
 
 
 def check_settings(folder: Path, settings: Mapping[str, Any]) -> bool:
-    """Refuses to resume a run that was started with other settings.
+    """Refuses to resume a run that was started with other settings, and names them.
 
-    Args:
-      folder: the run's folder.
-      settings: the settings of the run to come, as `training_settings` returns them.
-
-    Returns:
-      Whether the folder's `config.json` could be read.
-
-    Raises:
-      ValueError: with the settings that differ.
+    Returns whether the folder's `config.json` could be read.
     """
     path = folder / CONFIG
     if not path.exists():
@@ -86,17 +78,10 @@ def check_settings(folder: Path, settings: Mapping[str, Any]) -> bool:
 
 
 def finished(folder: Path, export_keras: str | None) -> dict[str, Any]:
-    """Prints and returns the result of a run that is finished.
-
-    Args:
-      folder: the run's folder.
-      export_keras: the file to which the run should have exported its weights, if any.
-
-    Returns:
-      The contents of `result.json`.
+    """Prints and returns the `result.json` of a run that is finished.
 
     Raises:
-      ValueError: if `result.json` is damaged, or the file `export_keras` does not exist.
+      ValueError: if it is damaged, or the file `export_keras` does not exist.
     """
     path = folder / RESULT
     if export_keras is not None and not Path(export_keras).exists():
@@ -116,11 +101,7 @@ def finished(folder: Path, export_keras: str | None) -> dict[str, Any]:
 def rows_so_far(
     histories: Sequence[Sequence[Mapping[str, float]]], groups: Sequence[range]
 ) -> Iterator[tuple[int, Mapping[str, float]]]:
-    """Yields each row of a run with its replica's index, in the order of the training.
-
-    Args:
-      histories: the rows of each replica.
-      groups: the replicas that were trained together, in order.
+    """Yields each row of a run with its replica's index, in the order in which groups trained.
 
     Example:
       >>> list(rows_so_far([[{"epoch": 1}, {"epoch": 2}], [{"epoch": 1}]], [range(2)]))
@@ -154,15 +135,7 @@ def report_resume_point(folder: Path, checkpoints: Checkpoints) -> Iterator[None
 
 
 def fingerprints(data: Dataset | StreamedDataset, params: PyTree | None) -> dict[str, str | None]:
-    """Identifies the data (after the validation split) and the initial weights.
-
-    Args:
-      data: the data set.
-      params: the initial weights; None if they follow from the seed.
-
-    Returns:
-      `data` and `initial_weights`, which is None without `params`.
-    """
+    """Identifies the data (after the validation split), and the initial weights if given."""
     splits = [split for split in (data.train, data.validation, data.test) if split is not None]
     arrays = [np.asarray(x) for x in jax.tree.leaves(params)]
     return {

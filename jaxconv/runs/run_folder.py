@@ -23,7 +23,7 @@ from jaxconv.runs.folder import (
     locked,
     new_run_folder,
     report_interrupt,
-)
+)  # fmt: skip
 from jaxconv.runs.plan import Plan
 from jaxconv.runs.plots import plot_run
 from jaxconv.runs.report.render import write_report
@@ -143,13 +143,6 @@ def open_folder(
     plan: Plan, config: Config, identity: Mapping[str, Any], found: Found | None, world: World
 ) -> Iterator[Elsewhere]:
     """Opens the run's folder in the first process, and its null twin in the others.
-
-    Args:
-      plan: the run's plan.
-      config: its settings.
-      identity: as in `RunFolder`.
-      found: as in `RunFolder`.
-      world: the processes.
 
     Raises:
       FileExistsError: if the folder holds a run, and nothing asks to overwrite it.
