@@ -11,35 +11,14 @@ LATER = ("_CHECKPOINT_METADATA", "commit_success.txt")
 
 
 def write_sums(folder: Path) -> None:
-    """Writes `SHA256SUMS`, and returns once the folder is on the disk and survives a power failure.
-
-    Raises:
-      OSError: if the file cannot be written.
-      ValueError: if the folder holds anything but plain files and folders.
-
-    Example:
-      >>> import tempfile
-      >>> with tempfile.TemporaryDirectory() as folder:
-      ...     _ = Path(folder, "a").write_text("jaxconv")
-      ...     write_sums(Path(folder))
-      ...     check_sums(Path(folder))
-      ...     _ = Path(folder, "a").write_text("jaxconw")
-      ...     check_sums(Path(folder))
-      Traceback (most recent call last):
-      ValueError: a is not what was written.
-    """
+    """Writes `SHA256SUMS`; returns once the folder is on the disk and survives a power failure."""
     (folder / SUMS).write_text(_sums(folder))
     for path in [*folder.rglob("*"), folder]:
         sync(path)
 
 
 def check_sums(folder: Path) -> None:
-    """Refuses a folder in which a file is changed, missing or new.
-
-    Raises:
-      OSError: if the folder cannot be read.
-      ValueError: with the names of the files that differ.
-    """
+    """Raises ValueError, with the names, if a file of the folder is changed, missing or new."""
     if not (folder / SUMS).is_file():
         raise ValueError(f"there is no {SUMS}.")
     found = _sums(folder)

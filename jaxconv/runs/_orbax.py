@@ -101,11 +101,8 @@ def _check_arrays(path: Path, like: Any) -> None:
     room = MAX_BYTES + sum(x.size * x.dtype.itemsize for x in wanted.values())
     if (size := sum(files.values())) > room:
         raise ValueError(f"it has {size} bytes, more than the {room} of such a state.")
-    headers = {
-        x.parent.as_posix(): json.loads((path / x).read_text())
-        for x in files
-        if x.name == ".zarray"
-    }
+    headers = {x.parent: json.loads((path / x).read_text()) for x in files if x.name == ".zarray"}
+    headers = {folder.as_posix(): x for folder, x in headers.items()}
     found = {name: f"{tuple(x['shape'])} {np.dtype(x['dtype'])}" for name, x in headers.items()}
     expected = {name: f"{x.shape} {np.dtype(x.dtype)}" for name, x in wanted.items()}
     for name in sorted(found.keys() | expected.keys()):

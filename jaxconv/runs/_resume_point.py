@@ -18,14 +18,7 @@ class OtherFormatError(Exception):
 
 
 def to_json(resume_point: ResumePoint, **more: Any) -> str:
-    """Writes a resume point, and more, as text that `from_json` reads back to the bit.
-
-    Example:
-      >>> resume_point = ResumePoint(7, range(1), [[{"epoch": 1, "loss": 0.1, "seconds": 2.0}]])
-      >>> text = to_json(resume_point, settings={"seed": 3})
-      >>> from_json(text)[0] == resume_point, from_json(text)[1]["settings"]
-      (True, {'seed': 3})
-    """
+    """Writes a resume point, and more, as text that `from_json` reads back to the bit."""
     content = resume_point._asdict() | {
         "format": FORMAT,
         "members": [resume_point.members.start, resume_point.members.stop],
@@ -38,10 +31,9 @@ def to_json(resume_point: ResumePoint, **more: Any) -> str:
 
 
 def from_json(text: str) -> tuple[ResumePoint, dict[str, Any]]:
-    """Reads a text that `to_json` wrote. It may come from anywhere: nothing in it is executed.
+    """Reads a text that `to_json` wrote: the resume point, and all that it holds.
 
-    Returns:
-      The resume point, and all that the text holds as a dictionary.
+    The text may come from anywhere: nothing in it is executed.
 
     Raises:
       ValueError: if `to_json` did not write the text.

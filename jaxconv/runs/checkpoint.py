@@ -1,11 +1,13 @@
 """Checkpoints: a run resumes from one to the bit, and each is whole or absent.
 
 Orbax' `CheckpointManager` names them, writes them in the background, renames each once it is whole,
-and deletes the old ones. Ours are the resume point, the checksums, and the refusal of what does not
-fit. A checkpoint is a folder, named by the number of steps taken: `state/` has the arrays,
-`resume_point.json` the rest, and `SHA256SUMS` the sums of both, as `sha256sum -c` reads them.
+and deletes the old ones. It has no checksums, and believes the sizes that a file declares: these
+two promises, the resume point and the refusal of what does not fit are ours. A checkpoint is a
+folder, named by the number of steps taken: `state/` has the arrays, `resume_point.json` the rest,
+and `SHA256SUMS` the sums of both, as `sha256sum -c` reads them.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -32,8 +34,7 @@ Template = TrainState | Callable[[ResumePoint], TrainState]
 class Checkpoints:
     """The checkpoints of one run, written in the background. Pass it to `fit` as `save`.
 
-    A save that fails prints a warning at the next save or `wait`, and the training goes on: earlier
-    checkpoints stay.
+    A save that fails warns at the next save or `wait`; the training goes on, earlier saves stay.
 
     Args:
       folder: the folder of the checkpoints. It belongs to this run: the next save, or `restore`,
@@ -82,7 +83,7 @@ class Checkpoints:
         self.settings = json.loads(json.dumps(settings or {}, allow_nan=False))
         self._every, self._keep, self._warn = every, keep, warn
         self._last, self._due, self._mine = None, 0, False
-        self._manager, self._text = None, ""
+        self._manager, self._saving = None, (0, "")
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -121,12 +122,13 @@ class Checkpoints:
         if resume_point.step == self._last:
             return
         self._clean()
-        self._last = resume_point.step
-        self._text = to_json(resume_point, settings=self.settings, versions=environment())
+        text = to_json(resume_point, settings=self.settings, versions=_versions())
+        self._saving = resume_point.step, text
         try:
             if self._manager is None:
                 self._manager = open_manager(self.folder, self._keep, self._complete)
-            save_state(self._manager, self._last, state)
+            save_state(self._manager, resume_point.step, state)
+            self._last = resume_point.step
         except Exception as error:  # Orbax and TensorStore raise nearly anything
             self._fail(error)
 
@@ -142,7 +144,7 @@ class Checkpoints:
     def steps(self) -> list[int]:
         """The steps of all checkpoints, good or damaged, oldest first."""
         names = [path.name for path in self.folder.glob("[0-9]*") if path.is_dir()]
-        return sorted(int(name) for name in names if name.isdecimal())
+        return sorted(int(name) for name in names if name.isdecimal() and str(int(name)) == name)
 
     def restore(self, template: Template) -> tuple[TrainState, ResumePoint] | None:
         """Reads the newest good checkpoint.
@@ -183,7 +185,7 @@ class Checkpoints:
                 )
             like = template(resume_point) if callable(template) else template
             found = read_state(path / STATE, like), resume_point
-            if changed := list_changes(versions, environment()):
+            if changed := list_changes(versions, _versions()):
                 self._warn(f"Saved elsewhere ({'; '.join(changed)}): bits may differ.")
             self._last, self._due = step, self._reached(found[0])
             break
@@ -191,7 +193,8 @@ class Checkpoints:
         for path in damaged:
             aside = path.with_name(f"damaged-{path.name}")
             shutil.rmtree(aside, ignore_errors=True)
-            path.rename(aside)
+            with contextlib.suppress(OSError):  # the warning has named it
+                path.rename(aside)
         return found
 
     def _clean(self) -> None:
@@ -202,20 +205,26 @@ class Checkpoints:
 
     def _complete(self) -> None:
         """Adds what is ours, in the background, to the folder that Orbax is about to rename."""
-        draft = self.folder / f"{self._last}{UNFINISHED}"
-        if len(self._text) > MAX_BYTES:
-            raise ValueError(f"its {RESUME_POINT} would have {len(self._text)} bytes.")
-        (draft / RESUME_POINT).write_text(self._text)
+        step, text = self._saving
+        draft = self.folder / f"{step}{UNFINISHED}"
+        if len(text) > MAX_BYTES:
+            raise ValueError(f"its {RESUME_POINT} would have {len(text)} bytes.")
+        (draft / RESUME_POINT).write_text(text)
         write_sums(draft)
 
     def _fail(self, error: Exception) -> None:
-        path, reason = self.folder / str(self._last), str(error).strip().partition("\n")[0]
+        path, reason = self.folder / str(self._saving[0]), str(error).strip().partition("\n")[0]
         self.failed, self._last, self._manager = self.failed + 1, None, None
         self._clean()
         self._warn(
             f"THE CHECKPOINT {path} WAS NOT SAVED: {reason}. The training goes on; the last "
             f"good checkpoint is {max(self.steps(), default='none')}."
         )
+
+
+def _versions() -> dict[str, Any]:
+    """The facts on which the bits of a training depend."""
+    return {k: x for k, x in environment().items() if k not in ("python_version", "system")}
 
 
 def _read_text(path: Path) -> str:

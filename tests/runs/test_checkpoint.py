@@ -200,8 +200,8 @@ def test_arrays_of_another_model_are_refused(template, message, saved):
 
 
 def test_other_versions_give_a_warning(saved, state, monkeypatch):
-    versions = checkpoint.environment()
-    monkeypatch.setattr(checkpoint, "environment", lambda: {**versions, "jax_version": "0.0.1"})
+    facts = checkpoint.environment() | {"jax_version": "0.0.1", "system": "another kernel"}
+    monkeypatch.setattr(checkpoint, "environment", lambda: facts)
     (found, _), warnings = restored(saved[0], state)
     assert bits(found) == saved[1][10]
     assert re.search(r"jax_version: '.*' then, '0.0.1' now\): bits may differ", warnings[0])
@@ -461,7 +461,7 @@ def test_an_unreadable_checkpoint_gives_a_warning_and_is_put_aside(saved, state,
 
 def test_looking_deletes_nothing_and_foreign_folders_stay(saved, state):
     folder, _ = saved
-    for name in (UNFINISHED, "cache.tmp", "x007"):
+    for name in (UNFINISHED, "cache.tmp", "007"):
         (folder / name).mkdir()
     (folder / "99").write_text("a file")
     with Checkpoints(folder, settings=SETTINGS) as saves:
@@ -472,7 +472,34 @@ def test_looking_deletes_nothing_and_foreign_folders_stay(saved, state):
     assert (folder / UNFINISHED).is_dir()
     restored(folder, state)
     names = {path.name for path in folder.iterdir()}
-    assert names == {"5", "10", "cache.tmp", "x007", "99"}
+    assert names == {"5", "10", "cache.tmp", "007", "99"}
+
+
+def test_a_save_that_was_interrupted_is_made_again(state, tmp_path, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with Checkpoints(tmp_path) as saves:
+        with monkeypatch.context() as context:
+            context.setattr(checkpoint, "save_state", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                saves.save(state, HERE)
+        saves.save(state, HERE)
+    assert saves.steps() == [1]
+
+
+def test_a_damaged_checkpoint_that_cannot_be_renamed_does_not_matter(saved, state, monkeypatch):
+    folder, kept = saved
+    (folder / "10" / "SHA256SUMS").unlink()
+
+    def failing(path, target):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "rename", failing)
+    (found, _), warnings = restored(folder, state)
+    assert bits(found) == kept[5]
+    assert "10 is damaged and not used: there is no SHA256SUMS" in warnings[0]
+    assert (folder / "10").is_dir()
 
 
 def test_after_a_failed_save_old_checkpoints_still_go(state, tmp_path, monkeypatch):
