@@ -14,7 +14,7 @@ def figures_of(arrays: Mapping[str, np.ndarray]) -> list[tuple[str, str, list[di
     """Mistakes, filters and feature maps: each with its title, a line, and pictures."""
     label, prediction, confidence = (arrays[x] for x in ("label", "prediction", "confidence"))
     mistakes = [
-        _picture(image, f"{label[i]}, taken for {prediction[i]} ({confidence[i]:.1%})")
+        _picture(image, f"{label[i]}, taken for {prediction[i]} ({confidence[i]:.1%})", int(i))
         for i, image in zip(arrays["mistake"], arrays["mistake_image"], strict=True)
     ]
     text = "The label, and the prediction with its probability."
@@ -31,7 +31,7 @@ def figures_of(arrays: Mapping[str, np.ndarray]) -> list[tuple[str, str, list[di
         found.append(("The filters of the first layer", "", [sheet]))
     likely, names = int(arrays["probabilities"].argmax()), arrays["map_layer"]
     outcome = f"label {label[0]}, prediction {likely} ({arrays['probabilities'][likely]:.1%})"
-    sheets = [_picture(arrays["image"], f"the first test sample: {outcome}")]
+    sheets = [_picture(arrays["image"], f"the first test sample: {outcome}", 0)]
     for i, (name, channels) in enumerate(zip(names, arrays["map_channels"], strict=True)):
         maps = arrays[f"map_{i}"]
         signed = bool((maps < 0).any())
@@ -52,21 +52,24 @@ def _sheet(tiles: np.ndarray, caption: str, *, signed: bool) -> dict[str, Any]:
     scale = max(1, min(10, 56 // width))
     columns = max(1, min(count, 16, 900 // (scale * (width + 1))))
     pixels = tile_images(tiles.transpose(2, 0, 1), columns)
-    low, high = float(np.nanmin(pixels)), float(np.nanmax(pixels))
+    finite = pixels[np.isfinite(pixels)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
     if signed:
-        high = max(-low, high) or 1.0
-        low = -high
+        low, high = -max(-low, high), max(-low, high)
+    high += float(high == low)  # matplotlib would paint the gaps too
     colors = {"cmap": "RdBu_r" if signed else "gray", "vmin": low, "vmax": high}
-    return _png(pixels, caption, scale, **colors)
+    return _png(np.where(np.isfinite(pixels), pixels, np.nan), caption, scale, **colors)
 
 
-def _picture(image: np.ndarray, caption: str) -> dict[str, Any]:
-    """An image `[height, width, channels]`: in three colours, or grey."""
-    scale = max(1, round(112 / image.shape[1]))
+def _picture(image: np.ndarray, caption: str, index: int) -> dict[str, Any]:
+    """A test image `[height, width, channels]`: in three colours, or grey."""
+    scale, alt = max(1, round(112 / image.shape[1])), f"test sample {index}, {caption}"
     if image.shape[-1] != 3:
-        return _png(image.mean(axis=-1, dtype=np.float32), caption, scale, cmap="gray")
+        grey = image.mean(axis=-1, dtype=np.float32)
+        return _png(grey, caption, scale, cmap="gray") | {"alt": alt}
     low, high = (0, 255) if image.dtype == np.uint8 else (image.min(), image.max())
-    return _png((image - np.float32(low)) / max(high - low, 1e-12), caption, scale)
+    colors = (image - np.float32(low)) / max(high - low, 1e-12)
+    return _png(colors, caption, scale) | {"alt": alt}
 
 
 def _png(pixels: np.ndarray, caption: str, scale: int, **colors: Any) -> dict[str, Any]:
@@ -76,4 +79,5 @@ def _png(pixels: np.ndarray, caption: str, scale: int, **colors: Any) -> dict[st
     imsave(content, pixels, format="png", **colors)  # NaN is transparent
     source = f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"
     height, width = (scale * n for n in pixels.shape[:2])
-    return {"caption": caption, "source": source, "height": height, "width": width}
+    size = {"height": height, "width": width}
+    return {"caption": caption, "alt": caption, "source": source, **size}

@@ -96,12 +96,16 @@ def save_diagnostics(
     Raises:
       OSError: if the file cannot be written.
     """
-    replica = jax.jit(lambda states, index: jax.tree.map(lambda x: x[index], states))
     for index, seed in enumerate(seeds):
-        own = replica(states, index)
+        own = _replica(states, index)
         if all(np.isfinite(_floats(x)).all() for x in jax.tree.leaves(own.params)):
             write_arrays(path, collect_diagnostics(model, own, test) | {"seed": np.array(seed)})
             return
+
+
+@jax.jit
+def _replica(states: TrainState, index: int | Array) -> TrainState:
+    return jax.tree.map(lambda x: x[index], states)
 
 
 def _storable(image: np.ndarray) -> np.ndarray:

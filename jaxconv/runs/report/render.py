@@ -18,6 +18,14 @@ from jaxconv.runs.plots import COLORS, plot_run
 from jaxconv.runs.report._pictures import figures_of
 from jaxconv.runs.result import name_seeds
 
+TIMES = {
+    "seconds_data": "data",
+    "seconds_compile": "compilation",
+    "seconds_train": "training",
+    "seconds_evaluation": "evaluation",
+    "seconds_report": "predictions and feature maps for this page",
+    "seconds_total": "from the start of the run to the result",
+}
 _INK = "#010203"  # drawings in this colour take the page's own
 
 
@@ -82,8 +90,11 @@ def write_report(folder: Path, result: Mapping[str, Any] | None = None) -> Path:
             epochs=[[_digits(row.get(key)) for key in keys] for row in (histories or [[]])[0]],
             seed_table=_seed_table(result),
             net=net,
-            times=[(_words(k[8:]), f"{result[k]:.2f} s") for k in result if k[:8] == "seconds_"],
-            machine=[(_words(k), result[k]) for k in environment() if k in result],
+            times=[
+                (x, f"{result[k]:.2f} s") for k, x in TIMES.items() if result.get(k) is not None
+            ],
+            machine=[(_words(k), result[k]) for k in environment() if result.get(k)],
+            device=f"{result.get('device_kind')}, jax {result.get('jax_version')}",
             settings=[item for group in groups for item in group.items()],
         )
     except (KeyError, TypeError, jinja2.UndefinedError) as error:

@@ -45,9 +45,17 @@ def test_signed_values_are_red_white_and_blue():
 def test_colours_stay(dtype):
     given = np.random.default_rng(0).integers(0, 256, (3, 4, 3))
     given[0, 0] = 0, 255, 0
-    figure = _picture((given if dtype == np.uint8 else given / 255 * 5 - 1).astype(dtype), "x")
+    figure = _picture((given if dtype == np.uint8 else given / 255 * 5 - 1).astype(dtype), "x", 3)
     np.testing.assert_allclose(pixels_of(figure)[..., :3], given, atol=1)
-    assert figure["width"] == 4 * 28
+    assert (figure["width"], figure["alt"]) == (4 * 28, "test sample 3, x")
+
+
+def test_values_that_are_not_finite_are_left_out():
+    tiles = np.array([[[np.inf, -1.0]], [[2.0, np.nan]]])
+    for signed in (False, True):
+        drawn = pixels_of(_sheet(tiles, "maps", signed=signed))
+        assert (drawn[..., 3] == 0).sum() > drawn[..., 3].size / 3
+        assert pixels_of(_sheet(tiles * np.nan, "maps", signed=signed))[..., 3].max() == 0
 
 
 @pytest.mark.parametrize(("number", "columns"), [(1, 1), (5, 2), (6, 3), (3, 8)])

@@ -204,6 +204,17 @@ def test_names_from_elsewhere_are_text(one):
     assert "&lt;script&gt;alert(1)" in page
 
 
+def test_a_figure_that_a_result_lacks_is_left_out(one):
+    path = one / "result.json"
+    result = json.loads(path.read_text())
+    assert "predictions and feature maps for this page" in text_of(write_report(one).read_text())
+    del result["device_kind"]
+    path.write_text(json.dumps(result | {"seconds_report": None, "xla_flags": ""}))
+    text = text_of(write_report(one).read_text())
+    assert "predictions and feature maps for this page" not in text
+    assert "xla flags" not in text
+
+
 def test_the_table_of_one_epoch_has_no_test(one):
     rows = read_rows(one)
     last = json.dumps(rows[-1] | {"epoch": 1})
