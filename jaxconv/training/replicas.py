@@ -155,8 +155,9 @@ def _remaining(
         return all_groups, [[] for members in all_groups for _ in members]
     if point.members not in all_groups:
         raise ValueError(
-            f"The resume point is of replicas {point.members}, which are not one of the groups "
-            f"{all_groups}: resume with the same keys and group."
+            f"The resume point is of replicas {point.members}, which are not a group of "
+            f"{all_groups[-1].stop} in groups such as {all_groups[0]}: resume with the same keys "
+            "and group."
         )
     left = all_groups[all_groups.index(point.members) :]
     return left, [[dict(row) for row in rows] for rows in point.histories]
