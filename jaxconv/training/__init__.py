@@ -1,7 +1,6 @@
 """The door of `training`: how a net learns. The state, one pure step, and its drivers.
 
-The path of a training is `state`, `step`, `classifier`, `epoch`, `chunks`, `fit`, `evaluate`;
-read them in this order.
+The path of a training is `state`, `step`, `epoch`, `fit`, `evaluate`: read them in this order.
 `replicas` trains many seeds at once. The room may import `data`, `models`, `parallel`, `measure`
 and `_checks`.
 """
@@ -11,8 +10,6 @@ from jaxconv.training._groups import groups as groups
 from jaxconv.training._stacked import Strategy as Strategy
 from jaxconv.training._stacked import first_state as first_state
 from jaxconv.training._stacked import stack_states as stack_states
-from jaxconv.training.classifier import Classifier as Classifier
-from jaxconv.training.classifier import classifier as classifier
 from jaxconv.training.epoch import train_epoch as train_epoch
 from jaxconv.training.epoch import train_epoch_replicas as train_epoch_replicas
 from jaxconv.training.evaluate import evaluate as evaluate
@@ -35,9 +32,11 @@ from jaxconv.training.optimizers import adam as adam
 from jaxconv.training.optimizers import rmsprop as rmsprop
 from jaxconv.training.replicas import evaluate_seeds as evaluate_seeds
 from jaxconv.training.replicas import fit_seeds as fit_seeds
+from jaxconv.training.sources import StreamedEpochs as StreamedEpochs
 from jaxconv.training.state import ResumePoint as ResumePoint
 from jaxconv.training.state import TrainState as TrainState
 from jaxconv.training.state import create_train_state as create_train_state
+from jaxconv.training.step import Classifier as Classifier
+from jaxconv.training.step import classifier as classifier
 from jaxconv.training.step import make_eval_step as make_eval_step
 from jaxconv.training.step import make_train_step as make_train_step
-from jaxconv.training.streamed import StreamedEpochs as StreamedEpochs

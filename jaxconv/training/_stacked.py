@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import PyTree
+from jaxtyping import Array, Int, PyTree
 
 from jaxconv.training import metrics
 from jaxconv.training.keys import epoch_permutation
@@ -16,6 +16,7 @@ from jaxconv.training.metrics import Row
 from jaxconv.training.state import TrainState
 
 Strategy = Literal["map", "vmap"]
+Orders = Int[Array, "replicas samples"] | Int[np.ndarray, "replicas samples"]
 
 
 def each(strategy: Strategy, function: Callable[[Any], Any], stack: PyTree) -> PyTree:
@@ -30,6 +31,14 @@ def each(strategy: Strategy, function: Callable[[Any], Any], stack: PyTree) -> P
 def epoch_permutations(rngs, epoch, *, samples):
     """`epoch_permutation` for a stack of root keys."""
     return each("vmap", lambda rng: epoch_permutation(rng, epoch, samples), rngs)
+
+
+def epoch_orders(rngs: Array, epoch: int, samples: int, shuffle: bool) -> Orders:
+    """The order of the samples in an epoch for each root key: shuffled, or that of the data."""
+    if shuffle:
+        return epoch_permutations(rngs, epoch, samples=samples)
+    # NumPy: JAX puts it wherever the states are.
+    return np.tile(np.arange(samples, dtype=np.int32), (len(rngs), 1))
 
 
 def means_of_replicas(sums: Mapping[str, np.ndarray]) -> list[Row]:

@@ -1,23 +1,19 @@
 """An epoch as one compiled program, for one state or for a stack of replicas."""
 
 import functools
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jaxtyping import Array, Int, Shaped
 
 from jaxconv._checks import check_positive
 from jaxconv.data.arrays import Batch
-from jaxconv.training._batches import on_device
-from jaxconv.training._stacked import Strategy, each
+from jaxconv.training._stacked import Orders, Strategy, each
 from jaxconv.training.state import TrainState
 from jaxconv.training.step import TrainStep
 
-Orders = Int[Array, "replicas samples"] | Int[np.ndarray, "replicas samples"]
 Bound = int | Int[Array, ""]
 
 
@@ -99,32 +95,3 @@ def train_epoch_replicas(
     """`train_epoch` for every replica of a stack, in the strategy `"map"` or `"vmap"`; pure."""
     epoch = functools.partial(train_epoch, train_step=train_step, batch_size=batch_size)
     return each(strategy, lambda x: epoch(x[0], data, x[1], start, stop), (states, permutations))
-
-
-class Epochs(NamedTuple):
-    """The data of a training, as the driver sees it; `open_epochs` makes it."""
-
-    samples: int
-    take_steps: Callable[..., tuple[TrainState, Mapping[str, Any]]]
-    """`(states, orders, start, stop) -> (states, sums)`; it may reuse the buffers of `states`."""
-    close: Callable[[], None] = lambda: None
-    """Ends what reads ahead."""
-
-
-@functools.singledispatch
-def open_epochs(data: Any, *, train_step: TrainStep, batch_size: int, strategy: Strategy) -> Epochs:
-    """Opens a `Split` or a batch, on the device; `streamed` adds the form for a `Stream`."""
-    batch = on_device(data)
-
-    def take_steps(states: TrainState, orders: Orders, start: int, stop: int) -> Any:
-        more: Any = {"train_step": train_step, "batch_size": batch_size, "strategy": strategy}
-        return _jitted(states, batch, orders, start, stop, **more)
-
-    return Epochs(len(jax.tree.leaves(batch)[0]), take_steps)
-
-
-_jitted = jax.jit(
-    train_epoch_replicas,
-    static_argnames=("train_step", "batch_size", "strategy"),
-    donate_argnames="states",
-)

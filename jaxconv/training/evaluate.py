@@ -12,11 +12,11 @@ from jaxtyping import Array, Float, PyTree, Shaped
 
 from jaxconv._checks import check_positive
 from jaxconv.data.arrays import Batch, Split
-from jaxconv.training._batches import as_batch
+from jaxconv.training._batches import on_device
 from jaxconv.training._stacked import Strategy, each, means_of_replicas, stack_states
-from jaxconv.training.classifier import Classifier
 from jaxconv.training.metrics import Row
 from jaxconv.training.state import TrainState
+from jaxconv.training.step import Classifier
 
 
 def evaluate(
@@ -45,7 +45,7 @@ def evaluate(
     """
     check_positive("batch_size", batch_size)
     states = stack_states([state])
-    return evaluate_replicas(net, states, as_batch(data), batch_size=batch_size)[0]
+    return evaluate_replicas(net, states, on_device(data), batch_size=batch_size)[0]
 
 
 def evaluate_replicas(
@@ -63,13 +63,12 @@ def evaluate_replicas(
 
 @functools.partial(jax.jit, static_argnames=("eval_step", "batch_size", "strategy"))
 def _eval_epoch(states, batch, *, eval_step, batch_size, strategy):
-    def sums_of(state: TrainState, batch: Batch) -> dict[str, Array]:
-        return jax.tree.map(jnp.atleast_1d, eval_step(state, batch))
+    def sums_of(state: TrainState) -> dict[str, Array]:
+        return _over_batches(
+            lambda part: jax.tree.map(jnp.atleast_1d, eval_step(state, part)), batch, batch_size
+        )
 
-    def one(state: TrainState) -> dict[str, Array]:
-        return _over_batches(functools.partial(sums_of, state), batch, batch_size)
-
-    return each(strategy, one, states)
+    return each(strategy, sums_of, states)
 
 
 def predict(

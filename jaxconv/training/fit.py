@@ -1,26 +1,121 @@
 """`fit` trains a net; `train_group` is the one driver, for one state or for many replicas."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from jaxconv._checks import check_positive
 from jaxconv.data.arrays import Batch, Split
 from jaxconv.data.stream import Stream
 from jaxconv.training import metrics
 from jaxconv.training._batches import on_device
 from jaxconv.training._finite import raise_if_not_finite
-from jaxconv.training._stacked import Strategy, first_state, means_of_replicas, stack_states
-from jaxconv.training.chunks import Schedule, run_chunks
-from jaxconv.training.classifier import Classifier
-from jaxconv.training.epoch import Epochs, open_epochs
+from jaxconv.training._stacked import (
+    Strategy,
+    epoch_orders,
+    first_state,
+    means_of_replicas,
+    stack_states,
+)
 from jaxconv.training.evaluate import evaluate_replicas
 from jaxconv.training.metrics import Row
+from jaxconv.training.sources import Epochs, open_epochs
 from jaxconv.training.state import ResumePoint, TrainState
+from jaxconv.training.step import Classifier
 
 Save = Callable[[TrainState, ResumePoint], None]
 """Keeps a state and its resume point, such as `runs.Checkpoints`."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long replicas train, and in which parts: arguments of `fit`, checked."""
+
+    epochs: int
+    batch_size: int
+    shuffle: bool
+    chunks: int
+    save_every: int | None
+    check_finite: bool
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "chunks"):
+            check_positive(name, getattr(self, name))
+        if self.save_every is not None:
+            check_positive("save_every", self.save_every)
+
+
+def train_group(
+    net: Classifier,
+    states: TrainState,
+    data: Epochs,
+    schedule: Schedule,
+    *,
+    histories: list[list[Row]],
+    members: range = range(1),
+    steps_before: int = 0,
+    strategy: Strategy = "map",
+    held_out: Mapping[str, Batch],
+    on_chunk: Callable[[Row], None] | None,
+    on_epoch: Callable[[TrainState, list[Row]], bool],
+    save: Save | None,
+    resume: ResumePoint | None,
+) -> TrainState:
+    """The driver: trains stacked replicas together, and appends their rows to their histories.
+
+    `members` are their places among the `histories`, and `steps_before` the steps of the groups
+    before them. It evaluates the batches `held_out` after each epoch, `test` only after the last.
+    """
+    history = histories[members.start]
+
+    def save_at(states: TrainState, **current: Any) -> None:
+        if save is not None:
+            taken = steps_before + int(np.sum(jax.device_get(states.step)))
+            save(states, ResumePoint(taken, members, [list(rows) for rows in histories], **current))
+
+    # Zero steps: compiles the program before the clock starts.
+    orders = epoch_orders(states.rng, 0, data.samples, schedule.shuffle)
+    states, no_sums = data.take_steps(jax.tree.map(jnp.copy, states), orders, 0, 0)
+    replicas, steps = no_sums["count"].shape
+    first, start, sums, seconds = _place(states, replicas, steps, resume)
+    left = 0 if resume is not None and resume.stopped else schedule.epochs - len(history)
+    for epoch in range(first, first + left):
+        orders = epoch_orders(states.rng, epoch, data.samples, schedule.shuffle)
+        chunk = -(-steps // schedule.chunks)
+        for stop in _chunk_ends(epoch * steps, start, steps, chunk, schedule.save_every):
+            began = time.perf_counter()
+            states, chunk_sums = data.take_steps(states, orders, start, stop)
+            chunk_sums = jax.device_get(dict(chunk_sums))
+            seconds += time.perf_counter() - began
+            sums = {name: x + sums.get(name, 0) for name, x in chunk_sums.items()}
+            if on_chunk is not None and sums["count"].any():
+                place = {"epoch": epoch + 1, "step": stop, "steps": steps}
+                on_chunk(place | metrics.mean(sums) | {"seconds": seconds})
+            if schedule.check_finite:
+                raise_if_not_finite(states, epoch + 1, sums)
+            if stop < steps:
+                save_at(states, sums=sums, seconds=seconds)
+            start = stop
+        rows: list[Row] = [{"epoch": epoch + 1, **row} for row in means_of_replicas(sums)]
+        for prefix, batch in held_out.items():
+            if prefix == "test" and len(history) + 1 < schedule.epochs:
+                continue
+            found = evaluate_replicas(net, states, batch, strategy=strategy)
+            for row, means in zip(rows, found, strict=True):
+                row |= {f"{prefix}_{name}": x for name, x in means.items()}
+        for i, row in zip(members, rows, strict=True):
+            histories[i].append(row | {"seconds": seconds / replicas})
+        stopped = on_epoch(states, [histories[i][-1] for i in members])
+        save_at(states, stopped=stopped)
+        if stopped:
+            break
+        start, sums, seconds = 0, {}, 0.0
+    return states
 
 
 def fit(
@@ -87,84 +182,51 @@ def fit(
 
     Source: https://keras.io/api/models/model_training_apis/ (fit)
     """
-    schedule = Schedule(epochs, batch_size, shuffle, chunks, save_every, check_finite).checked()
+    schedule = Schedule(epochs, batch_size, shuffle, chunks, save_every, check_finite)
     histories = [[] if resume is None else [dict(row) for row in resume.histories[0]]]
 
     def on_epoch(states: TrainState, rows: list[Row]) -> bool:
         return any([callback(first_state(states), rows[0]) for callback in callbacks])
 
-    def save_first(states: TrainState, resume_point: ResumePoint) -> None:
-        if save is not None:
-            save(first_state(states), resume_point)
-
-    states = train_group(
-        net,
-        stack_states([state]),
-        open_epochs(data, train_step=net.train_step, batch_size=batch_size, strategy="map"),
-        schedule,
-        histories=histories,
-        held_out={} if validation is None else {"val": on_device(validation)},
-        on_chunk=on_chunk,
-        on_epoch=on_epoch,
-        save=save_first,
-        resume=resume,
-    )
+    with open_epochs(data, net.train_step, batch_size, "map") as source:
+        states = train_group(
+            net,
+            stack_states([state]),
+            source,
+            schedule,
+            histories=histories,
+            held_out={} if validation is None else {"val": on_device(validation)},
+            on_chunk=on_chunk,
+            on_epoch=on_epoch,
+            save=None if save is None else lambda states, point: save(first_state(states), point),
+            resume=resume,
+        )
     return first_state(states), histories[0]
 
 
-def train_group(
-    net: Classifier,
-    states: TrainState,
-    data: Epochs,
-    schedule: Schedule,
-    *,
-    histories: list[list[Row]],
-    members: range = range(1),
-    steps_before: int = 0,
-    strategy: Strategy = "map",
-    held_out: Mapping[str, Batch] = {},
-    on_chunk: Callable[[Row], None] | None = None,
-    on_epoch: Callable[[TrainState, list[Row]], bool] = lambda *_: False,
-    save: Save = lambda *_: None,
-    resume: ResumePoint | None = None,
-) -> TrainState:
-    """The driver: trains stacked replicas together, and appends their rows to their histories.
+def _place(
+    states: TrainState, replicas: int, steps: int, resume: ResumePoint | None
+) -> tuple[int, int, dict[str, np.ndarray], float]:
+    """The epoch and step from which to go on, and the sums and seconds of that epoch so far."""
+    epoch, start = divmod(int(np.max(jax.device_get(states.step))), steps)
+    if resume is None or not resume.sums:  # if another loop took steps, the next whole epoch
+        return epoch + (start > 0), 0, {}, 0.0
+    if (found := resume.sums["count"].shape) != (replicas, steps):
+        raise ValueError(
+            f"The resume point is in an epoch of {found[-1]} steps of {found[0]} replicas, this "
+            f"one has {steps} of {replicas}: resume with the same data, batch size and replicas."
+        )
+    return epoch, start, dict(resume.sums), resume.seconds
 
-    `members` are their places among the `histories`, and `steps_before` the steps of the groups
-    before them. It evaluates the batches `held_out` after each epoch, `test` only after the last.
-    It closes `data` at the end.
+
+def _chunk_ends(
+    before: int, start: int, steps: int, chunk: int, save_every: int | None
+) -> list[int]:
+    """The steps of an epoch, `before` steps into the run, after which a chunk ends.
+
+    Example:
+      >>> _chunk_ends(before=10, start=3, steps=10, chunk=4, save_every=6)
+      [4, 8, 10]
     """
-    history = histories[members.start]
-
-    def save_at(states: TrainState, **current: Any) -> None:
-        steps = steps_before + int(np.sum(jax.device_get(states.step)))
-        save(states, ResumePoint(steps, members, [list(rows) for rows in histories], **current))
-
-    try:
-        left = 0 if resume is not None and resume.stopped else schedule.epochs - len(history)
-        for chunk in run_chunks(states, data, schedule, epochs=left, resume=resume):
-            states, sums = chunk.states, chunk.sums
-            if on_chunk is not None and sums["count"].any():
-                place = {"epoch": chunk.epoch, "step": chunk.step, "steps": chunk.steps}
-                on_chunk(place | metrics.mean(sums) | {"seconds": chunk.seconds})
-            if schedule.check_finite:
-                raise_if_not_finite(states, chunk.epoch, sums)
-            if chunk.step < chunk.steps:
-                save_at(states, sums=sums, seconds=chunk.seconds)
-                continue
-            rows: list[Row] = [{"epoch": chunk.epoch, **row} for row in means_of_replicas(sums)]
-            for prefix, batch in held_out.items():
-                if prefix == "test" and len(history) + 1 < schedule.epochs:
-                    continue
-                found = evaluate_replicas(net, states, batch, strategy=strategy)
-                for row, means in zip(rows, found, strict=True):
-                    row |= {f"{prefix}_{name}": x for name, x in means.items()}
-            for i, row in zip(members, rows, strict=True):
-                histories[i].append(row | {"seconds": chunk.seconds / len(members)})
-            stopped = on_epoch(states, [histories[i][-1] for i in members])
-            save_at(states, stopped=stopped)
-            if stopped:
-                break
-    finally:
-        data.close()
-    return states
+    saves = range(-before % save_every, steps, save_every) if save_every else ()
+    return sorted(end for end in {*range(0, steps, chunk), *saves, steps} if end > start)

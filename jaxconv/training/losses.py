@@ -39,7 +39,7 @@ def sparse_categorical_crossentropy(
 
     Source: https://keras.io/api/losses/probabilistic_losses/ (SparseCategoricalCrossentropy)
     """
-    return optax.softmax_cross_entropy_with_integer_labels(_widen(logits), labels)
+    return optax.softmax_cross_entropy_with_integer_labels(widen(logits), labels)
 
 
 def categorical_crossentropy(
@@ -68,7 +68,7 @@ def categorical_crossentropy(
             f"categorical_crossentropy takes labels of the logits' shape {logits.shape}, not "
             f"{labels.shape}: wrap it in one_hot_labels, or use sparse_categorical_crossentropy."
         )
-    return optax.softmax_cross_entropy(_widen(logits), labels)
+    return optax.softmax_cross_entropy(widen(logits), labels)
 
 
 def one_hot_labels(loss: Loss) -> Loss:
@@ -95,11 +95,12 @@ def one_hot_labels(loss: Loss) -> Loss:
     ) -> Float[Array, "*batch"]:
         if not jnp.issubdtype(labels.dtype, jnp.integer):
             raise ValueError(f"one_hot_labels takes integer labels, not {labels.dtype}.")
-        wide = _widen(logits)
+        wide = widen(logits)
         return loss(wide, jax.nn.one_hot(labels, wide.shape[-1], dtype=wide.dtype))
 
     return integer_label_loss
 
 
-def _widen(logits: Array) -> Array:
+def widen(logits: Array) -> Array:
+    """Logits of at least 32 bits."""
     return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))

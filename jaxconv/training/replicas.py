@@ -13,13 +13,12 @@ from jaxconv.data.stream import Stream
 from jaxconv.training._batches import on_device
 from jaxconv.training._groups import choose_strategy, groups
 from jaxconv.training._stacked import Strategy, join_states, slice_states, stack_states
-from jaxconv.training.chunks import Schedule
-from jaxconv.training.classifier import Classifier
-from jaxconv.training.epoch import open_epochs
 from jaxconv.training.evaluate import evaluate_replicas
-from jaxconv.training.fit import Save, train_group
+from jaxconv.training.fit import Save, Schedule, train_group
 from jaxconv.training.metrics import Row
+from jaxconv.training.sources import open_epochs
 from jaxconv.training.state import ResumePoint, TrainState
+from jaxconv.training.step import Classifier
 
 
 def fit_seeds(
@@ -55,9 +54,9 @@ def fit_seeds(
       make_state: makes the first state of a replica from its key, each in one call, so jit it.
       keys: root keys, or whatever `make_state` takes, one for each replica.
       data: the training split, which all replicas share; a `Stream` trains one.
-      epochs: how many epochs to train.
-      batch_size: samples per step.
-      validation: data to evaluate after each epoch, as `val_loss` and so on.
+      epochs: as in `fit`.
+      batch_size: as in `fit`.
+      validation: as in `fit`.
       test: data to evaluate after the last epoch of each group, as `test_loss` and so on.
       shuffle: as in `fit`, in another order for each replica.
       strategy: `"map"` to run the replicas one after the other, `"vmap"` to run all of them in each
@@ -75,13 +74,13 @@ def fit_seeds(
         `keys`, `epochs` and `group` of the saved run.
 
     Returns:
-      The final states, stacked (None without `keep_states`), and the history of each replica, with
-      rows as in `fit`; each replica has an equal share of the group's `seconds`.
+      The final states, stacked (None without `keep_states`), and the history of each replica as in
+      `fit`, with an equal share of its group's `seconds`.
 
     Raises:
-      ValueError: if there is no key, a number is not positive, the strategy is unknown, the states
-        of a group are at different steps, `save` or `resume` comes with `keep_states`, or `resume`
-        is from other groups.
+      ValueError: as `fit`, and if there is no key, the strategy is unknown, the states of a group
+        are at different steps, `save` or `resume` comes with `keep_states`, or `resume` is from
+        other groups.
 
     Example:
       >>> import jaxconv
@@ -101,37 +100,36 @@ def fit_seeds(
     if getattr(keys, "shape", None) == () or not len(keys):
         raise ValueError("There is no key: pass one for each replica, such as jax.random.key(0).")
     strategy, group = choose_strategy(strategy, group)
-    schedule = Schedule(epochs, batch_size, shuffle, chunks, save_every, check_finite).checked()
+    schedule = Schedule(epochs, batch_size, shuffle, chunks, save_every, check_finite)
     given = {"val": validation, "test": test}
     held_out = {prefix: on_device(x) for prefix, x in given.items() if x is not None}
-    source = open_epochs(data, train_step=net.train_step, batch_size=batch_size, strategy=strategy)
     left, histories = _remaining(groups(len(keys), group), resume and resume[1])
     done, steps_before = [], 0
-    for members in left:
-        in_progress = None
-        if resume is not None and members == resume[1].members:
-            states, in_progress = resume
-            steps_before = in_progress.step - _steps(states)
-        else:
-            states = _begin(make_state, [keys[i] for i in members])
-        states = train_group(
-            net,
-            states,
-            source,
-            schedule,
-            histories=histories,
-            members=members,
-            steps_before=steps_before,
-            strategy=strategy,
-            held_out=held_out,
-            on_chunk=on_chunk,
-            on_epoch=_calling(callbacks, members),
-            save=save or (lambda *_: None),
-            resume=in_progress,
-        )
-        steps_before += _steps(states)
-        if keep_states:
-            done.append(states)
+    with open_epochs(data, net.train_step, batch_size, strategy) as source:
+        for members in left:
+            if resume is None:
+                states, point = _begin(make_state, [keys[i] for i in members]), None
+            else:
+                (states, point), resume = resume, None
+                steps_before = point.step - _steps(states)
+            states = train_group(
+                net,
+                states,
+                source,
+                schedule,
+                histories=histories,
+                members=members,
+                steps_before=steps_before,
+                strategy=strategy,
+                held_out=held_out,
+                on_chunk=on_chunk,
+                on_epoch=_calling(callbacks, members),
+                save=save,
+                resume=point,
+            )
+            steps_before += _steps(states)
+            if keep_states:
+                done.append(states)
     return (join_states(done) if done else None), histories
 
 
@@ -182,7 +180,7 @@ def evaluate_seeds(
       net: from `classifier`.
       states: stacked, as `fit_seeds` returns them.
       data: as in `evaluate`.
-      batch_size: samples at a time, for each replica.
+      batch_size: as in `evaluate`, for each replica.
       strategy: as in `fit_seeds`.
       group: as in `fit_seeds`.
 
@@ -190,8 +188,7 @@ def evaluate_seeds(
       For each replica, the means by name.
 
     Raises:
-      ValueError: if a number is not positive, the strategy is unknown, the states are not stacked,
-        or no sample counts.
+      ValueError: as `evaluate`, and if the strategy is unknown or the states are not stacked.
 
     Example:
       >>> import jaxconv

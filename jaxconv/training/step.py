@@ -1,11 +1,12 @@
-"""The one pure training step, and the evaluation step beside it.
+"""The pure functions of one batch: the training step, the evaluation step, and `classifier`.
 
 A step is `(state, batch) -> (state, sums)`. A batch is `{"image": [N, H, W, C], "label": [N]}` and
-may have a `"mask": [N]` (1 counts, 0 does not). jit, vmap, scan and shardings wrap the step from
-outside.
+may have a `"mask": [N]` (1 counts, 0 does not). jit, vmap, scan and shardings wrap it from outside.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,9 +17,9 @@ from jaxtyping import Array, Float, PyTree, Shaped
 from jaxconv.data.arrays import Batch
 from jaxconv.models.forward import Model, as_float, as_linen, call_arguments
 from jaxconv.training.keys import dropout_key
-from jaxconv.training.losses import Loss, sparse_categorical_crossentropy
+from jaxconv.training.losses import Loss, sparse_categorical_crossentropy, widen
 from jaxconv.training.metrics import Metric, accuracy
-from jaxconv.training.state import TrainState
+from jaxconv.training.state import TrainState, create_train_state
 
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]
 EvalStep = Callable[[TrainState, Batch], dict[str, Array]]
@@ -33,13 +34,7 @@ def make_train_step(
 ) -> TrainStep:
     """Makes the training step of a model: a pure function, not yet compiled.
 
-    Args:
-      model: a classifier of image batches, as in `classifier`.
-      tx: an optax transform. The step also gives it `value`, `grad` and `value_fn` of the loss,
-        which line searches need.
-      loss: `(logits, labels) -> [N]`, one value per sample. The step descends on the mean over the
-        samples that count.
-      metrics: functions like `loss`, by name.
+    It takes the arguments of `classifier`, and descends on the mean loss of the samples that count.
 
     Returns:
       `(state, batch) -> (state, sums)`: the loss and each metric, summed over the batch before the
@@ -104,16 +99,9 @@ def make_eval_step(
     loss: Loss = sparse_categorical_crossentropy,
     metrics: Mapping[str, Metric] = {"accuracy": accuracy},
 ) -> EvalStep:
-    """Makes the evaluation step of a model: pure, without dropout and without an update.
+    """Makes the evaluation step of a model, `(state, batch) -> sums`: no dropout, no update.
 
-    Args:
-      model: as in `make_train_step`.
-      loss: as in `make_train_step`.
-      metrics: as in `make_train_step`.
-
-    Returns:
-      `(state, batch) -> sums`, with the sums of `make_train_step`. It raises the same errors, but
-      takes a mask with BatchNorm too.
+    Arguments, sums and errors are those of `make_train_step`; BatchNorm does not forbid a mask.
 
     Example:
       >>> import jaxconv
@@ -132,15 +120,73 @@ def make_eval_step(
     return eval_step
 
 
+class Classifier(NamedTuple):
+    """Four pure functions that belong together, as optax has two; `classifier` makes it."""
+
+    init: Callable[..., TrainState]
+    """`(rng, input_shape, *, params=None) -> state`, as `create_train_state`."""
+    train_step: TrainStep
+    """`(state, batch) -> (state, sums)`."""
+    eval_step: EvalStep
+    """`(state, batch) -> sums`."""
+    predict: Callable[[TrainState, Any], Array]
+    """`(state, image) -> [N, num_classes]`, the probabilities of one batch, at least float32."""
+
+
+def classifier(
+    model: Model,
+    tx: optax.GradientTransformation,
+    *,
+    loss: Loss = sparse_categorical_crossentropy,
+    metrics: Mapping[str, Metric] = {"accuracy": accuracy},
+) -> Classifier:
+    """Joins a net, its optimizer, its loss and its metrics in one value of pure functions.
+
+    `fit`, `evaluate` and `predict` drive it; `jit`, `vmap`, `scan` and `grad` take its functions.
+
+    Args:
+      model: a classifier of image batches: a Linen module, with or without a `train` argument; or
+        what makes an NNX module from `rngs`, its class or a function. Its state is `params` and
+        `batch_stats`.
+      tx: an optax transform. The step also gives it `value`, `grad` and `value_fn` of the loss,
+        which line searches need.
+      loss: `(logits, labels) -> [N]`, one value per sample.
+      metrics: functions like `loss`, by name.
+
+    Raises:
+      TypeError: if `model` is neither.
+      ValueError: if a metric is named `loss` or `count`.
+
+    Example:
+      >>> import jaxconv
+      >>> net = jaxconv.classifier(jaxconv.create_model("dense"), jaxconv.rmsprop())
+      >>> state = net.init(jax.random.key(0), (28, 28, 1))
+      >>> batch = {"image": jnp.ones((4, 28, 28, 1)), "label": jnp.arange(4)}
+      >>> state, sums = jax.jit(net.train_step)(state, batch)
+      >>> int(sums["count"]), net.predict(state, batch["image"]).shape
+      (4, (4, 10))
+    """
+    module = as_linen(model)
+
+    def predict(state: TrainState, image: Any) -> Array:
+        return jax.nn.softmax(widen(eval_logits(module, state, image)))
+
+    return Classifier(
+        init=partial(create_train_state, module, tx),
+        train_step=make_train_step(module, tx, loss=loss, metrics=metrics),
+        eval_step=make_eval_step(module, loss=loss, metrics=metrics),
+        predict=predict,
+    )
+
+
 def eval_logits(
     model: Model, state: TrainState, image: Shaped[Array | np.ndarray, "batch *image"]
 ) -> Float[Array, "batch classes"]:
     """Applies the model without dropout, to images scaled as in a step."""
     net = as_linen(model)
     variables = {"params": state.params, "batch_stats": state.batch_stats}
-    return jnp.asarray(
-        net.apply(variables, as_float(image, net), **call_arguments(net, train=False))
-    )
+    more = call_arguments(net, train=False)
+    return jnp.asarray(net.apply(variables, as_float(image, net), **more))
 
 
 def _metric_fns(loss: Loss, metrics: Mapping[str, Metric]) -> dict[str, Metric]:

@@ -6,7 +6,7 @@ import pytest
 
 import jaxconv
 from jaxconv import create_model, create_train_state, evaluate, fit
-from jaxconv.training._batches import as_batch, on_device
+from jaxconv.training._batches import on_device
 
 MODEL, TX = create_model("dense", hidden=(16,)), jaxconv.adam()
 NET = jaxconv.classifier(MODEL, TX)
@@ -21,7 +21,7 @@ def test_arrays_on_a_device_stay_there_and_others_come(digits):
 
 
 def test_a_split_is_its_batch(digits):
-    assert as_batch(digits.test).keys() == {"image", "label"}
+    assert on_device(digits.test).keys() == {"image", "label"}
 
 
 @pytest.mark.usefixtures("untyped")

@@ -14,8 +14,8 @@ from jaxconv import (
     train_epoch,
 )
 from jaxconv.training._stacked import stack_states
-from jaxconv.training.chunks import _chunk_ends
-from jaxconv.training.epoch import open_epochs
+from jaxconv.training.fit import _chunk_ends
+from jaxconv.training.sources import open_epochs
 from tests.support.oracles import bits
 
 MODEL = create_model("dense", hidden=(16,))
@@ -111,8 +111,9 @@ def test_a_batch_size_that_is_not_positive_is_refused(state, digits):
 
 def test_the_program_donates_the_state(state, digits):
     options = {"train_step": TRAIN_STEP, "batch_size": 64, "strategy": "map"}
-    epochs, states = open_epochs(digits.train, **options), stack_states([state])
-    epochs.take_steps(states, jnp.arange(300)[None], 0, 1)
+    states = stack_states([state])
+    with open_epochs(digits.train, **options) as epochs:
+        epochs.take_steps(states, jnp.arange(300)[None], 0, 1)
     assert epochs.samples == 300
     assert all(x.is_deleted() for x in jax.tree.leaves(states.params))
 

@@ -13,9 +13,9 @@ from jaxconv.data.arrays import Split
 from jaxconv.inspection.feature_maps import feature_maps
 from jaxconv.inspection.summary import LayerRow, layer_rows
 from jaxconv.runs.files import write_arrays
-from jaxconv.training.classifier import classifier
 from jaxconv.training.evaluate import predict
 from jaxconv.training.state import TrainState
+from jaxconv.training.step import classifier
 
 MAX_MISTAKES, MAX_CHANNELS = 24, 64
 """The most mistakes to keep, and the most filters or feature maps of a layer."""

@@ -1,28 +1,58 @@
-"""An epoch over a `Stream`: the compiled step takes the batches one by one, as they arrive."""
+"""The data of a training as its driver sees it, in memory or as a `Stream`."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Shaped
 
-from jaxconv.data.arrays import Batch
+from jaxconv.data.arrays import Batch, Split
 from jaxconv.data.stream import Stream
-from jaxconv.training._stacked import Strategy, each
-from jaxconv.training.epoch import Epochs, Orders, open_epochs
+from jaxconv.training._batches import on_device
+from jaxconv.training._stacked import Orders, Strategy, each
+from jaxconv.training.epoch import train_epoch_replicas
 from jaxconv.training.state import TrainState
 from jaxconv.training.step import TrainStep
 
 
-@open_epochs.register
-def _(data: Stream, *, train_step: TrainStep, batch_size: int, strategy: Strategy) -> Epochs:
-    epochs = StreamedEpochs(data, train_step, batch_size)
-    return Epochs(len(data), epochs.take_steps, epochs.close)
+class Epochs(NamedTuple):
+    """What `open_epochs` makes of any data."""
+
+    samples: int
+    take_steps: Callable[..., tuple[TrainState, Mapping[str, Any]]]
+    """`(states, orders, start, stop) -> (states, sums)`; it may reuse the buffers of `states`."""
+
+
+@contextmanager
+def open_epochs(
+    data: Split | Batch | Stream, train_step: TrainStep, batch_size: int, strategy: Strategy
+) -> Iterator[Epochs]:
+    """Opens data: `train_epoch_replicas` takes its steps on the device, `StreamedEpochs` others."""
+    if isinstance(data, Stream):
+        with closing(StreamedEpochs(data, train_step, batch_size)) as streamed:
+            yield Epochs(len(data), streamed.take_steps)
+        return
+    batch = on_device(data)
+
+    def take_steps(states: TrainState, orders: Orders, start: int, stop: int) -> Any:
+        more: Any = {"train_step": train_step, "batch_size": batch_size, "strategy": strategy}
+        return _jitted(states, batch, orders, start, stop, **more)
+
+    yield Epochs(len(jax.tree.leaves(batch)[0]), take_steps)
+
+
+_jitted = jax.jit(
+    train_epoch_replicas,
+    static_argnames=("train_step", "batch_size", "strategy"),
+    donate_argnames="states",
+)
 
 
 class StreamedEpochs:
-    """`train_epoch_replicas` for a `Stream` and one replica.
+    """`train_epoch_replicas` for a `Stream` and one replica: batches go to the step as they arrive.
 
     The stream keeps reading ahead from one call to the next if their steps follow each other.
 
