@@ -13,7 +13,6 @@ from jaxconv.training._stacked import stack_states as stack_states
 from jaxconv.training.epoch import train_epoch as train_epoch
 from jaxconv.training.epoch import train_epoch_replicas as train_epoch_replicas
 from jaxconv.training.evaluate import evaluate as evaluate
-from jaxconv.training.evaluate import predict as predict
 from jaxconv.training.fit import fit as fit
 from jaxconv.training.keys import dropout_key as dropout_key
 from jaxconv.training.keys import epoch_permutation as epoch_permutation
@@ -30,6 +29,7 @@ from jaxconv.training.metrics import Row as Row
 from jaxconv.training.metrics import accuracy as accuracy
 from jaxconv.training.optimizers import adam as adam
 from jaxconv.training.optimizers import rmsprop as rmsprop
+from jaxconv.training.predict import predict as predict
 from jaxconv.training.replicas import evaluate_seeds as evaluate_seeds
 from jaxconv.training.replicas import fit_seeds as fit_seeds
 from jaxconv.training.sources import StreamedEpochs as StreamedEpochs

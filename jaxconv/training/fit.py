@@ -2,14 +2,12 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxconv._checks import check_positive
 from jaxconv.data.arrays import Batch, Split
 from jaxconv.data.stream import Stream
 from jaxconv.training import metrics
@@ -24,30 +22,13 @@ from jaxconv.training._stacked import (
 )
 from jaxconv.training.evaluate import evaluate_replicas
 from jaxconv.training.metrics import Row
+from jaxconv.training.schedule import Schedule
 from jaxconv.training.sources import Epochs, open_epochs
 from jaxconv.training.state import ResumePoint, TrainState
 from jaxconv.training.step import Classifier
 
 Save = Callable[[TrainState, ResumePoint], None]
 """Keeps a state and its resume point, such as `runs.Checkpoints`."""
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How long replicas train, and in which parts: arguments of `fit`, checked."""
-
-    epochs: int
-    batch_size: int
-    shuffle: bool
-    chunks: int
-    save_every: int | None
-    check_finite: bool
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "chunks"):
-            check_positive(name, getattr(self, name))
-        if self.save_every is not None:
-            check_positive("save_every", self.save_every)
 
 
 def train_group(
@@ -86,8 +67,7 @@ def train_group(
     left = 0 if resume is not None and resume.stopped else schedule.epochs - len(history)
     for epoch in range(first, first + left):
         orders = epoch_orders(states.rng, epoch, data.samples, schedule.shuffle)
-        chunk = -(-steps // schedule.chunks)
-        for stop in _chunk_ends(epoch * steps, start, steps, chunk, schedule.save_every):
+        for stop in schedule.chunk_ends(epoch, start, steps):
             began = time.perf_counter()
             states, chunk_sums = data.take_steps(states, orders, start, stop)
             chunk_sums = jax.device_get(dict(chunk_sums))
@@ -217,16 +197,3 @@ def _place(
             f"one has {steps} of {replicas}: resume with the same data, batch size and replicas."
         )
     return epoch, start, dict(resume.sums), resume.seconds
-
-
-def _chunk_ends(
-    before: int, start: int, steps: int, chunk: int, save_every: int | None
-) -> list[int]:
-    """The steps of an epoch, `before` steps into the run, after which a chunk ends.
-
-    Example:
-      >>> _chunk_ends(before=10, start=3, steps=10, chunk=4, save_every=6)
-      [4, 8, 10]
-    """
-    saves = range(-before % save_every, steps, save_every) if save_every else ()
-    return sorted(end for end in {*range(0, steps, chunk), *saves, steps} if end > start)

@@ -14,7 +14,6 @@ from jaxconv import (
     train_epoch,
 )
 from jaxconv.training._stacked import stack_states
-from jaxconv.training.fit import _chunk_ends
 from jaxconv.training.sources import open_epochs
 from tests.support.oracles import bits
 
@@ -116,11 +115,3 @@ def test_the_program_donates_the_state(state, digits):
         epochs.take_steps(states, jnp.arange(300)[None], 0, 1)
     assert epochs.samples == 300
     assert all(x.is_deleted() for x in jax.tree.leaves(states.params))
-
-
-def test_chunks_end_where_a_save_is_due():
-    assert _chunk_ends(0, 0, 10, 10, None) == [10]
-    assert _chunk_ends(0, 0, 10, 4, 5) == [4, 5, 8, 10]
-    assert _chunk_ends(10, 0, 10, 10, 7) == [4, 10]
-    assert _chunk_ends(14, 0, 10, 10, 7) == [7, 10]
-    assert _chunk_ends(0, 9, 10, 4, 3) == [10]

@@ -13,7 +13,7 @@ from jaxconv.data.arrays import Split
 from jaxconv.inspection.feature_maps import feature_maps
 from jaxconv.inspection.summary import LayerRow, layer_rows
 from jaxconv.runs.files import write_arrays
-from jaxconv.training.evaluate import predict
+from jaxconv.training.predict import predict
 from jaxconv.training.state import TrainState
 from jaxconv.training.step import classifier
 

@@ -1,0 +1,52 @@
+"""Prediction: the probabilities of any number of images."""
+
+import functools
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Shaped
+
+from jaxconv._checks import check_positive
+from jaxconv.training._batches import over_batches
+from jaxconv.training.state import TrainState
+from jaxconv.training.step import Classifier
+
+
+def predict(
+    net: Classifier,
+    state: TrainState,
+    image: Shaped[Array | np.ndarray, "samples *image"],
+    *,
+    batch_size: int = 200,
+) -> Float[Array, "samples classes"]:
+    """Computes class probabilities: the softmax of the model's logits.
+
+    Args:
+      net: from `classifier`. JAX compiles once for each net, batch size and shape.
+      state: the state whose parameters predict.
+      image: uint8 or floating-point images, which are scaled as in a step.
+      batch_size: samples at a time.
+
+    Returns:
+      The probabilities, at least float32; they add up to 1 for each sample.
+
+    Raises:
+      ValueError: if `batch_size` is not positive, or there is no image.
+
+    Example:
+      >>> import jaxconv
+      >>> net = jaxconv.classifier(jaxconv.create_model("dense"), jaxconv.rmsprop())
+      >>> state = net.init(jax.random.key(0), (28, 28, 1))
+      >>> image = jaxconv.load_dataset("mnist").test.image[:3]
+      >>> jaxconv.predict(net, state, image).sum(axis=-1).round(5)
+      Array([1., 1., 1.], dtype=float32)
+    """
+    check_positive("batch_size", batch_size)
+    if len(image) == 0:
+        raise ValueError(f"There is no image to predict: the shape is {image.shape}.")
+    return _predict(state, image, function=net.predict, batch_size=batch_size)
+
+
+@functools.partial(jax.jit, static_argnames=("function", "batch_size"))
+def _predict(state, image, *, function, batch_size):
+    return over_batches(functools.partial(function, state), image, batch_size)
