@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxconv.training.state import ResumePoint
+from jaxconv.training import ResumePoint
 
 FORMAT = 2
 DTYPES = ("bfloat16", "float16", "float32", "float64", "int32", "int64", "uint32", "uint64")

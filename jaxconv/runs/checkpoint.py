@@ -24,7 +24,7 @@ from jaxconv.measure.environment import environment
 from jaxconv.runs._checksums import check_sums, sync, write_sums
 from jaxconv.runs._orbax import MAX_BYTES, STATE, UNFINISHED, open_manager, read_state, save_state
 from jaxconv.runs._resume_point import OtherFormatError, from_json, to_json
-from jaxconv.training.state import ResumePoint, TrainState
+from jaxconv.training import ResumePoint, TrainState
 
 RESUME_POINT = "resume_point.json"
 

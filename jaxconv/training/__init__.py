@@ -11,7 +11,6 @@ from jaxconv.training._stacked import Strategy as Strategy
 from jaxconv.training._stacked import first_state as first_state
 from jaxconv.training._stacked import stack_states as stack_states
 from jaxconv.training.epoch import train_epoch as train_epoch
-from jaxconv.training.epoch import train_epoch_replicas as train_epoch_replicas
 from jaxconv.training.evaluate import evaluate as evaluate
 from jaxconv.training.fit import fit as fit
 from jaxconv.training.keys import dropout_key as dropout_key
@@ -32,8 +31,9 @@ from jaxconv.training.optimizers import rmsprop as rmsprop
 from jaxconv.training.predict import predict as predict
 from jaxconv.training.replicas import evaluate_seeds as evaluate_seeds
 from jaxconv.training.replicas import fit_seeds as fit_seeds
+from jaxconv.training.resume_point import ResumePoint as ResumePoint
 from jaxconv.training.sources import StreamedEpochs as StreamedEpochs
-from jaxconv.training.state import ResumePoint as ResumePoint
+from jaxconv.training.sources import train_epoch_replicas as train_epoch_replicas
 from jaxconv.training.state import TrainState as TrainState
 from jaxconv.training.state import create_train_state as create_train_state
 from jaxconv.training.step import Classifier as Classifier

@@ -1,7 +1,7 @@
 """Functions of one state, mapped or vmapped over a stack of states, one for each replica."""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import jax
@@ -10,9 +10,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Int, PyTree
 
-from jaxconv.training import metrics
 from jaxconv.training.keys import epoch_permutation
-from jaxconv.training.metrics import Row
 from jaxconv.training.state import TrainState
 
 Strategy = Literal["map", "vmap"]
@@ -39,13 +37,6 @@ def epoch_orders(rngs: Array, epoch: int, samples: int, shuffle: bool) -> Orders
         return epoch_permutations(rngs, epoch, samples=samples)
     # NumPy: JAX puts it wherever the states are.
     return np.tile(np.arange(samples, dtype=np.int32), (len(rngs), 1))
-
-
-def means_of_replicas(sums: Mapping[str, np.ndarray]) -> list[Row]:
-    """The means of each replica, from stacked sums on the host."""
-    return [
-        metrics.mean({name: x[i] for name, x in sums.items()}) for i in range(len(sums["count"]))
-    ]
 
 
 @jax.jit

@@ -1,6 +1,5 @@
-"""An epoch as one compiled program, for one state or for a stack of replicas."""
+"""An epoch as one compiled loop of steps, over data on the device."""
 
-import functools
 from typing import Any
 
 import jax
@@ -10,7 +9,6 @@ from jaxtyping import Array, Int, Shaped
 
 from jaxconv._checks import check_positive
 from jaxconv.data.arrays import Batch
-from jaxconv.training._stacked import Orders, Strategy, each
 from jaxconv.training.state import TrainState
 from jaxconv.training.step import TrainStep
 
@@ -79,19 +77,3 @@ def train_epoch(
         due = (start <= full) & (full < stop)
         carry = lax.cond(due, lambda c: take_step(full, c, rest), lambda c: c, carry)
     return carry
-
-
-def train_epoch_replicas(
-    states: TrainState,
-    data: Batch,
-    permutations: Orders,
-    start: Bound,
-    stop: Bound,
-    *,
-    train_step: TrainStep,
-    batch_size: int,
-    strategy: Strategy,
-) -> tuple[TrainState, dict[str, Shaped[Array, "replicas steps"]]]:
-    """`train_epoch` for every replica of a stack, in the strategy `"map"` or `"vmap"`; pure."""
-    epoch = functools.partial(train_epoch, train_step=train_step, batch_size=batch_size)
-    return each(strategy, lambda x: epoch(x[0], data, x[1], start, stop), (states, permutations))

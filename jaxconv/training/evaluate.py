@@ -10,8 +10,8 @@ from jaxtyping import Array
 from jaxconv._checks import check_positive
 from jaxconv.data.arrays import Batch, Split
 from jaxconv.training._batches import on_device, over_batches
-from jaxconv.training._stacked import Strategy, each, means_of_replicas, stack_states
-from jaxconv.training.metrics import Row
+from jaxconv.training._stacked import Strategy, each, stack_states
+from jaxconv.training.metrics import Row, means_of_replicas
 from jaxconv.training.state import TrainState
 from jaxconv.training.step import Classifier
 

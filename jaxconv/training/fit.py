@@ -13,22 +13,14 @@ from jaxconv.data.stream import Stream
 from jaxconv.training import metrics
 from jaxconv.training._batches import on_device
 from jaxconv.training._finite import raise_if_not_finite
-from jaxconv.training._stacked import (
-    Strategy,
-    epoch_orders,
-    first_state,
-    means_of_replicas,
-    stack_states,
-)
+from jaxconv.training._stacked import Strategy, epoch_orders, first_state, stack_states
 from jaxconv.training.evaluate import evaluate_replicas
 from jaxconv.training.metrics import Row
+from jaxconv.training.resume_point import ResumePoint, Save, find_place
 from jaxconv.training.schedule import Schedule
 from jaxconv.training.sources import Epochs, open_epochs
-from jaxconv.training.state import ResumePoint, TrainState
+from jaxconv.training.state import TrainState
 from jaxconv.training.step import Classifier
-
-Save = Callable[[TrainState, ResumePoint], None]
-"""Keeps a state and its resume point, such as `runs.Checkpoints`."""
 
 
 def train_group(
@@ -63,7 +55,7 @@ def train_group(
     orders = epoch_orders(states.rng, 0, data.samples, schedule.shuffle)
     states, no_sums = data.take_steps(jax.tree.map(jnp.copy, states), orders, 0, 0)
     replicas, steps = no_sums["count"].shape
-    first, start, sums, seconds = _place(states, replicas, steps, resume)
+    first, start, sums, seconds = find_place(states, replicas, steps, resume)
     left = 0 if resume is not None and resume.stopped else schedule.epochs - len(history)
     for epoch in range(first, first + left):
         orders = epoch_orders(states.rng, epoch, data.samples, schedule.shuffle)
@@ -81,7 +73,7 @@ def train_group(
             if stop < steps:
                 save_at(states, sums=sums, seconds=seconds)
             start = stop
-        rows: list[Row] = [{"epoch": epoch + 1, **row} for row in means_of_replicas(sums)]
+        rows: list[Row] = [{"epoch": epoch + 1, **row} for row in metrics.means_of_replicas(sums)]
         for prefix, batch in held_out.items():
             if prefix == "test" and len(history) + 1 < schedule.epochs:
                 continue
@@ -117,8 +109,8 @@ def fit(
 ) -> tuple[TrainState, list[Row]]:
     """Trains for some epochs, as `keras.Model.fit` does, one compiled program for each epoch.
 
-    `fit` counts epochs from `state.step`, so that a second call goes on where the first one ended,
-    with new shuffles. Your `state` stays usable: `fit` donates a copy.
+    A second call goes on where the first one ended, with new shuffles: `fit` counts epochs from
+    `state.step`. Your `state` stays usable: `fit` donates a copy.
 
     Args:
       net: from `classifier`.
@@ -128,23 +120,22 @@ def fit(
       batch_size: samples per step; the last step of an epoch takes the rest.
       validation: data to evaluate after each epoch, as `val_loss` and so on.
       shuffle: True for a full permutation every epoch, False for the order of the data.
-      chunks: the calls that make up an epoch, so that progress shows and Ctrl-C works; their number
-        never changes a bit of the result.
+      chunks: the calls that make up an epoch, for progress and Ctrl-C; they never change a bit.
       callbacks: called after each epoch with the state and the epoch's row. One that returns True
         ends the training. A `ResumePoint` does not hold what callbacks remember.
-      on_chunk: called after each chunk with the running means, `epoch`, `step`, `steps` and the
-        `seconds` of the epoch so far.
+      on_chunk: called after each chunk with `epoch`, `step`, `steps`, and the epoch's means and
+        `seconds` so far.
       check_finite: whether a loss or parameter that is not finite raises an error, at most a chunk
         late; False for an optimizer that skips such steps.
       save: called with the state and its `ResumePoint` after each chunk that passed the check, and
         after each epoch's callbacks.
       save_every: also end a chunk whenever `state.step` is a multiple of this.
-      resume: the point at which `state` was saved. `fit` finishes its epoch, counts the finished
-        ones among `epochs`, and returns the whole history.
+      resume: the point at which `state` was saved. `fit` finishes its epoch, and counts the finished
+        ones among `epochs`.
 
     Returns:
-      The final state and the history. Each epoch's row has `epoch` (from 1), the means over its
-      samples while the weights moved, the validation's means, and the `seconds` of training,
+      The final state and the whole history. Each epoch's row has `epoch` (from 1), the means over
+      its samples while the weights moved, the validation's means, and the `seconds` of training,
       without compilation and validation.
 
     Raises:
@@ -182,18 +173,3 @@ def fit(
             resume=resume,
         )
     return first_state(states), histories[0]
-
-
-def _place(
-    states: TrainState, replicas: int, steps: int, resume: ResumePoint | None
-) -> tuple[int, int, dict[str, np.ndarray], float]:
-    """The epoch and step from which to go on, and the sums and seconds of that epoch so far."""
-    epoch, start = divmod(int(np.max(jax.device_get(states.step))), steps)
-    if resume is None or not resume.sums:  # if another loop took steps, the next whole epoch
-        return epoch + (start > 0), 0, {}, 0.0
-    if (found := resume.sums["count"].shape) != (replicas, steps):
-        raise ValueError(
-            f"The resume point is in an epoch of {found[-1]} steps of {found[0]} replicas, this "
-            f"one has {steps} of {replicas}: resume with the same data, batch size and replicas."
-        )
-    return epoch, start, dict(resume.sums), resume.seconds

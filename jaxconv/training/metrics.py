@@ -62,3 +62,8 @@ def mean(sums: Sums) -> Row:
     if count == 0:
         raise ValueError("No sample was counted: the data set is empty or masked out entirely.")
     return {name: value / count for name, value in total.items()}
+
+
+def means_of_replicas(sums: Mapping[str, np.ndarray]) -> list[Row]:
+    """The `mean` of each replica, from sums `[replicas, ...]` on the host."""
+    return [mean({name: x[i] for name, x in sums.items()}) for i in range(len(sums["count"]))]

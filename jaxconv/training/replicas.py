@@ -14,11 +14,12 @@ from jaxconv.training._batches import on_device
 from jaxconv.training._groups import choose_strategy, groups
 from jaxconv.training._stacked import Strategy, join_states, slice_states, stack_states
 from jaxconv.training.evaluate import evaluate_replicas
-from jaxconv.training.fit import Save, train_group
+from jaxconv.training.fit import train_group
 from jaxconv.training.metrics import Row
+from jaxconv.training.resume_point import ResumePoint, Save
 from jaxconv.training.schedule import Schedule
 from jaxconv.training.sources import open_epochs
-from jaxconv.training.state import ResumePoint, TrainState
+from jaxconv.training.state import TrainState
 from jaxconv.training.step import Classifier
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -13,7 +14,7 @@ from jaxconv.data.arrays import Batch, Split
 from jaxconv.data.stream import Stream
 from jaxconv.training._batches import on_device
 from jaxconv.training._stacked import Orders, Strategy, each
-from jaxconv.training.epoch import train_epoch_replicas
+from jaxconv.training.epoch import Bound, train_epoch
 from jaxconv.training.state import TrainState
 from jaxconv.training.step import TrainStep
 
@@ -37,11 +38,28 @@ def open_epochs(
         return
     batch = on_device(data)
 
+    more: Any = {"train_step": train_step, "batch_size": batch_size, "strategy": strategy}
+
     def take_steps(states: TrainState, orders: Orders, start: int, stop: int) -> Any:
-        more: Any = {"train_step": train_step, "batch_size": batch_size, "strategy": strategy}
         return _jitted(states, batch, orders, start, stop, **more)
 
     yield Epochs(len(jax.tree.leaves(batch)[0]), take_steps)
+
+
+def train_epoch_replicas(
+    states: TrainState,
+    data: Batch,
+    permutations: Orders,
+    start: Bound,
+    stop: Bound,
+    *,
+    train_step: TrainStep,
+    batch_size: int,
+    strategy: Strategy,
+) -> tuple[TrainState, dict[str, Shaped[Array, "replicas steps"]]]:
+    """`train_epoch` for every replica of a stack, in the strategy `"map"` or `"vmap"`; pure."""
+    epoch = partial(train_epoch, train_step=train_step, batch_size=batch_size)
+    return each(strategy, lambda x: epoch(x[0], data, x[1], start, stop), (states, permutations))
 
 
 _jitted = jax.jit(

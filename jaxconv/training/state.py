@@ -1,6 +1,6 @@
 """The state of a training, and how a training begins."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +12,6 @@ from jaxtyping import Array, Int, PyTree, Shaped
 from jaxconv._checks import check_params
 from jaxconv.models.forward import Model, as_linen, call_arguments, model_dtype
 from jaxconv.training.keys import Rng, as_key, dropout_key, init_key
-from jaxconv.training.metrics import Row
 
 
 class TrainState(NamedTuple):
@@ -28,23 +27,6 @@ class TrainState(NamedTuple):
     """The running statistics of BatchNorm; `{}` for a model without it."""
 
 
-class ResumePoint(NamedTuple):
-    """Where a training stands: all that it needs to continue, apart from its `TrainState`."""
-
-    step: int
-    """The steps taken so far, summed over all replicas."""
-    members: range
-    """The replicas in the state; `range(1)` if there is one."""
-    histories: Sequence[Sequence[Row]]
-    """For each replica, the rows of its finished epochs."""
-    sums: Mapping[str, np.ndarray] = {}
-    """The sums of the steps taken in the current epoch; empty between two epochs."""
-    seconds: float = 0.0
-    """The time that these steps took."""
-    stopped: bool = False
-    """Whether a callback has ended the training."""
-
-
 def create_train_state(
     model: Model,
     tx: optax.GradientTransformation,
@@ -53,7 +35,7 @@ def create_train_state(
     *,
     params: PyTree[Shaped[Array | np.ndarray, "..."]] | None = None,
 ) -> TrainState:
-    """Initialises the parameters and the optimizer from the root key of a run.
+    """Makes the state at step 0: initial parameters and optimizer state, from a run's root key.
 
     Args:
       model: a classifier of image batches, as in `classifier`.
@@ -61,9 +43,6 @@ def create_train_state(
       rng: the root key, `jax.random.key(seed)`; an older key `uint32[2]` becomes a typed one.
       input_shape: the shape of one image, `(height, width, channels)`.
       params: parameters to start from, e.g. from `export.load_weights`; None for random ones.
-
-    Returns:
-      The state at step 0.
 
     Raises:
       TypeError: if `rng` is not a key, or `model` is not a module.

@@ -21,8 +21,8 @@ from jaxconv import create_train_state
 from jaxconv.runs import _orbax, checkpoint
 from jaxconv.runs._checksums import LATER, write_sums
 from jaxconv.runs.checkpoint import Checkpoints
+from jaxconv.training import ResumePoint
 from jaxconv.training.fit import fit
-from jaxconv.training.state import ResumePoint
 from tests.support.oracles import bits
 
 MODEL, TX = jaxconv.create_model("dense", hidden=(16,)), jaxconv.adam()

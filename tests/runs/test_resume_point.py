@@ -3,7 +3,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from jaxconv.runs._resume_point import from_json, to_json
-from jaxconv.training.state import ResumePoint
+from jaxconv.training import ResumePoint
 
 numbers = st.floats() | st.integers(-(2**60), 2**60)
 rows = st.fixed_dictionaries({"epoch": st.integers(1), "loss": st.floats(), "seconds": numbers})

@@ -16,7 +16,7 @@ from jaxconv.training._stacked import (
     slice_states,
     stack_states,
 )
-from jaxconv.training.epoch import train_epoch_replicas
+from jaxconv.training.sources import train_epoch_replicas
 from tests.support.oracles import bits
 
 KEYS = [jax.random.key(seed) for seed in (3, 7, 11, 2**32 - 1)]
