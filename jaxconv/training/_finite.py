@@ -11,12 +11,9 @@ from jaxconv.training.state import TrainState
 
 
 def raise_if_not_finite(states: TrainState, epoch: int, sums: Mapping[str, np.ndarray]) -> None:
-    """Checks the losses so far, then the parameters and BatchNorm's statistics, of all replicas.
+    """Checks the losses of an epoch so far, then parameters and BatchNorm's statistics.
 
-    Args:
-      states: the stacked states after these steps.
-      epoch: the epoch, counted from 1.
-      sums: the sums of the epoch's steps, `[replicas, steps]`.
+    The states are those of all replicas after these steps, the sums are `[replicas, steps]`.
 
     Raises:
       FloatingPointError: naming the first step whose loss is not finite, or the last step taken if

@@ -51,6 +51,11 @@ def first_state(states):
     return jax.tree.map(lambda x: x[0], states)
 
 
+def sum_steps(states: TrainState) -> int:
+    """The steps of all replicas of a stack, added up."""
+    return int(np.sum(jax.device_get(states.step)))
+
+
 @functools.partial(jax.jit, static_argnames="size")
 def slice_states(states, start, *, size):
     """The replicas `start` to `start + size` of a stack."""

@@ -6,14 +6,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxconv.data.arrays import Batch, Split
 from jaxconv.data.stream import Stream
 from jaxconv.training import metrics
 from jaxconv.training._batches import on_device
 from jaxconv.training._finite import raise_if_not_finite
-from jaxconv.training._stacked import Strategy, epoch_orders, first_state, stack_states
+from jaxconv.training._stacked import Strategy, epoch_orders, first_state, stack_states, sum_steps
 from jaxconv.training.evaluate import evaluate_replicas
 from jaxconv.training.metrics import Row
 from jaxconv.training.resume_point import ResumePoint, Save, find_place
@@ -48,7 +47,7 @@ def train_group(
 
     def save_at(states: TrainState, **current: Any) -> None:
         if save is not None:
-            taken = steps_before + int(np.sum(jax.device_get(states.step)))
+            taken = steps_before + sum_steps(states)
             save(states, ResumePoint(taken, members, [list(rows) for rows in histories], **current))
 
     # Zero steps: compiles the program before the clock starts.
@@ -130,8 +129,8 @@ def fit(
       save: called with the state and its `ResumePoint` after each chunk that passed the check, and
         after each epoch's callbacks.
       save_every: also end a chunk whenever `state.step` is a multiple of this.
-      resume: the point at which `state` was saved. `fit` finishes its epoch, and counts the finished
-        ones among `epochs`.
+      resume: the point at which `state` was saved. `fit` finishes that epoch, and counts all that
+        are finished among `epochs`.
 
     Returns:
       The final state and the whole history. Each epoch's row has `epoch` (from 1), the means over

@@ -4,8 +4,8 @@
     fold_in(fold_in(rng, 1), step)   the dropout of a step
     fold_in(rng, 2)                  the initial parameters
 
-Each purpose has its own number, so that no key serves twice. Each key follows from the root key and
-a position alone, so that a run resumes from its epoch and step, without the state of a generator.
+Each purpose has its own number, so that no key serves twice. A key follows from the root key and a
+position alone, so that a run resumes without the state of a generator.
 """
 
 from typing import Any

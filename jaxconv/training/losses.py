@@ -23,15 +23,12 @@ def sparse_categorical_crossentropy(
 ) -> Float[Array, "*batch"]:
     """Crossentropy with integer labels: `-log softmax(logits)[label]`, in nats.
 
-    Logits of fewer than 32 bits become float32 first. A label outside `[0, classes)` gives NaN or a
-    wrong value, since a compiled program cannot raise: `Dataset.from_arrays` checks the labels.
+    The result is at least float32. A label outside `[0, classes)` gives NaN or a wrong value, since
+    a compiled program cannot raise: `Dataset.from_arrays` checks the labels.
 
     Args:
       logits: `[N, num_classes]`, before any softmax.
       labels: `[N]`, in `[0, num_classes)`.
-
-    Returns:
-      `[N]`, at least float32.
 
     Example:
       >>> sparse_categorical_crossentropy(jnp.zeros((1, 10)), jnp.array([3]))  # log(10)
@@ -47,12 +44,11 @@ def categorical_crossentropy(
 ) -> Float[Array, "*batch"]:
     """Crossentropy with one-hot (or soft) labels: `-sum(labels * log softmax(logits))`, in nats.
 
+    The result is at least float32.
+
     Args:
       logits: `[N, num_classes]`, before any softmax.
       labels: `[N, num_classes]`, a probability for each class.
-
-    Returns:
-      `[N]`, at least float32.
 
     Raises:
       ValueError: if labels and logits differ in shape, as integer labels do.
@@ -72,15 +68,10 @@ def categorical_crossentropy(
 
 
 def one_hot_labels(loss: Loss) -> Loss:
-    """Wraps a loss of one-hot labels so that it takes integer labels.
+    """Wraps a loss of one-hot labels, such as `categorical_crossentropy`, to take integer ones.
 
-    The labels become one-hot inside the compiled program.
-
-    Args:
-      loss: a loss of one-hot labels, such as `categorical_crossentropy`.
-
-    Returns:
-      The loss of integer labels. It raises ValueError if the labels are not integers.
+    The labels become one-hot inside the compiled program. The loss raises ValueError if they are
+    not integers.
 
     Example:
       >>> loss = one_hot_labels(categorical_crossentropy)
@@ -102,5 +93,5 @@ def one_hot_labels(loss: Loss) -> Loss:
 
 
 def widen(logits: Array) -> Array:
-    """Logits of at least 32 bits."""
+    """Converts logits of fewer than 32 bits to float32."""
     return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))

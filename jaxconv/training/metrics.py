@@ -14,8 +14,6 @@ from jaxtyping import Array, Bool, Float, Shaped
 
 Metric = Callable[..., Array]
 """`(logits, labels) -> [N]`, one value per sample."""
-Sums = Mapping[str, ArrayLike]
-"""Sums by name, one of them the `count`: scalars, or arrays with one value per step."""
 Row = dict[str, float]
 """Means by name, as `mean` returns them; a history's row also has `epoch` and `seconds`."""
 
@@ -23,14 +21,11 @@ Row = dict[str, float]
 def accuracy(
     logits: Float[Array, "*batch classes"], labels: Shaped[Array, "..."]
 ) -> Bool[Array, "*batch"]:
-    """Whether the largest logit is the label's.
+    """Whether the largest logit is the label's, for each sample.
 
     Args:
       logits: `[N, num_classes]`.
       labels: integers `[N]`, or one-hot `[N, num_classes]`.
-
-    Returns:
-      `[N]`, True where the prediction is right.
 
     Example:
       >>> accuracy(jnp.array([[0.1, 0.9], [0.8, 0.2]]), jnp.array([1, 1]))
@@ -41,14 +36,11 @@ def accuracy(
     return jnp.argmax(logits, axis=-1) == labels
 
 
-def mean(sums: Sums) -> Row:
+def mean(sums: Mapping[str, ArrayLike]) -> Row:
     """Divides each sum by the count, after adding up the steps of an epoch in float64.
 
     Args:
-      sums: scalars, or arrays with one value per step.
-
-    Returns:
-      The mean per sample under each name, without the count.
+      sums: scalars, or arrays with one value per step; one of them is the `count`.
 
     Raises:
       ValueError: if no sample was counted.

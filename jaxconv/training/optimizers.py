@@ -21,9 +21,6 @@ def rmsprop(
       rho: the decay of the running mean of squared gradients.
       epsilon: keeps the divisor from zero.
 
-    Returns:
-      The optax transform.
-
     Example:
       >>> tx = rmsprop(0.1)
       >>> update, _ = tx.update(jnp.array([2.0]), tx.init(jnp.array([1.0])))
@@ -51,9 +48,6 @@ def adam(
       beta_1: the decay of the first moment.
       beta_2: the decay of the second moment.
       epsilon: keeps the divisor from zero ("epsilon hat" in the paper, section 2).
-
-    Returns:
-      The optax transform.
 
     Example:
       >>> tx = adam(0.1)

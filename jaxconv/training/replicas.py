@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 from jaxtyping import Array, Key, UInt32
 
@@ -12,7 +11,7 @@ from jaxconv.data.arrays import Batch, Split
 from jaxconv.data.stream import Stream
 from jaxconv.training._batches import on_device
 from jaxconv.training._groups import choose_strategy, groups
-from jaxconv.training._stacked import Strategy, join_states, slice_states, stack_states
+from jaxconv.training._stacked import Strategy, join_states, slice_states, stack_states, sum_steps
 from jaxconv.training.evaluate import evaluate_replicas
 from jaxconv.training.fit import train_group
 from jaxconv.training.metrics import Row
@@ -113,7 +112,7 @@ def fit_seeds(
                 states, point = _begin(make_state, [keys[i] for i in members]), None
             else:
                 (states, point), resume = resume, None
-                steps_before = point.step - _steps(states)
+                steps_before = point.step - sum_steps(states)
             states = train_group(
                 net,
                 states,
@@ -129,7 +128,7 @@ def fit_seeds(
                 save=save,
                 resume=point,
             )
-            steps_before += _steps(states)
+            steps_before += sum_steps(states)
             if keep_states:
                 done.append(states)
     return (join_states(done) if done else None), histories
@@ -161,10 +160,6 @@ def _remaining(
         )
     left = all_groups[all_groups.index(point.members) :]
     return left, [[dict(row) for row in rows] for rows in point.histories]
-
-
-def _steps(states: TrainState) -> int:
-    return int(np.sum(jax.device_get(states.step)))
 
 
 def evaluate_seeds(

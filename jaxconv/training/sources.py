@@ -37,7 +37,6 @@ def open_epochs(
             yield Epochs(len(data), streamed.take_steps)
         return
     batch = on_device(data)
-
     more: Any = {"train_step": train_step, "batch_size": batch_size, "strategy": strategy}
 
     def take_steps(states: TrainState, orders: Orders, start: int, stop: int) -> Any:

@@ -198,9 +198,8 @@ def _metric_fns(loss: Loss, metrics: Mapping[str, Metric]) -> dict[str, Metric]:
 
 def _sums(metric_fns: Mapping[str, Metric], logits: Array, batch: Batch) -> dict[str, Array]:
     """The sum of each metric over the samples that count, and their count."""
-    samples = logits.shape[:1]
+    samples, label, sums = logits.shape[:1], jnp.asarray(batch["label"]), {}
     mask = jnp.asarray(batch["mask"]).astype(bool) if "mask" in batch else None
-    label, sums = jnp.asarray(batch["label"]), {}
     if mask is not None and mask.shape != samples:
         raise ValueError(f"The mask must have one value per sample, {samples}, not {mask.shape}.")
     if label.shape not in (samples, logits.shape):
