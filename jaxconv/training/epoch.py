@@ -44,7 +44,7 @@ def train_epoch(
       steps not taken, so that the sums of chunks merge by addition.
 
     Example:
-      >>> import jaxconv
+      >>> import functools, jaxconv
       >>> net = jaxconv.classifier(jaxconv.create_model("dense"), jaxconv.rmsprop())
       >>> state = net.init(jax.random.key(0), (28, 28, 1))
       >>> data = jax.tree.map(lambda x: x[:100], jaxconv.load_dataset("mnist").train.batch())

@@ -84,7 +84,7 @@ def fit_seeds(
         other groups.
 
     Example:
-      >>> import jaxconv
+      >>> import jax, jaxconv
       >>> net = jaxconv.classifier(jaxconv.create_model("dense"), jaxconv.rmsprop())
       >>> make_state = jax.jit(lambda key: net.init(key, (28, 28, 1)))
       >>> data = jax.tree.map(lambda x: x[:256], jaxconv.load_dataset("mnist").train.batch())
@@ -188,7 +188,7 @@ def evaluate_seeds(
       ValueError: as `evaluate`, and if the strategy is unknown or the states are not stacked.
 
     Example:
-      >>> import jaxconv
+      >>> import jax, jaxconv
       >>> net = jaxconv.classifier(jaxconv.create_model("dense"), jaxconv.rmsprop())
       >>> keys = jax.random.split(jax.random.key(0), 2)
       >>> states = jax.vmap(lambda key: net.init(key, (28, 28, 1)))(keys)
