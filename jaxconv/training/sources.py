@@ -20,7 +20,7 @@ from jaxconv.training.step import TrainStep
 
 
 class Epochs(NamedTuple):
-    """What `open_epochs` makes of any data."""
+    """Opened data: the number of its samples, and the function that takes its steps."""
 
     samples: int
     take_steps: Callable[..., tuple[TrainState, Mapping[str, Any]]]
@@ -72,11 +72,6 @@ class StreamedEpochs:
     """`train_epoch_replicas` for a `Stream` and one replica: batches go to the step as they arrive.
 
     The stream keeps reading ahead from one call to the next if their steps follow each other.
-
-    Args:
-      data: the stream.
-      train_step: `(state, batch) -> (state, sums)`.
-      batch_size: samples per step.
     """
 
     def __init__(self, data: Stream, train_step: TrainStep, batch_size: int) -> None:
