@@ -7,6 +7,11 @@ os.environ.setdefault("KERAS_BACKEND", "jax")  # the oracle; Keras reads this wh
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # processes share a GPU
 os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)  # the developer's own
 os.environ.pop("JAX_ENABLE_COMPILATION_CACHE", None)
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+# Most of a test's time is compilation. XLA optimizes in CI, with the newest JAX and slow tests.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+
+from pathlib import Path
 
 import hypothesis
 import jax
@@ -15,12 +20,25 @@ import pytest
 
 import jaxconv
 from jaxconv.measure import compilation_cache
-from jaxconv.runs import prepare
+from jaxconv.runs import prepare, run_folder
+from jaxconv.runs.run_folder import REPORT
+from tests.support import ROOT
 from tests.support.digits import load_digits
 
 # A process in the background ignores SIGINT, and so do its children, but tests send it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+QUICK = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+if os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] == "1":
+    flags = os.environ.get("XLA_FLAGS", "").replace(QUICK, "")  # pytest's workers inherit them
+    os.environ["XLA_FLAGS"] = f"{flags} {QUICK}".strip()
+
+# All tests, and the processes that they start, share the programs that they compile, and keep them
+# for the next time; `pytest --cache-clear` deletes them.
+PROGRAMS = ROOT / ".pytest_cache" / "d" / "jax" / Path(compilation_cache.cache_folder()).name
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(PROGRAMS)
+jax.config.update("jax_compilation_cache_dir", str(PROGRAMS))
 
 hypothesis.settings.register_profile("fast", max_examples=10, deadline=None, derandomize=True)
 hypothesis.settings.register_profile("thorough", max_examples=100, deadline=None)
@@ -38,22 +56,26 @@ def digits() -> jaxconv.Dataset:
     return load_digits()
 
 
-@pytest.fixture(scope="session")
-def tests_cache_folder(tmp_path_factory) -> str:
-    return str(tmp_path_factory.mktemp("compiled"))
-
-
-@pytest.fixture(autouse=True)
-def own_compilation_cache(monkeypatch, tests_cache_folder):
-    """Neither this process nor one that it starts reads or fills the user's own cache."""
-    monkeypatch.setattr(compilation_cache, "cache_folder", lambda: tests_cache_folder)
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", tests_cache_folder)
+@pytest.fixture
+def no_cache_folder(monkeypatch):
+    """As for a user who has not configured one."""
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    jax.config.update("jax_compilation_cache_dir", None)
+    yield
+    jax.config.update("jax_compilation_cache_dir", str(PROGRAMS))
 
 
 @pytest.fixture
 def few_digits(monkeypatch, digits):
     """Experiments run on a few hundred digits, whatever data set their settings name."""
     monkeypatch.setattr(prepare, "load_dataset", lambda *_, **__: digits)
+
+
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """Runs end with empty curves and an empty page: real ones take half of a small run's time."""
+    monkeypatch.setattr(run_folder, "plot_run", lambda *arguments, **_: arguments[3].touch())
+    monkeypatch.setattr(run_folder, "write_report", lambda path, _: (path / REPORT).touch())
 
 
 @pytest.fixture

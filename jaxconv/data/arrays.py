@@ -30,6 +30,12 @@ class Split:
     def __len__(self) -> int:
         return len(self.label)
 
+    def __getitem__(self, samples: slice) -> "Split":
+        """Some of the samples, such as `data.train[:1000]`, without a copy."""
+        if not isinstance(samples, slice):
+            raise TypeError(f"Take samples by a slice, such as [:1000], not by {samples!r}.")
+        return Split(self.image[samples], self.label[samples])
+
     def batch(self) -> dict[str, np.ndarray]:
         """The whole split as one batch: `{"image": ..., "label": ...}`."""
         return {"image": self.image, "label": self.label}
@@ -146,9 +152,7 @@ class Dataset:
         cut = validation_cut(len(self.train), fraction)
         if cut == len(self.train):
             return self
-        head = Split(self.train.image[:cut], self.train.label[:cut])
-        tail = Split(self.train.image[cut:], self.train.label[cut:])
-        return dataclasses.replace(self, train=head, validation=tail)
+        return dataclasses.replace(self, train=self.train[:cut], validation=self.train[cut:])
 
 
 def validation_cut(samples: int, fraction: float) -> int:

@@ -13,8 +13,11 @@ from jaxconv.data.arrays import Dataset
 MNIST_SHA256 = "ee068f36682cba7f38bafdedc77b0f873ebbcf877036f7ebde566966146ac146"
 
 
+@functools.cache
 def bundled_mnist() -> Dataset:
     """Reads the 60,000 training and 10,000 test images, uint8 `[28, 28, 1]`, in Keras' order.
+
+    A process reads them once: all its callers share these arrays, which nobody can write to.
 
     Raises:
       ValueError: if the bundled file is damaged.
@@ -31,7 +34,7 @@ def bundled_mnist() -> Dataset:
             "Reinstall the package."
         )
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        return Dataset.from_arrays(
+        data = Dataset.from_arrays(
             arrays["x_train"][..., None],
             arrays["y_train"],
             arrays["x_test"][..., None],
@@ -39,6 +42,10 @@ def bundled_mnist() -> Dataset:
             num_classes=10,
             name="mnist",
         )
+    for split in (data.train, data.test):
+        split.image.setflags(write=False)
+        split.label.setflags(write=False)
+    return data
 
 
 @functools.cache

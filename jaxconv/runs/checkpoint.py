@@ -53,7 +53,7 @@ class Checkpoints:
       >>> import jaxconv, tempfile
       >>> net = jaxconv.classifier(jaxconv.create_model("dense"), jaxconv.rmsprop())
       >>> state = net.init(jax.random.key(0), (28, 28, 1))
-      >>> data = jax.tree.map(lambda x: x[:256], jaxconv.load_dataset("mnist").train.batch())
+      >>> data = jaxconv.load_dataset("mnist").train[:256]
       >>> with tempfile.TemporaryDirectory() as folder:
       ...     with Checkpoints(folder, every="epoch") as saves:
       ...         state, _ = jaxconv.fit(net, state, data, epochs=2, batch_size=32, save=saves)

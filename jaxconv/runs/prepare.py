@@ -1,8 +1,9 @@
 """The data and the net of a run, on its devices."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from flax import linen as nn
@@ -87,12 +88,9 @@ def build(
       ValueError: if the images do not fit the net.
       FileExistsError, FileNotFoundError, ValueError: as `read_initial_weights`.
     """
-    shape = data.input_shape
-    model = as_linen(recipe.model(data.num_classes, **dataclasses.asdict(config.model)))
-    net = classifier(model, recipe.tx(config.training.learning_rate), loss=recipe.loss)
+    rate, shape = config.training.learning_rate, data.input_shape
+    model, net, init = _functions(recipe, rate, config.model, data.num_classes, shape)
     given = world.on_first(lambda: read_initial_weights(config, model, shape))
-    # Once for all seeds: `init` compiles at each call.
-    init = jax.jit(lambda rng, params: net.init(rng, shape, params=params))
     params = jax.eval_shape(init, jax.random.key(0), given).params
     return Net(
         model,
@@ -104,3 +102,16 @@ def build(
         sum(x.size for x in jax.tree.leaves(params)),
         *choose_strategy(plan.strategy, plan.group),
     )
+
+
+@functools.lru_cache(maxsize=8)
+def _functions(
+    recipe: Recipe, rate: float, settings: Any, num_classes: int, shape: tuple[int, int, int]
+) -> tuple[nn.Module, Classifier, Callable[..., TrainState]]:
+    """The model, its functions, and `init` compiled once for all seeds.
+
+    JAX knows a program by its functions: a second run in this process does not compile them again.
+    """
+    model = as_linen(recipe.model(num_classes, **dataclasses.asdict(settings)))
+    net = classifier(model, recipe.tx(rate), loss=recipe.loss)
+    return model, net, jax.jit(lambda rng, params: net.init(rng, shape, params=params))

@@ -47,7 +47,7 @@ def train_epoch(
       >>> import functools, jaxconv
       >>> net = jaxconv.classifier(jaxconv.create_model("dense"), jaxconv.rmsprop())
       >>> state = net.init(jax.random.key(0), (28, 28, 1))
-      >>> data = jax.tree.map(lambda x: x[:100], jaxconv.load_dataset("mnist").train.batch())
+      >>> data = jaxconv.load_dataset("mnist").train[:100].batch()
       >>> epoch = functools.partial(train_epoch, train_step=net.train_step, batch_size=32)
       >>> permutation = jaxconv.epoch_permutation(state.rng, 0, 100)
       >>> state, sums = jax.jit(epoch)(state, data, permutation, 0, 4)

@@ -145,7 +145,7 @@ def fit(
       >>> import jaxconv
       >>> net = jaxconv.classifier(jaxconv.create_model("dense"), jaxconv.rmsprop())
       >>> state = net.init(jax.random.key(0), (28, 28, 1))
-      >>> data = jax.tree.map(lambda x: x[:256], jaxconv.load_dataset("mnist").train.batch())
+      >>> data = jaxconv.load_dataset("mnist").train[:256]
       >>> state, history = jaxconv.fit(net, state, data, epochs=3, batch_size=64)
       >>> history[2]["loss"] < history[0]["loss"]
       True

@@ -87,7 +87,7 @@ def fit_seeds(
       >>> import jax, jaxconv
       >>> net = jaxconv.classifier(jaxconv.create_model("dense"), jaxconv.rmsprop())
       >>> make_state = jax.jit(lambda key: net.init(key, (28, 28, 1)))
-      >>> data = jax.tree.map(lambda x: x[:256], jaxconv.load_dataset("mnist").train.batch())
+      >>> data = jaxconv.load_dataset("mnist").train[:256]
       >>> keys = [jax.random.key(seed) for seed in (3, 7, 11)]
       >>> states, histories = fit_seeds(net, make_state, keys, data, epochs=2, batch_size=64)
       >>> states.step.tolist(), [len(history) for history in histories]

@@ -60,6 +60,15 @@ def test_odd_but_legal_arrays_pass():
     assert Dataset.from_arrays(image, LABEL, image, LABEL).train.image.dtype == np.float64
 
 
+def test_a_slice_of_a_split_is_a_split_of_the_same_arrays(mnist):
+    some = mnist.train[10:20]
+    assert len(some) == 10
+    assert np.shares_memory(some.image, mnist.train.image)
+    assert (some.label == mnist.train.label[10:20]).all()
+    with pytest.raises(TypeError, match=r"by a slice, such as \[:1000\], not by 3"):
+        mnist.train[3]
+
+
 def test_the_validation_split_is_the_tail_before_any_shuffle(mnist):
     split = mnist.split_validation(0.1)
     np.testing.assert_array_equal(split.train.image, mnist.train.image[:54_000])

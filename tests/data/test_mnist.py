@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from jaxconv.data import load_dataset
+from jaxconv.data.mnist import bundled_mnist
 
 
 def test_bundled_mnist_is_the_well_known_one(mnist):
@@ -25,6 +26,14 @@ def test_bundled_mnist_is_the_well_known_one(mnist):
     assert mnist.test.label[:5].tolist() == [7, 2, 1, 0, 4]
 
 
+def test_callers_share_arrays_that_none_can_write_to(mnist):
+    assert load_dataset("mnist") is load_dataset("mnist")
+    for split in (mnist.train, mnist.test[:3]):
+        for array in (split.image, split.label):
+            with pytest.raises(ValueError, match="read-only"):
+                array[0] = 0
+
+
 def test_a_damaged_file_is_refused(monkeypatch, tmp_path):
     whole = importlib.resources.files("jaxconv").joinpath("_data/mnist.npz")
     content = bytearray(whole.read_bytes())
@@ -32,5 +41,6 @@ def test_a_damaged_file_is_refused(monkeypatch, tmp_path):
     (tmp_path / "_data").mkdir()
     (tmp_path / "_data" / "mnist.npz").write_bytes(content)
     monkeypatch.setattr(importlib.resources, "files", lambda _: tmp_path)
+    bundled_mnist.cache_clear()
     with pytest.raises(ValueError, match=r"mnist\.npz is damaged: its SHA-256 is .* Reinstall"):
         load_dataset("mnist")

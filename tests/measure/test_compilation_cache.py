@@ -33,6 +33,7 @@ def value_and_watch(folder: Path) -> tuple[float, CompileWatch]:
         return float(jax.jit(lambda x: (5 * x).sum())(x)), watch
 
 
+@pytest.mark.usefixtures("no_cache_folder")
 def test_the_folder_lies_in_the_users_cache_and_fits_the_machine(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     folder = Path(cache_folder())
@@ -50,6 +51,7 @@ def test_the_folder_lies_in_the_users_cache_and_fits_the_machine(monkeypatch, tm
     assert cache_folder() == another
 
 
+@pytest.mark.usefixtures("no_cache_folder")
 def test_the_users_folder_is_private(tmp_path, monkeypatch):
     folder = tmp_path / "jaxconv" / "jaxlib"
     monkeypatch.setattr(compilation_cache, "cache_folder", lambda: str(folder))
@@ -162,11 +164,11 @@ def test_a_cache_that_is_forbidden_or_impossible_names_the_reason(monkeypatch, c
     assert "Compilation cache: off, [Errno" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("no_cache_folder")
 def test_a_user_without_a_home_has_no_cache(monkeypatch, capsys):
     def homeless(*_, **__):
         raise RuntimeError("could not determine the home directory")
 
-    monkeypatch.undo()  # the tests' own folder
     monkeypatch.setattr(platformdirs, "user_cache_path", homeless)
     with cache_if_possible() as folder:
         assert folder is None

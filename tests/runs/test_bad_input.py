@@ -85,7 +85,7 @@ FILES = {
 
 
 @pytest.mark.parametrize("name", FILES)
-@pytest.mark.usefixtures("few_digits")
+@pytest.mark.usefixtures("few_digits", "no_pictures")
 def test_a_damaged_file_ends_with_a_message_and_stays(name, monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     Path(name).write_bytes(FILES[name])
@@ -96,7 +96,7 @@ def test_a_damaged_file_ends_with_a_message_and_stays(name, monkeypatch, capsys,
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-@pytest.mark.usefixtures("few_digits")
+@pytest.mark.usefixtures("few_digits", "no_pictures")
 @pytest.mark.parametrize(
     "arguments",
     [

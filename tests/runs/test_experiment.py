@@ -106,12 +106,22 @@ def test_the_same_seed_gives_the_same_result(tmp_path):
     assert len({loss("a", overwrite=True), loss("c", seed=1), loss("d", learning_rate=0.01)}) == 3
 
 
-@pytest.mark.usefixtures("few_digits")
+@pytest.mark.usefixtures("few_digits", "no_pictures")
+def test_a_second_run_in_the_same_process_compiles_only_its_predictions(tmp_path):
+    dense = importlib.import_module("experiments.dense")
+    config = dense.CONFIG.replace(epochs=1, quiet=True)
+    results = [dense.main(config.replace(output_dir=str(tmp_path / x), seed=7)) for x in "ab"]
+    assert results[1]["programs"] == 1
+    assert results[1]["test_loss"] == results[0]["test_loss"]
+
+
+@pytest.mark.usefixtures("few_digits", "no_pictures")
 def test_a_second_run_takes_its_programs_from_the_cache(tmp_path, capsys, monkeypatch):
     dense = importlib.import_module("experiments.dense")
     monkeypatch.setattr(compilation_cache, "cache_folder", lambda: str(tmp_path / "cache"))
 
     def run(folder: str, **settings) -> tuple[dict, str]:
+        prepare._functions.cache_clear()  # as in a new process
         config = dense.CONFIG.replace(epochs=1, output_dir=str(tmp_path / folder), **settings)
         return dense.main(config), capsys.readouterr().out
 
@@ -139,12 +149,13 @@ def test_a_second_run_takes_its_programs_from_the_cache(tmp_path, capsys, monkey
     assert {path.name for path in (tmp_path / "cache").iterdir()} == files
 
 
-@pytest.mark.usefixtures("few_digits")
+@pytest.mark.usefixtures("few_digits", "no_pictures")
 def test_half_a_program_in_the_cache_is_compiled_anew(tmp_path, monkeypatch):
     dense, cache = importlib.import_module("experiments.dense"), tmp_path / "cache"
     monkeypatch.setattr(compilation_cache, "cache_folder", lambda: str(cache))
 
     def run(folder: str) -> dict:
+        prepare._functions.cache_clear()  # as in a new process
         return dense.main(
             dense.CONFIG.replace(epochs=1, quiet=True, output_dir=str(tmp_path / folder))
         )
@@ -179,7 +190,10 @@ def test_a_cache_that_cannot_be_made_is_reported_and_the_run_goes_on(tmp_path, c
     monkeypatch.setattr(compilation_cache, "cache_folder", lambda: "/dev/null/cache")
     config = dense.CONFIG.replace(epochs=1, output_dir=str(tmp_path / "x"), quiet=True)
     assert dense.main(config)["compilation_cache"] == "off"
-    assert "Compilation cache: off, [Errno 17] File exists: '/dev/null'" in capsys.readouterr().out
+    assert (
+        "Compilation cache: off, [Errno 20] Not a directory: '/dev/null/cache'"
+        in capsys.readouterr().out
+    )
 
 
 @pytest.mark.usefixtures("few_digits")

@@ -8,7 +8,7 @@ from jaxconv.measure.statistics import summarize
 from jaxconv.runs import experiment
 from tests.support.run_folders import REPORT_FILES, read_rows
 
-pytestmark = pytest.mark.usefixtures("few_digits")
+pytestmark = pytest.mark.usefixtures("few_digits", "no_pictures")
 
 
 def run(net: str, folder, **settings) -> dict:

@@ -17,7 +17,7 @@ from jaxconv.runs.signals import Terminated
 from tests.runs.kill_runs import outcome
 from tests.support.run_folders import REPORT_FILES, read_rows, without_seconds
 
-pytestmark = pytest.mark.usefixtures("few_digits")
+pytestmark = pytest.mark.usefixtures("few_digits", "no_pictures")
 OTHERS = ("strided", "lab6", "intro", "dropout")  # slow to compile
 NETS = ["dense", *(pytest.param(net, marks=pytest.mark.slow) for net in OTHERS)]
 

@@ -1,7 +1,12 @@
-"""Runs an experiment's command line in this process."""
+"""Runs command lines in this process."""
 
 import importlib
+import runpy
 import sys
+from pathlib import Path
+from unittest import mock
+
+import pytest
 
 from jaxconv import runs
 
@@ -19,3 +24,11 @@ def run_cli(monkeypatch, capsys, net: str, *arguments: str) -> tuple[int, str]:
     assert "Traceback" not in err
     assert isinstance(code, int)
     return code, out + err
+
+
+def script_help(path: Path, capsys) -> str:
+    """What a script prints for `--help`."""
+    with mock.patch.object(sys, "argv", [str(path), "--help"]), pytest.raises(SystemExit) as stop:
+        runpy.run_path(str(path), run_name="__main__")
+    assert stop.value.code == 0
+    return capsys.readouterr().out

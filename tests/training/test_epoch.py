@@ -65,7 +65,7 @@ def test_no_chunking_changes_a_bit(name, digits):
     model = create_model(name)
     step = make_train_step(model, TX)
     start = create_train_state(model, TX, jax.random.key(1), (28, 28, 1))
-    data = jax.tree.map(lambda x: x[:200], digits.train.batch())  # 6 steps of 32, one of 8
+    data = digits.train[:200].batch()  # 6 steps of 32, one of 8
     whole = run_in_chunks(start, data, [0, 7], train_step=step)
     for cuts in ([0, 1, 2, 3, 4, 5, 6, 7], [0, 2, 4, 6, 7], [0, 3, 7], [0, 6, 7], [0, 0, 5, 7, 7]):
         state, sums = run_in_chunks(start, data, cuts, train_step=step)
@@ -81,7 +81,7 @@ def test_a_batch_larger_than_the_data_is_one_step(state, digits):
 
 @pytest.mark.slow
 def test_vmap_over_replicas_is_each_replica_alone(digits):
-    data = jax.tree.map(lambda x: x[:100], digits.train.batch())
+    data = digits.train[:100].batch()
     keys = jax.random.split(jax.random.key(5), 3)
 
     def train(key):

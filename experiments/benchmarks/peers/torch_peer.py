@@ -57,9 +57,9 @@ class Torch:
         return functional.cross_entropy(logits, label), (logits.argmax(1) == label).sum()
 
     def prepare(self, digits: Digits) -> Digits:
-        image = torch.from_numpy(digits.image).to(self.device).permute(0, 3, 1, 2)
+        image = torch.tensor(digits.image).to(self.device).permute(0, 3, 1, 2)
         image = image.to(torch.float32, memory_format=torch.channels_last).div_(255)
-        return Digits(image, torch.from_numpy(digits.label).to(self.device, torch.int64))
+        return Digits(image, torch.tensor(digits.label).to(self.device, torch.int64))
 
     def fit(self, train: Digits, notebook: Notebook, epochs: int, test: Digits | None) -> float:
         kept = int(len(train.image) * (1 - (notebook.validation_split if test else 0)))

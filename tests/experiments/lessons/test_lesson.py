@@ -1,13 +1,12 @@
 import importlib.util
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from matplotlib.figure import Figure
 
 from experiments.lessons import lesson
+from tests.support.command_line_runs import script_help
 
 LESSONS = Path(lesson.__file__).parent
 SCRIPTS = [path for path in sorted(LESSONS.glob("*.py")) if "\n    cli(" in path.read_text()]
@@ -54,9 +53,7 @@ def test_each_notebooks_lesson_is_a_script():
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
-def test_each_gives_its_command_and_explains_its_options(path):
+def test_each_gives_its_command_and_explains_its_options(path, capsys):
     source = path.read_text()
     assert f"python experiments/lessons/{path.name}" in source.partition('"""\n')[0]
-    command = [sys.executable, str(path), "--help"]
-    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert "--output-dir" in shown
+    assert "--output-dir" in script_help(path, capsys)
