@@ -4,8 +4,10 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
-# Compiling, which is most of a test's time, uses one core; a process takes 1 to 2 GiB.
-PARALLEL ?= -n auto --maxprocesses 4
+# A process takes 1 to 2 GiB, and a file's tests share what they compile.
+PARALLEL ?= -n auto --maxprocesses 4 --dist loadfile
+# TYPES=1 also checks shapes and types at every call.
+JAXTYPING = --jaxtyping-packages=jaxconv,beartype.beartype(conf=beartype.BeartypeConf(violation_type=TypeError, is_pep484_tower=True))
 
 .DEFAULT_GOAL := help
 
@@ -19,11 +21,12 @@ train: $(VENV)/.installed  ## train lab6 on MNIST; options: make train ARGS="--e
 
 .PHONY: test
 test: $(VENV)/.installed-test  ## run the tests, but for the slow ones
-	$(BIN)/python -m pytest -q $(PARALLEL) $(ARGS)
+	$(BIN)/python -m pytest -q $(PARALLEL) $(if $(TYPES),"$(JAXTYPING)") $(ARGS)
 
 .PHONY: test-slow
 test-slow: $(VENV)/.installed-test  ## run the slow tests, and hypothesis with many examples
-	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -q $(PARALLEL) -m "slow or hypothesis" $(ARGS)
+	HYPOTHESIS_PROFILE=thorough JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(BIN)/python -m pytest -q \
+		$(PARALLEL) -m "slow or hypothesis" $(if $(TYPES),"$(JAXTYPING)") $(ARGS)
 
 .PHONY: check
 check: $(VENV)/.installed-dev  ## lint, format check, types, floors; pre-commit and CI run the same
@@ -51,7 +54,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[run]'
 	@touch $@
 
 $(VENV)/.installed-test: pyproject.toml | $(VENV)/bin/python

@@ -12,14 +12,13 @@ runs, `result.json` and `differences.png`.
 
 import argparse
 import dataclasses
-import importlib.util
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from experiments.benchmarks.recipes import EXPERIMENTS
-from jaxconv._checks import check_choice
+from jaxconv._checks import check_choice, check_installed
 from jaxconv.measure import RelativeReduction, Summary, paired_t_test, relative_reduction, summarize
 from jaxconv.runs import Config, Plan, exit_codes, name_seeds, parse_seeds
 from jaxconv.runs import files as run_files
@@ -37,6 +36,7 @@ def main(
     output_dir: str | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
+    check_installed("run")
     numbers = parse_seeds(seeds)
     if len(numbers) < 2:
         raise ValueError(f"seeds must be two or more to compare, not {seeds!r}.")
@@ -72,14 +72,10 @@ def compare(
     print(f"\n{table(content)}")
     if not content["pairs"]:
         print(f"There is nothing to draw: {run_folder.DIFFERENCES} is left out.")
-    elif importlib.util.find_spec("matplotlib"):
+    else:
         accuracy = {side: content[f"{side}_test_accuracy_by_seed"] for side in sides}
         title = f"first: {first}; second: {second}; {content['pairs']} seeds"
         plot_pairs(accuracy, folder / run_folder.DIFFERENCES, ylabel="test accuracy", title=title)
-    else:
-        print(
-            f"matplotlib is missing: {run_folder.DIFFERENCES} is left out (pip install matplotlib)."
-        )
     print(f"Comparison: {folder}")
     return content
 

@@ -10,7 +10,6 @@ with the figures by learning rate, and `sweep.png`.
 """
 
 import dataclasses
-import importlib.util
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -24,7 +23,7 @@ import optax
 
 import jaxconv
 from experiments.benchmarks.recipes import EXPERIMENTS, NOTEBOOKS
-from jaxconv._checks import check_positive
+from jaxconv._checks import check_installed, check_positive
 from jaxconv.measure import Summary, cache_if_possible, summarize
 from jaxconv.runs import cli, diverged, name_seeds, parse_seeds
 from jaxconv.runs import files as run_files
@@ -56,6 +55,7 @@ class Config:
 
 
 def main(config: Config) -> dict[str, Any]:
+    check_installed("run")
     seeds, rates = parse_seeds(config.seeds), config.learning_rates
     check_positive("epochs", config.epochs)
     strategy, group = choose_strategy(config.strategy, config.group)
@@ -95,14 +95,9 @@ def main(config: Config) -> dict[str, Any]:
         result |= {"device_kind": jax.devices()[0].device_kind, "jax_version": jax.__version__}
         run_files.write_json(folder / run_folder.RESULT, result)
         print(f"\n{table(by_rate)}")
-        if importlib.util.find_spec("matplotlib"):
-            title = f"{config.net}, {config.epochs} epochs, {len(seeds)} seeds"
-            labels = {"xlabel": "learning rate", "ylabel": "test accuracy"}
-            plot_sweep(by_rate, folder / run_folder.SWEEP, title=title, **labels)
-        else:
-            print(
-                f"matplotlib is missing: {run_folder.SWEEP} is left out (pip install matplotlib)."
-            )
+        title = f"{config.net}, {config.epochs} epochs, {len(seeds)} seeds"
+        labels = {"xlabel": "learning rate", "ylabel": "test accuracy"}
+        plot_sweep(by_rate, folder / run_folder.SWEEP, title=title, **labels)
         print(f"Sweep: {folder}")
     return result
 

@@ -1,6 +1,7 @@
 """Checks of arguments. Their messages quote the value that was given and name the remedy."""
 
 import difflib
+import importlib.util
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -8,6 +9,36 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
+
+EXTRAS = {
+    "run": (
+        "PIL", "filelock", "jinja2", "matplotlib", "orbax", "platformdirs", "rich", "scipy", "tyro",
+    ),
+    "tfds": ("importlib_resources", "tensorflow_datasets"),
+    "stream": ("grain",),
+    "keras": ("h5py",),
+}  # fmt: skip
+"""What each extra of the package installs, by the names that Python imports."""
+
+
+def check_installed(extra: str) -> None:
+    """Refuses to go on without the packages of an extra.
+
+    Args:
+      extra: a key of `EXTRAS`.
+
+    Raises:
+      ModuleNotFoundError: with the missing ones, and the line that installs them.
+
+    Example:
+      >>> check_installed("run")
+    """
+    missing = [name for name in EXTRAS[extra] if not importlib.util.find_spec(name)]
+    if missing:
+        raise ModuleNotFoundError(
+            f"Not installed: {', '.join(missing)}. Install with: pip install 'jaxconv[{extra}]' "
+            f"(in a checkout: pip install -e '.[{extra}]')"
+        )
 
 
 def check_positive(name: str, value: object) -> None:

@@ -24,7 +24,6 @@ script writes JSON after each measurement, and a picture at the end, to experime
 import argparse
 import dataclasses
 import datetime
-import importlib.util
 import json
 import statistics
 import sys
@@ -37,7 +36,7 @@ from typing import Any
 from experiments.benchmarks.bars import draw_bar
 from experiments.benchmarks.recipes import NOTEBOOKS
 from experiments.benchmarks.subprocess_runner import ROOT, new_output, run_script, variables
-from jaxconv._checks import check_positive
+from jaxconv._checks import check_installed, check_positive
 from jaxconv.measure import host
 from jaxconv.runs import write_json
 
@@ -199,6 +198,7 @@ def main(
     jobs: bool = True,
     output: Path | None = None,
 ) -> Path:
+    check_installed("run")
     nets = list(dict.fromkeys(nets))
     check_positive("steps", steps)
     check_positive("rounds", rounds)
@@ -219,10 +219,7 @@ def main(
         print(*("\n" + table(record, net) for net in measured), sep="\n")
         if measured:
             print(f"\nResults: {output}")
-    if importlib.util.find_spec("matplotlib"):
-        plot_peers(record.content["rows"], output.with_suffix(".png"), title=setting)
-    else:
-        print("matplotlib is missing: the picture is left out (pip install matplotlib).")
+    plot_peers(record.content["rows"], output.with_suffix(".png"), title=setting)
     return output
 
 

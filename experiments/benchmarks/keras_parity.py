@@ -16,7 +16,6 @@ The histories, the differences and the picture of the losses go to a folder unde
 
 import argparse
 import contextlib
-import importlib.util
 import os
 import sys
 import tempfile
@@ -31,7 +30,7 @@ import numpy as np
 import jaxconv
 from experiments.benchmarks.keras_nets import SHAPE, keras_batch, keras_model
 from experiments.benchmarks.recipes import NOTEBOOKS, net_of
-from jaxconv._checks import check_positive
+from jaxconv._checks import check_installed, check_positive
 from jaxconv.runs import files as run_files
 from jaxconv.runs import folder as run_folder
 from jaxconv.runs.plots import COLORS
@@ -139,6 +138,7 @@ def main(
     seed: int = 0,
     from_logits: bool = False,
 ) -> Path:
+    check_installed("run")
     check_positive("samples", samples)
     if epochs is not None:
         check_positive("epochs", epochs)
@@ -177,10 +177,7 @@ def main(
         run_files.write_json(folder / "parity.json", content)
     print_table(results)
     assert folder is not None
-    if importlib.util.find_spec("matplotlib"):
-        plot_parity(results, folder / "parity.png", title=f"{setting}; {versions}")
-    else:
-        print("\nmatplotlib is missing: parity.png is left out (pip install matplotlib).")
+    plot_parity(results, folder / "parity.png", title=f"{setting}; {versions}")
     print(f"\nRun: {folder}")
     return folder
 

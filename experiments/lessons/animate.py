@@ -15,7 +15,6 @@ otherwise one, `window.gif`. The five show:
 """
 
 import dataclasses
-import importlib.util
 from pathlib import Path
 from typing import Any, Literal
 
@@ -105,16 +104,13 @@ def as_result(content: Slide) -> dict[str, Any]:
 
 
 def write_gif(panels: Panels, path: Path, seconds: float) -> None:
-    """Writes the animation, unless matplotlib is missing.
+    """Writes the animation.
 
     Args:
       panels: the slide with its layout.
       path: the GIF to write.
       seconds: how long a frame is shown.
     """
-    if not importlib.util.find_spec("matplotlib"):
-        print(f"matplotlib is missing: {path.name} is left out (pip install matplotlib).")
-        return
     from matplotlib.animation import PillowWriter
     from matplotlib.figure import Figure
 

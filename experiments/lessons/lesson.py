@@ -5,7 +5,6 @@ Each lesson is a script of its own, such as `python experiments/lessons/padding.
 
 import contextlib
 import dataclasses
-import importlib.util
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -56,16 +55,12 @@ def finish(
     Returns:
       The facts about this machine, and then the result: the content of `result.json`.
     """
-    if importlib.util.find_spec("matplotlib"):
-        from matplotlib.figure import Figure
+    from matplotlib.figure import Figure
 
-        figure, path = Figure(figsize=figsize, layout="constrained"), folder / run_folder.PICTURE
-        with run_files.warn_if_not_written(path):
-            draw(figure)
-            figure.savefig(path, dpi=120)
-    else:
-        left_out = f"{run_folder.PICTURE} is left out (pip install matplotlib)"
-        print(f"matplotlib is missing: {left_out}.")
+    figure, path = Figure(figsize=figsize, layout="constrained"), folder / run_folder.PICTURE
+    with run_files.warn_if_not_written(path):
+        draw(figure)
+        figure.savefig(path, dpi=120)
     result = {**environment(), **result}
     run_files.write_json(folder / run_folder.RESULT, result)
     print(f"Lesson: {folder}")

@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Int
 
-from jaxconv._checks import check_natural
+from jaxconv._checks import check_installed, check_natural
 from jaxconv.data.arrays import Batch, Dataset, Split, check_split, validation_cut
 from jaxconv.data.tfds import Source
 from jaxconv.parallel import data_mesh, global_batch, process_rows
@@ -48,12 +48,7 @@ class Stream:
         mesh: Mesh | None = None,
     ) -> None:
         check_natural("workers", workers)
-        try:
-            import grain  # noqa: F401
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(
-                f"Streaming needs grain ({error}): pip install grain"
-            ) from error
+        check_installed("stream")
         self._source, self._samples = source, len(source) if samples is None else samples
         if not 0 < self._samples <= len(source):
             raise ValueError(f"samples must be in [1, {len(source)}], not {samples}.")

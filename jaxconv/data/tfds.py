@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, Shaped
 
-from jaxconv._checks import check_choice
+from jaxconv._checks import check_choice, check_installed
 from jaxconv.data.arrays import Dataset
 from jaxconv.data.mnist import mnist_builder
 
@@ -179,13 +179,9 @@ def tensorflow_installed() -> bool:
 
 
 def _builder(name: str, data_dir: str | None, **options: Any) -> Any:
-    try:
-        import tensorflow_datasets as tfds
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f'The data set "tfds:{name}" needs tensorflow-datasets ({error}): '
-            "pip install tensorflow-datasets importlib_resources"
-        ) from error
+    check_installed("tfds")
+    import tensorflow_datasets as tfds
+
     mnist_builder()
     try:
         return tfds.builder(name, data_dir=data_dir, **options)

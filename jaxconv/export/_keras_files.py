@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from jaxconv._checks import check_installed
+
 
 class Layer(NamedTuple):
     """A layer with weights, in a model or in a file.
@@ -94,11 +96,9 @@ def is_bfloat16(array: Any) -> bool:
 
 def import_h5py() -> Any:
     """The module h5py, or an error with the command that installs it."""
-    try:
-        import h5py
-    except ModuleNotFoundError:
-        message = "h5py is missing, which reads and writes Keras' weights: pip install h5py"
-        raise ModuleNotFoundError(message) from None
+    check_installed("keras")
+    import h5py
+
     return h5py
 
 

@@ -12,6 +12,8 @@ from typing import Any
 import jax
 from jax.experimental.compilation_cache import compilation_cache
 
+from jaxconv._checks import check_installed
+
 _FOLDER, _ENABLED = "jax_compilation_cache_dir", "jax_enable_compilation_cache"
 
 
@@ -25,6 +27,7 @@ def cache_folder() -> str:
     """
     if configured := getattr(jax.config, _FOLDER):
         return configured
+    check_installed("run")
     import platformdirs
 
     cpuinfo, known = Path("/proc/cpuinfo"), ("model name", "flags", "CPU part", "Features")

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
+from jaxconv._checks import check_installed
 from jaxconv.runs.signals import Terminated
 
 DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
@@ -30,6 +31,7 @@ def cli(config: type[C] | C, main: Callable[[C], Any], description: str | None) 
     with contextlib.suppress(ValueError, AttributeError):  # a user's pipe may be ASCII
         sys.stdout.reconfigure(errors="replace")  # pyright: ignore[reportAttributeAccessIssue]
     with exit_codes():
+        check_installed("run")
         given = _read(config, description)
         if getattr(getattr(given, "parallel", given), "deterministic", False):
             os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {DETERMINISTIC}".strip()
@@ -38,18 +40,10 @@ def cli(config: type[C] | C, main: Callable[[C], Any], description: str | None) 
 
 
 def _read(config: type[C] | C, description: str | None) -> C:
-    """Reads the options by tyro; without it there are none."""
+    import tyro
+
     whole: Any = config if isinstance(config, type) else type(config)
     default: dict[str, Any] = {} if isinstance(config, type) else {"default": config}
-    try:
-        import tyro
-    except ModuleNotFoundError:
-        if len(sys.argv) > 1:
-            raise ModuleNotFoundError(
-                "tyro is not installed, so options cannot be read: pip install tyro"
-            ) from None
-        print("tyro is not installed: running with the defaults.")
-        return default.get("default") or whole()
     options = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes)
     return tyro.cli(whole, description=description, config=options, **default)
 

@@ -13,6 +13,9 @@ These walls must stand:
 from pathlib import Path
 from typing import Any
 
+import jax
+
+from jaxconv._checks import check_installed
 from jaxconv.inspection.summary import summary
 from jaxconv.measure.compilation_cache import cache_if_possible
 from jaxconv.measure.environment import environment
@@ -32,6 +35,9 @@ from jaxconv.runs.session import Session, Start
 from jaxconv.runs.signals import Interrupts
 from jaxconv.training import ResumePoint, Row, TrainState, first_state, fit_seeds, groups
 
+NVIDIA = Path("/dev/nvidiactl")
+"""The file of the driver, where a machine has an NVIDIA device."""
+
 
 def run(recipe: Recipe, config: Config) -> dict[str, Any]:
     """Trains and evaluates a net as its recipe says, and writes the run's folder.
@@ -49,6 +55,7 @@ def run(recipe: Recipe, config: Config) -> dict[str, Any]:
       The content of `result.json`.
 
     Raises:
+      ModuleNotFoundError: if a package is missing that these settings need. Nothing is written.
       ValueError: if a setting or data set makes no sense, or differs from that of the run to
         resume or of the first process. Nothing is written then.
       FileExistsError: if the folder holds a run, or the file to export exists, and `overwrite` is
@@ -59,6 +66,7 @@ def run(recipe: Recipe, config: Config) -> dict[str, Any]:
       OSError: if `export_keras` or the result cannot be written. If that shows at the end, the
         run's folder keeps the weights, and the result has been printed.
     """
+    check_packages(config)
     plan = Plan.of(recipe, config)
     world = join(plan, config)
     found = world.on_first(lambda: find_run(plan, config))
@@ -86,6 +94,13 @@ def run(recipe: Recipe, config: Config) -> dict[str, Any]:
                 result = world.share(world.on_first(lambda: finish(session, outcome, start, cache)))
                 session.end_on(world.signal(interrupts.pending))
     return result
+
+
+def check_packages(config: Config) -> None:
+    """Refuses to begin without the packages that the settings need, to the end."""
+    check_installed("run")
+    if config.run.init_from is not None or config.run.export_keras is not None:
+        check_installed("keras")
 
 
 def join(plan: Plan, config: Config) -> World:
@@ -135,6 +150,12 @@ def announce(session: Session, start: Start) -> None:
         facts, seeds = environment(), name_seeds(plan.seeds)
         print(f"{plan.name} on {data.name}: {len(data.train)} training samples, {seeds}")
         print(f"Device: {facts['backend']} ({facts['device_kind']}), jax {facts['jax_version']}")
+        if (
+            facts["backend"] == "cpu"
+            and not getattr(jax.config, "jax_platforms", None)
+            and NVIDIA.exists()
+        ):
+            print('JAX does not use this machine\'s NVIDIA device: pip install -U "jax[cuda13]"')
         if world.mesh.size > 1:
             print(f"Each batch is divided among {name_devices(world.mesh)}")
         if config.run.init_from is not None:

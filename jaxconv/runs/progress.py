@@ -37,11 +37,8 @@ class Progress:
         self._epochs, self._quiet = epochs, quiet
         self._steps, self._bar, self._task = 0, None, None
         if not quiet and sys.stdout.isatty():
-            try:
-                from rich import progress
-            except ModuleNotFoundError:
-                print("rich is not installed: the live bar is left out (pip install rich).")
-                return
+            from rich import progress
+
             self._bar = progress.Progress(
                 "Epoch {task.fields[epoch]}",
                 progress.BarColumn(bar_width=20),

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import importlib.util
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -118,13 +117,10 @@ class RunFolder(Elsewhere):
             self.checkpoints.wait()
 
     def finish(self, result: Mapping[str, Any], outcome: Outcome, export: Callable) -> None:
-        if importlib.util.find_spec("matplotlib"):
-            title = f"{self._plan.name} on {result['dataset']}, {name_seeds(self._plan.seeds)}"
-            lost, path = diverged(outcome.histories, outcome.tests), self.path / CURVES
-            with warn_if_not_written(path):
-                plot_run(outcome.histories, outcome.tests, lost, path, title=title)
-        else:
-            print(f"matplotlib is missing: {CURVES} is left out (pip install matplotlib).")
+        title = f"{self._plan.name} on {result['dataset']}, {name_seeds(self._plan.seeds)}"
+        lost, path = diverged(outcome.histories, outcome.tests), self.path / CURVES
+        with warn_if_not_written(path):
+            plot_run(outcome.histories, outcome.tests, lost, path, title=title)
         failure = export(self.path)
         self._rows.flush()
         with warn_if_not_written(self.path / REPORT):

@@ -172,7 +172,7 @@ def test_sets_that_cannot_be_streamed_are_refused(on_disk, monkeypatch):
     with pytest.raises(ValueError, match=r"is 9, outside \[0, 9\). It is among the samples \[0, 1"):
         list(few.batches(np.arange(300), 64, 0))
     monkeypatch.setitem(sys.modules, "grain", None)
-    with pytest.raises(ModuleNotFoundError, match="pip install grain"):
+    with pytest.raises(ModuleNotFoundError, match=r"grain\. .*pip install 'jaxconv\[stream\]'"):
         open_streamed("tfds:digits", data_dir=on_disk)
 
 

@@ -81,7 +81,7 @@ def test_an_unknown_set_gets_the_nearest_name(tmp_path):
 
 def test_without_tensorflow_datasets_the_message_names_the_remedy(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
-    with pytest.raises(ModuleNotFoundError, match="pip install tensorflow-datasets"):
+    with pytest.raises(ModuleNotFoundError, match=r"datasets\. .*pip install 'jaxconv\[tfds\]'"):
         jaxconv.load_dataset("tfds:mnist")
 
 

@@ -158,7 +158,7 @@ def test_reading_needs_h5py_and_not_keras(path, monkeypatch):
         lambda: load_weights(path, MODEL, SHAPE),
         lambda: check_save(path.with_name("new.weights.h5"), MODEL, SHAPE),
     ):
-        with pytest.raises(ModuleNotFoundError, match="pip install h5py"):
+        with pytest.raises(ModuleNotFoundError, match=r"h5py\. .*pip install 'jaxconv\[keras\]'"):
             call()
 
 

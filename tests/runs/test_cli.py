@@ -1,4 +1,3 @@
-import importlib
 import json
 import os
 import pty
@@ -10,7 +9,6 @@ import time
 
 import pytest
 
-from jaxconv.runs import run_folder
 from jaxconv.runs.cli import exit_codes
 from tests.support import EXPERIMENTS, SMALL_RUN
 from tests.support.command_line_runs import run_cli
@@ -30,26 +28,28 @@ def test_a_named_folder_is_not_overwritten_unasked(monkeypatch, capsys, tmp_path
     assert run_cli(monkeypatch, capsys, "dense", *common, "--overwrite")[0] == 0
 
 
-@pytest.mark.usefixtures("few_digits")
-def test_on_a_bare_machine_the_defaults_run_and_name_the_missing_parts(
-    monkeypatch, capsys, tmp_path
+@pytest.mark.parametrize("missing", [("tyro",), ("matplotlib", "rich")])
+def test_missing_packages_are_named_with_the_line_that_installs_them(
+    missing, monkeypatch, capsys, tmp_path
 ):
     monkeypatch.chdir(tmp_path)
-    for missing in ("tyro", "matplotlib", "rich"):
-        monkeypatch.setitem(sys.modules, missing, None)
-    monkeypatch.setattr(
-        run_folder.importlib.util, "find_spec", lambda name: None if name == "matplotlib" else name
-    )
-    dense = importlib.import_module("experiments.dense")
-    monkeypatch.setattr(dense, "CONFIG", dense.CONFIG.replace(epochs=1))
+    for name in missing:
+        monkeypatch.setitem(sys.modules, name, None)
     code, text = run_cli(monkeypatch, capsys, "dense")
-    assert code == 0
-    assert "tyro is not installed: running with the defaults." in text
-    assert "matplotlib is missing: curves.png is left out" in text
-    assert not (tmp_path / "runs" / "dense-0-1" / "curves.png").exists()
-    code, text = run_cli(monkeypatch, capsys, "dense", "--epochs", "1")
     assert code == 2
-    assert "pip install tyro" in text
+    names = ", ".join(missing)
+    assert f"Not installed: {names}. Install with: pip install 'jaxconv[run]' (in a" in text
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("few_digits")
+def test_a_package_that_only_the_end_needs_is_missed_at_once(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    code, text = run_cli(monkeypatch, capsys, "dense", "--export-keras", "x.weights.h5")
+    assert code == 2
+    assert "Not installed: h5py. Install with: pip install 'jaxconv[keras]'" in text
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_help_reads_well():

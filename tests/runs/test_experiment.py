@@ -3,6 +3,7 @@ import json
 import shlex
 import sys
 
+import jax
 import numpy as np
 import pytest
 
@@ -12,7 +13,7 @@ from experiments.benchmarks.recipes import NOTEBOOKS
 from jaxconv import runs
 from jaxconv.measure import compilation_cache
 from jaxconv.measure.compilation_cache import cache_if_possible
-from jaxconv.runs import prepare, run_folder
+from jaxconv.runs import experiment, prepare, run_folder
 from tests.support.run_folders import REPORT_FILES, read_rows
 
 NETS = {  # the settings and the parameter counts that the notebooks print
@@ -104,6 +105,17 @@ def test_the_same_seed_gives_the_same_result(tmp_path):
 
     assert loss("a") == loss("b")
     assert len({loss("a", overwrite=True), loss("c", seed=1), loss("d", learning_rate=0.01)}) == 3
+
+
+@pytest.mark.usefixtures("few_digits", "no_pictures")
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="JAX uses the device")
+def test_an_nvidia_device_that_jax_does_not_use_is_named(tmp_path, capsys, monkeypatch):
+    dense = importlib.import_module("experiments.dense")
+    config = dense.CONFIG.replace(epochs=1)
+    for folder, named in ((tmp_path, True), (tmp_path / "none", False)):
+        monkeypatch.setattr(experiment, "NVIDIA", folder)
+        dense.main(config.replace(output_dir=str(tmp_path / f"run-{named}")))
+        assert ('pip install -U "jax[cuda13]"' in capsys.readouterr().out) == named
 
 
 @pytest.mark.usefixtures("few_digits", "no_pictures")

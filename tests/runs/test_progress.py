@@ -54,12 +54,3 @@ def test_a_terminal_gets_a_live_bar_and_then_whole_lines(capsys, monkeypatch):
 def test_quiet_is_quiet(capsys):
     show(Progress(2, quiet=True))
     assert capsys.readouterr().out == ""
-
-
-def test_without_rich_a_terminal_gets_the_reason_and_plain_lines(capsys, monkeypatch):
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
-    monkeypatch.setitem(sys.modules, "rich", None)
-    show(Progress(2))
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "rich is not installed: the live bar is left out (pip install rich)."
-    assert len(lines) == 3

@@ -1,6 +1,5 @@
 """Makes the page of a run, `report.html`, from the files in the run's folder alone."""
 
-import importlib.util
 import io
 import json
 import math
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxconv._checks import check_installed
 from jaxconv.measure.environment import environment
 from jaxconv.runs import folder as run_folder
 from jaxconv.runs.files import read_arrays, write_text
@@ -32,8 +32,8 @@ _INK = "#010203"  # drawings in this colour take the page's own
 def write_report(folder: Path, result: Mapping[str, Any] | None = None) -> Path:
     """Writes a run's `report.html`, a page that needs no other file and no network.
 
-    The page leaves out each part whose file is damaged or missing, and all pictures without
-    matplotlib; the page and the terminal name the reason.
+    The page leaves out each part whose file is damaged or missing; the page and the terminal name
+    the reason.
 
     Args:
       folder: the run's folder.
@@ -45,9 +45,10 @@ def write_report(folder: Path, result: Mapping[str, Any] | None = None) -> Path:
     Raises:
       FileNotFoundError: if the folder holds no finished run of an experiment.
       ValueError: if its `config.json` or `result.json` is damaged or of another version.
-      ModuleNotFoundError: without Jinja2.
+      ModuleNotFoundError: without the packages of `jaxconv[run]`.
       OSError: if the page cannot be written.
     """
+    check_installed("run")
     import jinja2
 
     config = _read(folder / run_folder.CONFIG)
@@ -57,15 +58,12 @@ def write_report(folder: Path, result: Mapping[str, Any] | None = None) -> Path:
             f"{folder} holds no run of an experiment: name a folder such as runs/lab6-0-1."
         )
     left_out, histories, net = [], [], None
-    drawable = importlib.util.find_spec("matplotlib") is not None
-    if not drawable:
-        left_out.append("Pictures are left out: matplotlib is missing (pip install matplotlib).")
     try:
         histories = _histories(folder / run_folder.METRICS, result)
     except (KeyError, OSError, TypeError, ValueError) as error:
         left_out.append(f"The epochs are left out: {error}")
     try:
-        net = _net(folder / run_folder.DIAGNOSTICS, len(result["seeds"]) > 1, drawable)
+        net = _net(folder / run_folder.DIAGNOSTICS, len(result["seeds"]) > 1)
     except (OSError, ValueError) as error:
         left_out.append(f"The net's predictions are left out: {error}")
     for line in left_out:
@@ -85,7 +83,7 @@ def write_report(folder: Path, result: Mapping[str, Any] | None = None) -> Path:
             config=config,
             left_out=left_out,
             histories=histories,
-            curves=_curves(result, histories) if histories and drawable else "",
+            curves=_curves(result, histories) if histories else "",
             epoch_keys=keys,
             epochs=[[_digits(row.get(key)) for key in keys] for row in (histories or [[]])[0]],
             seed_table=_seed_table(result),
@@ -180,7 +178,7 @@ def _curves(result: Mapping[str, Any], histories: Any) -> Any:
     return Markup(svg.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1))
 
 
-def _net(path: Path, several: bool, drawable: bool) -> dict[str, Any]:
+def _net(path: Path, several: bool) -> dict[str, Any]:
     """What the page shows of the trained net, from its diagnostics."""
     arrays = read_arrays(path)
     try:
@@ -202,7 +200,7 @@ def _net(path: Path, several: bool, drawable: bool) -> dict[str, Any]:
             "most": max((n for n, *_ in wrong), default=1),
             "confused": [(f"{i} taken for {j}", n) for n, i, j in sorted(wrong, reverse=True)[:20]],
             "classes": [(i, f"{totals[i]:,}", share) for i, share in enumerate(shares)],
-            "figures": figures_of(arrays) if drawable else [],
+            "figures": figures_of(arrays),
             "layers": [*rows, ["total", "", "", *(f"{n.sum():,}" for n in sizes)]],
         }
     except (IndexError, KeyError, TypeError, ValueError) as error:

@@ -1,4 +1,3 @@
-import importlib.util
 import itertools
 import json
 import sys
@@ -92,15 +91,6 @@ def test_overwriting_removes_the_old_animations(tmp_path):
     assert {path.name for path in folder.glob("*.gif")} == {"window.gif"}
     count, durations, _ = frames(folder / "window.gif")
     assert (count, durations) == (1, [3200])
-
-
-def test_without_matplotlib_the_numbers_remain(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    result = animate.main(animate.Config(**TINY, output_dir=str(tmp_path / "a")))
-    assert result["window"]["output_size"] == 2
-    names = {path.name for path in (tmp_path / "a").iterdir()}
-    assert names == {"config.json", "result.json", ".lock"}
-    assert "window.gif is left out (pip install matplotlib)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

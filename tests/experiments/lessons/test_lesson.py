@@ -1,5 +1,3 @@
-import importlib.util
-import json
 from pathlib import Path
 
 import pytest
@@ -10,21 +8,6 @@ from tests.support.command_line_runs import script_help
 
 LESSONS = Path(lesson.__file__).parent
 SCRIPTS = [path for path in sorted(LESSONS.glob("*.py")) if "\n    cli(" in path.read_text()]
-
-
-def test_a_lesson_without_matplotlib_has_its_numbers(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    config = lesson.Config(output_dir=str(tmp_path / "a"))
-    with lesson.lesson_folder("x", config) as folder:
-        result = lesson.finish(folder, {"a": 1}, draw=pytest.fail, figsize=(1, 1))
-    assert result == json.loads((folder / "result.json").read_text())
-    assert result["a"] == 1
-    assert "cpu" in result  # the machine
-    assert "matplotlib is missing: picture.png is left out" in capsys.readouterr().out
-    assert {path.name for path in folder.iterdir()} - {".lock"} == {
-        "config.json",
-        "result.json",
-    }
 
 
 def test_a_picture_that_fails_costs_no_result(tmp_path, capsys):

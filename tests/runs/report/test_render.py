@@ -161,19 +161,6 @@ def test_the_page_names_a_file_of_another_version(one):
         write_report(one)
 
 
-def test_without_matplotlib_the_page_has_the_numbers(one, monkeypatch, capsys):
-    find = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: None if name == "matplotlib" else find(name)
-    )
-    page = write_report(one).read_text()
-    assert "<img" not in page
-    assert "<svg" not in page
-    assert confusion_of(page)
-    assert "matplotlib is missing (pip install matplotlib)" in text_of(page)
-    assert "matplotlib is missing" in capsys.readouterr().out
-
-
 @pytest.mark.parametrize(
     ("files", "message"),
     [
