@@ -25,8 +25,8 @@ test: $(VENV)/.installed-test  ## run the tests, but for the slow ones
 
 .PHONY: test-slow
 test-slow: $(VENV)/.installed-test  ## run the slow tests, and hypothesis with many examples
-	HYPOTHESIS_PROFILE=thorough JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(BIN)/python -m pytest -q \
-		$(PARALLEL) -m "slow or hypothesis" $(if $(TYPES),"$(JAXTYPING)") $(ARGS)
+	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(BIN)/python -m pytest -q $(PARALLEL) -m slow $(ARGS)
+	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -q $(PARALLEL) -m hypothesis $(ARGS)
 
 .PHONY: check
 check: $(VENV)/.installed-dev  ## lint, format check, types, floors; pre-commit and CI run the same

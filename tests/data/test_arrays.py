@@ -60,6 +60,7 @@ def test_odd_but_legal_arrays_pass():
     assert Dataset.from_arrays(image, LABEL, image, LABEL).train.image.dtype == np.float64
 
 
+@pytest.mark.usefixtures("untyped")
 def test_a_slice_of_a_split_is_a_split_of_the_same_arrays(mnist):
     some = mnist.train[10:20]
     assert len(some) == 10
