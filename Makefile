@@ -25,7 +25,7 @@ test: $(VENV)/.installed-test  ## run the tests, but for the slow ones
 
 .PHONY: test-slow
 test-slow: $(VENV)/.installed-test  ## run the slow tests, and hypothesis with many examples
-	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(BIN)/python -m pytest -q $(PARALLEL) -m slow $(ARGS)
+	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(BIN)/python -m pytest -q $(PARALLEL) -m "slow and not hypothesis" $(ARGS)
 	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -q $(PARALLEL) -m hypothesis $(ARGS)
 
 .PHONY: check
