@@ -6,6 +6,7 @@ import signal
 
 import pytest
 
+from jaxconv.runs import Checkpoints
 from tests.runs.kill_runs import finish, main, outcome, start
 from tests.support.run_folders import read_rows, wait_for
 
@@ -85,10 +86,10 @@ def test_a_full_disk_prints_warnings_and_the_training_goes_on(tmp_path):
     wait_for(tmp_path / "b" / "checkpoints" / "50", process)
     process.kill()
     process.communicate()
-    steps = {path.name for path in (tmp_path / "b" / "checkpoints").glob("[0-9]*")}
+    steps = Checkpoints(tmp_path / "b" / "checkpoints").steps()
     printed = finish(start("dense", tmp_path / "b", *options, "--resume", **full))
-    assert f"the last good checkpoint is {max(steps, key=int)}." in printed
-    assert {path.name for path in (tmp_path / "b" / "checkpoints").iterdir()} == steps
+    assert f"the last good checkpoint is {max(steps)}." in printed
+    assert {path.name for path in (tmp_path / "b" / "checkpoints").iterdir()} == {*map(str, steps)}
     result = json.loads((tmp_path / "b" / "result.json").read_text())
     assert result["test_loss"] == expected["metrics"][4]
 
