@@ -246,3 +246,9 @@ def test_padding_takes_the_forms_of_zero_padding_2d(padding, pairs):
     np.testing.assert_array_equal(
         conv(image, KERNEL, padding=padding), conv(image, KERNEL, padding=pairs)
     )
+
+
+@pytest.mark.parametrize("pool", [max_pool, avg_pool])
+def test_a_window_is_two_by_two_unless_named(pool):
+    image = jnp.arange(36.0).reshape(1, 6, 6, 1)
+    np.testing.assert_array_equal(pool(image), pool(image, (2, 2)))
