@@ -41,14 +41,19 @@ def explain(model: Model, input_shape: Sequence[int]) -> None:
     shapes = [tuple(input_shape), *(row.output_shape for row in rows)]
     # The fields along the axes of the image and of each output, `()` if unknown, and their note.
     known: list[Any] = [([ReceptiveField()] * (len(input_shape) - 1), "")]
-    for index, row in enumerate(rows):
-        fields, note = known[index if row.source is None else row.source + 1]
-        if row.source is None:  # a function made the input
-            kept = row.input_shape == shapes[index]
+    for row in rows:
+        sources = sorted(row.origin.layers)
+        fields, note = known[sources[0] + 1] if len(sources) == 1 else ((), "")
+        if len(sources) == 1 and not row.origin.direct:  # a function made the input
+            kept = row.input_shape == shapes[sources[0] + 1]
             fields, note = fields if kept else (), ", if positions are kept"
         windows = _windows(row)
         head = f"{row.name} ({row.kind}): {row.input_shape} → {row.output_shape}"
         lines = [head, *_formulas(row, windows)]
+        if len(sources) > 1:
+            names = ["the image", *(row.name for row in rows)]
+            joined = ", ".join(names[source + 1] for source in sources)
+            lines.append(f"receptive field: not computed, since the input joins {joined}")
         if windows and fields:
             texts, fields = zip(*map(_field, windows, fields), strict=True)
             lines.append(f"receptive field: {'; '.join(dict.fromkeys(texts))}{note}")

@@ -1,13 +1,14 @@
 """`summary`: the table of a model's layers that Keras users know."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 from flax import linen as nn
 from flax.traverse_util import flatten_dict
 
+from jaxconv.inspection._dataflow import Origin, mark, origins
 from jaxconv.inspection.arithmetic import macs
 from jaxconv.models.forward import Model, as_linen, call_arguments, model_dtype
 
@@ -31,8 +32,8 @@ class LayerRow(NamedTuple):
     """The shapes of its parameters and running statistics."""
     fields: Mapping[str, Any] = {}
     """The module's fields."""
-    source: int | None = None
-    """The row whose output is its input, -1 for the image; None if something else made it."""
+    origin: Origin = Origin()
+    """The rows whose outputs its input is made from; nothing if a loop hides them."""
 
     @property
     def name(self) -> str:
@@ -122,54 +123,54 @@ def trace_layers(
       (784, 512)
     """
     net = as_linen(model)
-    calls: list[tuple[nn.Module, Any, Any]] = []  # with the first array that came in, and out
+    calls: list[tuple[int, LayerRow]] = []  # as they end; no arrays, which JAX would call leaked
+    numbers = itertools.count()
 
     def record(next_function, args, kwargs, context):
+        if context.method_name != "__call__":
+            return next_function(*args, **kwargs)
+        number, given = next(numbers), _shape((args, kwargs))
+        args, kwargs = mark((args, kwargs), "into", number)
         output = next_function(*args, **kwargs)
-        if context.method_name == "__call__":
-            calls.append((context.module, _first((args, kwargs)), _first(output)))
-        return output
+        module, kind = context.module, type(context.module).__name__
+        fields = {x: getattr(module, x) for x in module.__dataclass_fields__ if x not in _OWN}
+        row = LayerRow(module.path, kind, _shape(output), 0, 0, given, {}, fields)
+        calls.append((number, row))
+        return mark(output, "out of", number)
 
     def init(image):
         rngs = {"params": jax.random.key(0), "dropout": jax.random.key(0)}
-        return net.init(rngs, image, **call_arguments(net, train=False))
+        return net.init_with_output(rngs, image, **call_arguments(net, train=False))
 
     with nn.intercept_methods(record):
         image = jax.ShapeDtypeStruct((1, *input_shape), model_dtype(net))
-        variables = nn.unbox(jax.eval_shape(init, image))
+        program, (_, variables) = jax.make_jaxpr(init, return_shape=True)(image)
+    variables = nn.unbox(variables)
     owned = [item for tree in variables.values() for item in flatten_dict(tree).items()]
-    callers = {module.path[:depth] for module, *_ in calls for depth in range(len(module.path))}
-    rows, seen = [], set()
-    made = [(calls[-1][1], -1)]  # the model's own call ends last; its argument is the image
-    for module, argument, output in calls:
-        arrays: dict[str, Any] = {p[-1]: x for p, x in owned if p[:-1] == module.path}
-        own = {} if module.path in seen else arrays
-        seen.add(module.path)
-        if not own and module.path in callers:
+    callers = {row.path[:depth] for _, row in calls for depth in range(len(row.path))}
+    rows, seen, row_of = [], set(), {}
+    for number, row in calls:
+        arrays: dict[str, Any] = {p[-1]: x for p, x in owned if p[:-1] == row.path}
+        own = {} if row.path in seen else arrays
+        seen.add(row.path)
+        if not own and row.path in callers:
             continue
-        source = next((row for x, row in made if x is argument and x is not None), None)
-        made.append((output, len(rows)))
-        kind, shape = type(module).__name__, jnp.shape(output)[1:]
+        row_of[number], shape = len(rows), row.output_shape
         kernel = arrays["kernel"].shape if "kernel" in arrays else ()
         # Another layer with a kernel may apply it in another way.
-        plain = (len(kernel) == 2 or kind == "Conv") and shape[-1:] == kernel[-1:]
-        fields = [x for x in module.__dataclass_fields__ if x not in ("name", "parent")]
-        rows.append(
-            LayerRow(
-                path=module.path,
-                kind=kind,
-                output_shape=shape,
-                params=sum(x.size for x in own.values()),
-                macs=macs(kernel, shape) if plain else 0,
-                input_shape=jnp.shape(argument)[1:],
-                arrays={name: x.shape for name, x in arrays.items()},
-                fields={x: getattr(module, x) for x in fields},
-                source=source,
-            )
-        )
+        plain = (len(kernel) == 2 or row.kind == "Conv") and shape[-1:] == kernel[-1:]
+        params, products = sum(x.size for x in own.values()), macs(kernel, shape) if plain else 0
+        shapes = {name: x.shape for name, x in arrays.items()}
+        rows.append(row._replace(params=params, macs=products, arrays=shapes))
+    found = origins(program.jaxpr, row_of)
+    for number, row in row_of.items():
+        rows[row] = rows[row]._replace(origin=found.get(number, Origin()))
     return rows, variables
 
 
-def _first(tree: Any) -> Any:
-    """The first array among a module's arguments or outputs that is not a scalar."""
-    return next((x for x in jax.tree.leaves(tree) if getattr(x, "ndim", 0)), None)
+_OWN = ("name", "parent")  # fields of every Linen module
+
+
+def _shape(tree: Any) -> tuple[int, ...]:
+    """The shape of a sample of the first array among a module's arguments or outputs."""
+    return next((x.shape[1:] for x in jax.tree.leaves(tree) if getattr(x, "ndim", 0)), ())

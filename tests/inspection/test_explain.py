@@ -191,6 +191,25 @@ def test_each_branch_has_its_own_field(capsys):
         assert ("if positions are kept" in parts[name]) == (name in ("third", "fourth"))
 
 
+class Joined(nn.Module):
+    """Branches that begin and end in functions, one of them under `nn.remat`."""
+
+    @nn.compact
+    def __call__(self, x):
+        first = nn.remat(nn.Conv)(1, (3, 3), name="first")(nn.relu(x))
+        second = nn.Conv(1, (5, 5), name="second")(nn.relu(x))
+        third = nn.Conv(1, (3, 3), name="third")(first + second)
+        return nn.Conv(1, (3, 3), name="fourth")(third + x).mean(axis=(1, 2))
+
+
+def test_no_field_is_computed_where_branches_join(capsys):
+    parts = explained(capsys, Joined(), (8, 8, 1))
+    assert "= 3 pixels, 1·1 = 1 apart, if positions are kept" in parts["first"]
+    assert "= 5 pixels, 1·1 = 1 apart, if positions are kept" in parts["second"]
+    assert parts["third"].endswith("not computed, since the input joins first, second")
+    assert parts["fourth"].endswith("not computed, since the input joins the image, third")
+
+
 class Products(nn.Module):
     @nn.compact
     def __call__(self, x):

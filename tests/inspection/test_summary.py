@@ -120,7 +120,10 @@ def test_the_layers_of_a_model_with_setup_have_their_sources():
             return self.second(self.first(image))
 
     rows, _ = trace_layers(Direct(), (4,))
-    assert [(row.name, row.source) for row in rows] == [("first", -1), ("second", 0)]
+    assert [(row.name, *row.origin) for row in rows] == [
+        ("first", {-1}, True),
+        ("second", {0}, True),
+    ]
 
 
 def test_an_nnx_net_has_a_summary(capsys):
