@@ -11,7 +11,6 @@ The functions expect padded images and checked arguments: `ops` pads and checks.
 
 import functools
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,32 +20,11 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Shaped
 
+from jaxconv.models.fusion import no_fusion
+
 Two = tuple[int, int]
 
 PARTS, MIN_PART = 4, 16  # parts of a batch, images in a part; measured, see cpu_speed.md
-
-
-def no_fusion(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compiles a pure function as a computation of its own, which XLA's fusions do not cross.
-
-    XLA's CPU compiler fuses elementwise operations into every consumer: each of nine slices of a
-    pooled image would compute the pooling anew. Transforms (grad, jvp, vmap, shardings) pass. On
-    other backends the function stays as it is. Call the result under `jit`: outside, JAX recompiles
-    for every new function object.
-    """
-    if jax.default_backend() != "cpu":
-        return function
-    try:
-        from jax.experimental.scheduling_groups import xla_metadata_call
-    except ImportError:
-        warnings.warn(
-            "This JAX has no jax.experimental.scheduling_groups: results stay the same, but "
-            "convolution and pooling are slower on the CPU.",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-        return function
-    return xla_metadata_call(function, inlineable="false")
 
 
 def split_batch(
@@ -87,8 +65,8 @@ def conv(
     return (rows @ kernel.reshape(inner, filters)).reshape(*shape, filters)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2, 3))
 @functools.partial(jax.jit, static_argnums=(1, 2, 3))
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2, 3))
 def _patches(image: Array, window: Two, strides: Two, outputs: Two) -> Array:
     """The windows: [batch, height, width, *window, channels], or *window first for one channel."""
     # Copies are long if channels vary fastest or, with one channel, if pixels do.
@@ -103,7 +81,7 @@ def _patches(image: Array, window: Two, strides: Two, outputs: Two) -> Array:
     return no_fusion(stack)(image)
 
 
-@_patches.defjvp
+@_patches.__wrapped__.defjvp
 def _(window: Two, strides: Two, outputs: Two, images: Any, tangents: Any) -> tuple[Array, Array]:
     """Keeps the tangents' call apart from the images': `jax.checkpoint` divides no call in two."""
     take = functools.partial(_patches, window=window, strides=strides, outputs=outputs)

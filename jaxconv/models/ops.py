@@ -145,7 +145,7 @@ def avg_pool(
 ) -> Float[Array, "batch out_height out_width channels"]:
     """The mean of each window; padded cells do not count, as in Keras.
 
-    Args and errors as in `max_pool`.
+    Sums are at least float32. Args and errors as in `max_pool`.
 
     Example:
       >>> image = jnp.arange(4.0).reshape(1, 2, 2, 1)
@@ -162,12 +162,13 @@ def avg_pool(
         for cells, n, step in zip(unpadded, size, steps, strict=True)
     )
     count = np.maximum(np.outer(down, across), 1)[:, :, None]
+    wide = image.astype(jnp.promote_types(image.dtype, jnp.float32))
     if choose_form(form) == "patches":
-        total = sum(patches.windows(_pad(image, pads, 0.0), size, steps))
+        total = sum(patches.windows(_pad(wide, pads, 0.0), size, steps))
     else:
         whole, moves = (1, *size, 1), (1, *steps, 1)
-        total = lax.reduce_window(image, 0.0, lax.add, whole, moves, ((0, 0), *pads, (0, 0)))
-    return total / jnp.asarray(count, image.dtype)
+        total = lax.reduce_window(wide, 0.0, lax.add, whole, moves, ((0, 0), *pads, (0, 0)))
+    return (total / jnp.asarray(count, wide.dtype)).astype(image.dtype)
 
 
 def choose_form(form: Form | None) -> Form:

@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
+from jaxconv.models.fusion import apart
+
 Loss = Callable[..., Array]
 """`(logits, labels) -> [N]`, one value per sample."""
 
@@ -23,8 +25,9 @@ def sparse_categorical_crossentropy(
 ) -> Float[Array, "*batch"]:
     """Crossentropy with integer labels: `-log softmax(logits)[label]`, in nats.
 
-    The result is at least float32. A label outside `[0, classes)` gives NaN or a wrong value, since
-    a compiled program cannot raise: `Dataset.from_arrays` checks the labels.
+    The result is at least float32. A label outside `[0, num_classes)` gives NaN, since a compiled
+    program cannot raise; `Dataset.from_arrays`, `fit` and `evaluate` refuse it. The gradient has no
+    scatter, which GPUs add up in any order.
 
     Args:
       logits: `[N, num_classes]`, before any softmax.
@@ -36,7 +39,11 @@ def sparse_categorical_crossentropy(
 
     Source: https://keras.io/api/losses/probabilistic_losses/ (SparseCategoricalCrossentropy)
     """
-    return optax.softmax_cross_entropy_with_integer_labels(widen(logits), labels)
+    wide = widen(logits)
+    of_label = jnp.where(_one_hot(labels, wide), wide, 0).sum(axis=-1)
+    of_label = jnp.where(_known(labels, wide), of_label, jnp.nan)
+    # Apart, since the CPU would round the sum of the two gradients in another way than a scatter.
+    return jax.nn.logsumexp(apart(wide), axis=-1) - of_label
 
 
 def categorical_crossentropy(
@@ -70,8 +77,8 @@ def categorical_crossentropy(
 def one_hot_labels(loss: Loss) -> Loss:
     """Wraps a loss of one-hot labels, such as `categorical_crossentropy`, to take integer ones.
 
-    The labels become one-hot inside the compiled program. The loss raises ValueError if they are
-    not integers.
+    The labels become one-hot inside the compiled program; a label outside `[0, num_classes)` gives
+    NaN. The loss raises ValueError if they are not integers.
 
     Example:
       >>> loss = one_hot_labels(categorical_crossentropy)
@@ -87,9 +94,18 @@ def one_hot_labels(loss: Loss) -> Loss:
         if not jnp.issubdtype(labels.dtype, jnp.integer):
             raise ValueError(f"one_hot_labels takes integer labels, not {labels.dtype}.")
         wide = widen(logits)
-        return loss(wide, jax.nn.one_hot(labels, wide.shape[-1], dtype=wide.dtype))
+        values = loss(wide, _one_hot(labels, wide).astype(wide.dtype))
+        return jnp.where(_known(labels, wide), values, jnp.nan)
 
     return integer_label_loss
+
+
+def _one_hot(labels: Array, logits: Array) -> Array:
+    return labels[..., None] == jnp.arange(logits.shape[-1], dtype=labels.dtype)
+
+
+def _known(labels: Array, logits: Array) -> Array:
+    return (labels >= 0) & (labels < logits.shape[-1])
 
 
 def widen(logits: Array) -> Array:

@@ -164,6 +164,14 @@ def test_a_window_of_more_than_256_cells_still_finds_its_winner(form):
 
 
 @pytest.mark.parametrize("form", FORMS)
+def test_bfloat16_cells_are_averaged_in_float32(form):
+    image = jnp.ones((1, 32, 32, 1), jnp.bfloat16)  # a sum in bfloat16 stops at 256
+    found = avg_pool(image, 32, form=form)
+    assert found.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(found, 1)
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_nan_is_not_pooled_away(form):
     image = jnp.ones((1, 2, 2, 1)).at[0, 1, 0, 0].set(jnp.nan)
     assert jnp.isnan(max_pool(image, 2, form=form)).all()

@@ -13,15 +13,6 @@ from jaxconv import ConvNet
 from jaxconv.models import _patches as patches
 
 
-@pytest.mark.parametrize(("border", "called"), [(patches.no_fusion, True), (lambda f: f, False)])
-def test_no_fusion_makes_a_computation_that_xla_does_not_inline(border, called):
-    def function(x):
-        return border(lambda x: x * 2)(x) + 1
-
-    program = jax.jit(function).lower(jnp.ones(8)).compile().as_text()
-    assert (" call(" in program) is called
-
-
 def test_without_the_experimental_call_results_stay_and_a_warning_appears(monkeypatch):
     image = jax.random.normal(jax.random.key(0), (2, 6, 7, 3))  # a shape of this test alone
     kernel = jax.random.normal(jax.random.key(1), (3, 2, 3, 4))

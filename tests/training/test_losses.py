@@ -31,6 +31,22 @@ def test_the_gradient_is_softmax_minus_one_hot():
         np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "loss", [sparse_categorical_crossentropy, one_hot_labels(categorical_crossentropy)]
+)
+def test_a_label_that_is_no_class_gives_nan(loss):
+    found = loss(jnp.asarray(LOGITS[:4]), jnp.array([-1, 0, 9, 10]))
+    np.testing.assert_array_equal(jnp.isnan(found), [True, False, False, True])
+
+
+def test_the_gradient_needs_no_scatter():
+    labels = jnp.asarray(LABELS)
+    grad = jax.grad(lambda x: sparse_categorical_crossentropy(x, labels).sum())
+    program = jax.jit(grad).lower(LOGITS).as_text()
+    assert "scatter" not in program
+    assert "gather" not in program
+
+
 def test_extreme_logits_stay_finite_and_are_not_clipped():
     logits = jnp.array([[1e4, -1e4], [-1e4, 1e4]])
     np.testing.assert_allclose(
