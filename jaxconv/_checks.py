@@ -2,7 +2,7 @@
 
 import difflib
 import importlib.util
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -77,6 +77,34 @@ def check_natural(name: str, value: object) -> None:
     """
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 0:
         raise ValueError(f"{name} must be a positive integer or 0, not {value!r}.")
+
+
+def check_input_shape(input_shape: object) -> None:
+    """Refuses all but a sequence of positive integers, the shape of one image.
+
+    Example:
+      >>> check_input_shape((None, 28, 28, 1))
+      Traceback (most recent call last):
+      ValueError: input_shape is that of one image, such as (28, 28, 1), not (None, 28, 28, 1).
+    """
+    numbers = input_shape if isinstance(input_shape, Sequence) else [None]
+    if not all(isinstance(x, int | np.integer) and x > 0 for x in numbers):
+        raise ValueError(
+            f"input_shape is that of one image, such as (28, 28, 1), not {input_shape!r}."
+        )
+
+
+def check_callbacks(callbacks: object) -> None:
+    """Refuses a function where a list of functions belongs.
+
+    Example:
+      >>> check_callbacks(print)
+      Traceback (most recent call last):
+      TypeError: callbacks must be a list of functions, such as [print], not print.
+    """
+    if callable(callbacks):
+        name = getattr(callbacks, "__name__", repr(callbacks))
+        raise TypeError(f"callbacks must be a list of functions, such as [{name}], not {name}.")
 
 
 def check_choice(what: str, given: object, known: Iterable[object]) -> None:

@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import jaxconv
@@ -17,6 +18,7 @@ from jaxconv.runs import Checkpoints
 
 SHAPE = (28, 28, 1)
 IMAGE, LABEL = np.zeros((4, *SHAPE), np.uint8), np.array([0, 1, 2, 1])
+LABELLED = {"image": IMAGE, "label": LABEL}
 FLOATS = np.full((4, *SHAPE), np.nan, np.float32)
 MODEL = jaxconv.create_model("dense", hidden=(8,))
 TX = jaxconv.adam()
@@ -51,13 +53,38 @@ def stepped(batch):
     return lambda: net().train_step(state(), batch)
 
 
+def evaluated(batch_size=200, **fields):
+    batch = {"image": IMAGE, "label": LABEL, **fields}
+    return lambda: jaxconv.evaluate(net(), state(), batch, batch_size=batch_size)
+
+
 def many(**change):
     def call():
         given = {"keys": [jax.random.key(0)], "data": {"image": IMAGE, "label": LABEL}}
-        given |= {"epochs": 1, "batch_size": 2}
-        return jaxconv.training.fit_seeds(net(), lambda key: state(), **(given | change))
+        given |= {"epochs": 1, "batch_size": 2, "make_state": lambda key: state()}
+        return jaxconv.training.fit_seeds(net(), **(given | change))
 
     return call
+
+
+class Noisy(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Dense(10)(x.reshape(len(x), -1))
+        return x + jax.random.normal(self.make_rng("noise"), x.shape)
+
+
+class TwoHeads(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        x = x.reshape(len(x), -1)
+        return nn.Dense(10)(x), nn.Dense(2)(x)
+
+
+class Flagged(nn.Module):
+    @nn.compact
+    def __call__(self, x, is_training: bool = False):
+        return nn.Dense(10)(nn.Dropout(0.5, deterministic=not is_training)(x.reshape(len(x), -1)))
 
 
 class Normed(nn.Module):
@@ -70,6 +97,14 @@ def masked_statistics():
     state = jaxconv.create_train_state(Normed(), TX, jax.random.key(0), SHAPE)
     batch = {"image": IMAGE, "label": LABEL, "mask": np.ones(4)}
     return jaxconv.make_train_step(Normed(), TX)(state, batch)
+
+
+def trained(model, tx=TX):
+    def call():
+        own = jaxconv.classifier(model, tx)
+        return own.train_step(own.init(jax.random.key(0), SHAPE), LABELLED)
+
+    return call
 
 
 def state_of(model="lab6", rng=0, shape=SHAPE, **more):
@@ -90,7 +125,7 @@ FUNCTIONS = [
     (arrays((2, IMAGE / np.float32(255))), "differ in dtype: uint8 and float32"),
     (arrays((1, LABEL - 1)), r"train label at index 0 is -1, outside \[0, 3\)"),
     (arrays((1, LABEL + 0.5)), r"labels must be integers \[samples\], not float64"),
-    (arrays((1, np.eye(3)[LABEL])), r"not float64 \(4, 3\): for one-hot labels pass label.argmax"),
+    (arrays((1, np.eye(3)[LABEL])), r"not float64 \(4, 3\): for these one-hot labels pass"),
     (arrays((3, LABEL + 7), num_classes=3), r"test label at index 0 is 7, outside \[0, 3\)"),
     (arrays(num_classes=0), "num_classes must be a positive integer, not 0"),
     (arrays(num_classes=2**31), "2147483648 classes are too many"),
@@ -100,23 +135,42 @@ FUNCTIONS = [
     (lambda: jaxconv.create_model("lab7"), r"architecture 'lab7' \(did you mean 'lab6'\?\)"),
     (state_of(shape=(5, 5, 1)), "Layer 'conv2'.* does not fit into"),
     (state_of(shape=(28, 28)), r"\[batch, height, width, channels\], not \(1, 28, 28\)"),
+    (state_of(shape=(None, *SHAPE)), r"one image, such as \(28, 28, 1\), not \(None, 28, 28, 1\)"),
+    (lambda: jaxconv.summary(MODEL, 28), r"one image, such as \(28, 28, 1\), not 28\."),
     (state_of("dense", rng="0"), "rng must be a PRNG key such as .* not '0'"),
     (state_of("dense", params={}), r"params.* is missing, but the model's is"),
     (lambda: jaxconv.create_model("lab6", dtype="float64"), "jax_enable_x64"),
     (lambda: jaxconv.classifier(MODEL, TX, metrics={"loss": jaxconv.accuracy}), "rename"),
     (stepped({"image": IMAGE.astype(int), "label": LABEL}), "these are int(32|64): convert them"),
     (stepped({"image": IMAGE, "label": LABEL[:3]}), r"must be integers \(4,\) or .* not \(3,\)"),
-    (stepped({"image": IMAGE, "label": LABEL, "mask": np.ones(3)}), r"value per sample, \(4,\)"),
+    (stepped({"image": IMAGE, "label": LABEL[:, None]}), r"not \(4, 1\): pass label\[:, 0\]\."),
+    (stepped({"image": IMAGE, "label": LABEL, "mask": np.ones(3)}), r"mask .* sample, \(4,\)"),
+    (stepped({"image": IMAGE, "label": LABEL, "mask": np.ones(4)}), "pass booleans, not float"),
+    (stepped({"image": IMAGE, "label": LABEL, "weight": np.ones(3)}), r"weight .* sample, \(4,\)"),
+    (trained(Noisy()), "call self.make_rng.'dropout'.*needs PRNG for .noise"),
+    (trained(TwoHeads()), r"must return logits \[N, classes\], not tuple"),
+    (trained(MODEL, optax.lookahead(optax.sgd(0.1), 5, 0.5)), "The optimizer lookahead fails: "),
+    (trained(Flagged()), "Flagged has Dropout, and its flag 'is_training' is not one of train, "),
+    (trained("lab6"), r"not str: pass create_model\('lab6'\)"),
+    (trained(Normed), "Normed is a class: pass a module"),
+    (trained(MODEL, optax.adam), r"such as optax.adam\(1e-3\), not the function adam: call it"),
+    (trained(MODEL, "adam"), "must be an optax transform such as .* not 'adam'"),
+    (lambda: jaxconv.classifier(MODEL, jaxconv.rmsprop()).train_step(state(), LABELLED),
+     "opt_state is ScaleByAdamState .* one's is ScaleByRmsState"),
     (masked_statistics, "masked batch would enter BatchNorm's statistics"),
     (fit(epochs=0), "epochs must be a positive integer, not 0"),
     (fit(batch_size=-1), "batch_size must be a positive integer, not -1"),
     (fit(batch_size=True), "batch_size must be a positive integer, not True"),
     (fit(chunks=2.5), "chunks must be a positive integer, not 2.5"),
     (fit(save_every=0), "save_every must be a positive integer, not 0"),
-    (lambda: jaxconv.evaluate(net(), state(), {"image": IMAGE, "label": LABEL}, batch_size=0),
-     "batch_size must be a positive integer, not 0"),
-    (lambda: jaxconv.evaluate(net(), state(), {"image": IMAGE, "label": LABEL,
-                                               "mask": np.zeros(4)}), "No sample was counted"),
+    (evaluated(batch_size=0), "batch_size must be a positive integer, not 0"),
+    (evaluated(mask=np.zeros(4, bool)), "No sample was counted"),
+    (evaluated(label=np.array([0, 1, 10, 3])), "label at index 2 is 10, but the net has 10"),
+    (fit(callbacks=print), r"callbacks must be a list of functions, such as \[print\]"),
+    (lambda: jaxconv.predict(net(), state(), jaxconv.load_dataset()), "such as data.train"),
+    (many(data={"image": IMAGE, "label": LABEL - 1}), "label at index 0 is -1, but the net has 10"),
+    (many(keys=[jax.random.key(0, impl="rbg")] * 2, strategy="vmap",
+          make_state=lambda key: net().init(key, SHAPE)), "Keys of rbg draw other numbers"),
     (many(keys=[]), "There is no key"),
     (many(epochs=-1), "epochs must be a positive integer, not -1"),
     (many(group=0), "group must be a positive integer, not 0"),

@@ -6,8 +6,10 @@ Images stay uint8, or the float that they came in, until a step makes them the m
 import dataclasses
 import hashlib
 import math
+import warnings
 from collections.abc import Mapping
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +19,8 @@ from jaxconv._checks import check_positive
 
 Batch = Mapping[str, Array | np.ndarray]
 """The fields of a batch: `image` `[N, H, W, C]`, `label` `[N]`, and perhaps `mask` `[N]`."""
+LARGE = 32
+"""The largest floating-point pixel that passes without a warning: scaled ones stay far below."""
 IMAGE_DTYPES = [np.dtype(x) for x in ("uint8", jnp.bfloat16, "float16", "float32", "float64")]
 
 
@@ -102,8 +106,13 @@ class Dataset:
           name: the set's name in messages and results.
 
         Raises:
-          ValueError: for a wrong rank or dtype, lengths or image sizes that differ, labels out of
-            range, NaN or infinite pixels, an empty split. The message quotes the bad value.
+          ValueError: for a wrong rank or dtype, channels in front, lengths or image sizes that
+            differ, labels out of range, NaN or infinite pixels, an empty split. The message quotes
+            the bad value.
+
+        Warns:
+          UserWarning: for floating-point images that are not scaled, and for labels that count from
+            1, that are all the same, or that the training split lacks.
 
         Example:
           >>> image, label = np.zeros((4, 28, 28, 1), np.uint8), np.array([0, 1, 2, 1])
@@ -126,6 +135,8 @@ class Dataset:
         ):
             if a != b:
                 raise ValueError(f"Train and test images differ in {aspect}: {a} and {b}.")
+        _warn_of_labels(train.label, test.label)
+        warn_of_scale(train.image, stacklevel=3)
         return cls(name, train, test, num_classes)
 
     def split_validation(self, fraction: float) -> "Dataset":
@@ -187,19 +198,22 @@ def check_split(name: str, image: np.ndarray, label: np.ndarray, num_classes: in
       Traceback (most recent call last):
       ValueError: The train label at index 0 is 10, outside [0, 10).
     """
-    if image.ndim != 4:
+    if image.ndim != 4 or _is_channels_first(image.shape):
         raise ValueError(
             f"The {name} images must be [samples, height, width, channels], not {image.shape}"
-            + (": add the channel axis with image[..., None]." if image.ndim == 3 else ".")
+            f"{_shape_hint(image.shape)}."
         )
     image = image.astype(image.dtype.newbyteorder("="), copy=False)
     if image.dtype not in IMAGE_DTYPES:
         known = ", ".join(map(str, IMAGE_DTYPES))
-        raise ValueError(f"The {name} images must be one of {known}, not {image.dtype}.")
+        hint = ""
+        if image.dtype.kind in "iub" and image.size and 0 <= image.min() <= image.max() <= 255:
+            hint = ": convert them with image.astype(np.uint8)"
+        raise ValueError(f"The {name} images must be one of {known}, not {image.dtype}{hint}.")
     if label.ndim != 1 or label.dtype.kind not in "iu":
         raise ValueError(
             f"The {name} labels must be integers [samples], not {label.dtype} {label.shape}"
-            + (": for one-hot labels pass label.argmax(-1)." if label.ndim == 2 else ".")
+            f"{_label_hint(label)}."
         )
     if len(image) != len(label):
         raise ValueError(f"The {name} split has {len(image)} images and {len(label)} labels.")
@@ -208,8 +222,10 @@ def check_split(name: str, image: np.ndarray, label: np.ndarray, num_classes: in
     outside = np.flatnonzero((label < 0) | (label >= num_classes))
     if outside.size:
         index = outside[0]
+        from_one = ": if they count from 1, pass label - 1" if label.min() == 1 else ""
         raise ValueError(
-            f"The {name} label at index {index} is {label[index]}, outside [0, {num_classes})."
+            f"The {name} label at index {index} is {label[index]}, outside [0, {num_classes})"
+            f"{from_one}."
         )
     if image.dtype != np.uint8:
         finite = np.isfinite(image)
@@ -217,3 +233,63 @@ def check_split(name: str, image: np.ndarray, label: np.ndarray, num_classes: in
             index = tuple(np.argwhere(~finite)[0].tolist())
             raise ValueError(f"The {name} images hold {image[index]} at index {index}.")
     return Split(image, label.astype(np.int32))
+
+
+def warn_of_scale(image: Shaped[Array | np.ndarray, "..."], *, stacklevel: int) -> None:
+    """Warns of floating-point images that nobody has scaled; a step leaves them as they are.
+
+    Example:
+      >>> warn_of_scale(np.ones((1, 28, 28, 1), np.float32), stacklevel=2)
+    """
+    if jnp.issubdtype(image.dtype, jnp.floating) and image.size:
+        largest = float(jax.device_get(image.max()))
+        if LARGE < largest < math.inf:
+            warnings.warn(
+                f"The images go up to {largest:g}: divide them by 255, or pass them as uint8, for "
+                "a step to scale. It leaves floating-point images as they are.",
+                stacklevel=stacklevel,
+            )
+
+
+def _warn_of_labels(train: np.ndarray, test: np.ndarray) -> None:
+    classes, lowest = np.unique(train), min(train.min(), test.min())
+    lacking = np.setdiff1d(test, classes)
+    if len(classes) == 1:
+        found = f"All {len(train)} train labels are {classes[0]}: there is nothing to learn."
+    elif lowest == 1:
+        found = "No label is 0: if the labels count from 1, pass label - 1."
+    elif lacking.size:
+        found = f"No train sample has the test labels {lacking[:10].tolist()}: no net learns them."
+    else:
+        return
+    warnings.warn(found, stacklevel=3)
+
+
+def _is_channels_first(shape: tuple[int, ...]) -> bool:
+    _, channels, height, width = shape
+    return channels in (1, 3) and height == width > 4
+
+
+def _shape_hint(shape: tuple[int, ...]) -> str:
+    if len(shape) == 4:
+        return ": move the channels with np.moveaxis(image, 1, -1)"
+    if len(shape) == 3:
+        return ": add the channel axis with image[..., None]"
+    side = math.isqrt(shape[1]) if len(shape) == 2 else 0
+    square = f", such as image.reshape(-1, {side}, {side}, 1)" if side**2 == shape[-1] > 1 else ""
+    return f": give every pixel its place{square}" if len(shape) == 2 else ""
+
+
+def _label_hint(label: np.ndarray) -> str:
+    if label.ndim == 2 and label.shape[1] == 1:
+        return ": pass label[:, 0]"
+    if label.ndim == 2 and label.dtype.kind in "iufb":
+        one_hot = (label.sum(axis=1) == 1).all() and (label.max(axis=1) == 1).all()
+        return ": for these one-hot labels pass label.argmax(-1)" if one_hot else ""
+    if label.ndim != 1:
+        return ""
+    try:
+        whole = (label.astype(int) == label.astype(float)).all()
+    except (TypeError, ValueError):
+        return ": number them with names, label = np.unique(label, return_inverse=True)"
+    return ": pass label.astype(int)" if whole else ""

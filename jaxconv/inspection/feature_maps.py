@@ -10,7 +10,7 @@ from flax.traverse_util import flatten_dict
 from jaxtyping import Array, Float, Shaped
 
 from jaxconv.inspection.summary import layer_rows
-from jaxconv.models.convnet import ConvNet
+from jaxconv.models.convnet import ConvNet, as_hashable
 from jaxconv.models.forward import as_float, call_arguments
 from jaxconv.training.state import TrainState
 
@@ -45,6 +45,8 @@ def feature_maps(
     """
     if isinstance(model, ConvNet):
         model = model.clone(form="xla")  # the patches form joins some layers
+    lists = [name for name in model.__dataclass_fields__ if isinstance(getattr(model, name), list)]
+    model = model.clone(**{name: as_hashable(getattr(model, name)) for name in lists})
     outputs: Any = flatten_dict(_outputs(state, image, model=model))
     rows, maps = layer_rows(model, image.shape[1:]), {}
     for index, row in enumerate(rows):

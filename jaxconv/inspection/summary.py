@@ -8,6 +8,7 @@ import jax
 from flax import linen as nn
 from flax.traverse_util import flatten_dict
 
+from jaxconv._checks import check_input_shape
 from jaxconv.inspection._dataflow import Origin, mark, origins
 from jaxconv.inspection.arithmetic import macs
 from jaxconv.models.forward import Model, as_linen, call_arguments, model_dtype
@@ -123,6 +124,7 @@ def trace_layers(
       (784, 512)
     """
     net = as_linen(model)
+    check_input_shape(input_shape)
     calls: list[tuple[int, LayerRow]] = []  # as they end; no arrays, which JAX would call leaked
     numbers = itertools.count()
 

@@ -40,8 +40,15 @@ class RelativeReduction(NamedTuple):
     high: float | None
 
 
-def summarize(values: Sequence[float]) -> Summary:
+def summarize(
+    values: Sequence[float], *, within: tuple[float, float] = (-math.inf, math.inf)
+) -> Summary:
     """Statistics of at least one value, with an interval by Student's t.
+
+    Args:
+      values: the sample.
+      within: the smallest and the largest possible mean, which bound the interval; (0, 1) for an
+        accuracy.
 
     Raises:
       ValueError: if there is no value, or one is not finite.
@@ -54,8 +61,10 @@ def summarize(values: Sequence[float]) -> Summary:
         raise ValueError(f"A summary needs finite values, at least one, not {list(values)}.")
     n, mean = len(values), statistics.fmean(values)
     std = statistics.stdev(values) if n > 1 else None
-    interval = (None, None) if std is None else _interval(mean, std / math.sqrt(n), n)
-    return Summary(n, mean, std, min(values), max(values), *interval)
+    low, high = None, None
+    if std is not None:
+        low, high = np.clip(_interval(mean, std / math.sqrt(n), n), *within).tolist()
+    return Summary(n, mean, std, min(values), max(values), low, high)
 
 
 def paired_t_test(first: Sequence[float], second: Sequence[float]) -> PairedTTest:

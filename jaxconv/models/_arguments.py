@@ -22,7 +22,10 @@ Padding = str | int | tuple[int, int] | Pads
 def check_image(image: Shaped[Array, "..."]) -> None:
     """Refuses all but batches of floating-point images with a ValueError."""
     if image.ndim != 4:
-        raise ValueError(f"Images are [batch, height, width, channels], not {image.shape}.")
+        raise ValueError(
+            f"Images are [batch, height, width, channels], not {image.shape}; an input_shape is of "
+            "one image, such as (28, 28, 1)."
+        )
     if not jnp.issubdtype(image.dtype, jnp.floating):
         raise ValueError(f"Images are floating-point here, not {image.dtype}: scale them first.")
 
@@ -45,7 +48,8 @@ def conv_arguments(
     if image.shape[-1] != kernel.shape[-2]:
         raise ValueError(
             f"The image has {image.shape[-1]} channels and the kernel of shape {kernel.shape} "
-            f"expects {kernel.shape[-2]}: create the parameters with the input_shape of the data."
+            f"expects {kernel.shape[-2]}: convert the image, or create the parameters with the "
+            "input_shape of the data."
         )
     steps = as_pair("strides", strides)
     pads = _pads(padding, image.shape, kernel.shape[:2], steps)

@@ -65,9 +65,8 @@ def conv(
     return (rows @ kernel.reshape(inner, filters)).reshape(*shape, filters)
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2, 3))
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2, 3))
-def _patches(image: Array, window: Two, strides: Two, outputs: Two) -> Array:
+def _stacked_windows(image: Array, window: Two, strides: Two, outputs: Two) -> Array:
     """The windows: [batch, height, width, *window, channels], or *window first for one channel."""
     # Copies are long if channels vary fastest or, with one channel, if pixels do.
     image, axis = (image[..., 0], 0) if image.shape[-1] == 1 else (image, 3)
@@ -81,11 +80,13 @@ def _patches(image: Array, window: Two, strides: Two, outputs: Two) -> Array:
     return no_fusion(stack)(image)
 
 
-@_patches.__wrapped__.defjvp
+_patches = jax.jit(_stacked_windows, static_argnums=(1, 2, 3))
+
+
+@_stacked_windows.defjvp
 def _(window: Two, strides: Two, outputs: Two, images: Any, tangents: Any) -> tuple[Array, Array]:
     """Keeps the tangents' call apart from the images': `jax.checkpoint` divides no call in two."""
-    take = functools.partial(_patches, window=window, strides=strides, outputs=outputs)
-    return take(*images), take(*tangents)
+    return tuple(_patches(x, window, strides, outputs) for (x,) in (images, tangents))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))

@@ -134,10 +134,15 @@ def create_model(name: str, num_classes: int = 10, **settings: Any) -> ConvNet:
     for dtype in (settings.get("dtype"), settings.get("param_dtype")):
         if dtype is not None and jax.dtypes.canonicalize_dtype(dtype) != jnp.dtype(dtype):
             raise ValueError(f'{dtype} needs jax.config.update("jax_enable_x64", True) first.')
-    settings = {setting: _hashable(value) for setting, value in settings.items()}
+    settings = {setting: as_hashable(value) for setting, value in settings.items()}
     return ConvNet(num_classes=num_classes, **{**ARCHITECTURES[name], **settings})
 
 
-def _hashable(value: Any) -> Any:
-    """Turns lists into tuples: a model is a static argument of compiled functions."""
-    return tuple(map(_hashable, value)) if isinstance(value, list | tuple) else value
+def as_hashable(value: Any) -> Any:
+    """Turns lists into tuples: a model is a static argument of compiled functions.
+
+    Example:
+      >>> as_hashable([8, [2, 2]])
+      (8, (2, 2))
+    """
+    return tuple(map(as_hashable, value)) if isinstance(value, list | tuple) else value

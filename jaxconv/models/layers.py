@@ -1,10 +1,12 @@
 """The layers of `ConvNet` as Linen modules, with Keras' names, arguments and initial values."""
 
 import contextlib
+import functools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax.linen.dtypes import promote_dtype
@@ -19,15 +21,32 @@ Activation = str | Callable[[Array], Array] | None
 """A name in `ACTIVATIONS`, a function, or None for the identity."""
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "celu": nn.celu,
     "elu": nn.elu,
+    "exponential": jnp.exp,
+    "gelu": functools.partial(nn.gelu, approximate=False),
+    "hard_sigmoid": nn.hard_sigmoid,
+    "hard_silu": nn.hard_silu,
+    "hard_swish": nn.hard_swish,
+    "hard_tanh": nn.hard_tanh,
+    "leaky_relu": functools.partial(nn.leaky_relu, negative_slope=0.2),
     "linear": lambda x: x,
+    "log_sigmoid": nn.log_sigmoid,
+    "log_softmax": nn.log_softmax,
+    "mish": jax.nn.mish,
     "relu": nn.relu,
+    "relu6": nn.relu6,
     "selu": nn.selu,
     "sigmoid": nn.sigmoid,
     "silu": nn.silu,
+    "softmax": nn.softmax,
     "softplus": nn.softplus,
+    "softsign": nn.soft_sign,
+    "squareplus": jax.nn.squareplus,
+    "swish": nn.swish,
     "tanh": nn.tanh,
 }
+"""Activations by their names in Keras, with Keras' defaults: https://keras.io/api/layers/activations/"""
 
 
 class Conv(nn.Module):
@@ -189,10 +208,12 @@ def _with_params(layer: "Conv | Dense", x: Array, shape: tuple[int, ...]) -> lis
     if layer.has_variable("params", "kernel"):
         expected = jnp.shape(layer.get_variable("params", "kernel"))[-2]
         if expected != shape[-2]:
+            what, change = ("channels", "convert") if len(shape) == 4 else ("features", "resize")
             raise ValueError(
-                f"the input has {shape[-2]} {'channels' if len(shape) == 4 else 'features'}, and "
-                f"the parameters are for {expected}: create them with the input_shape of the data."
+                f"the input has {shape[-2]} {what}, and the parameters are for {expected}: "
+                f"{change} the images, or create parameters with the input_shape of the data."
             )
     kernel = layer.param("kernel", nn.initializers.glorot_uniform(), shape, layer.param_dtype)
     bias = layer.param("bias", nn.initializers.zeros, shape[-1:], layer.param_dtype)
+    bias = bias.reshape(*[1] * (x.ndim - 1), -1)  # of the rank of what it is added to
     return promote_dtype(x, kernel, bias, dtype=layer.dtype)

@@ -20,6 +20,7 @@ from jaxconv.training import (
     Classifier,
     Strategy,
     TrainState,
+    check_keys,
     choose_strategy,
     classifier,
     stack_states,
@@ -85,12 +86,14 @@ def build(
     """Makes the net for the data's images and classes.
 
     Raises:
-      ValueError: if the images do not fit the net.
+      ValueError: if the images do not fit the net, or the strategy the keys.
       FileExistsError, FileNotFoundError, ValueError: as `read_initial_weights`.
     """
     rate, shape = config.training.learning_rate, data.input_shape
     model, net, init = _functions(recipe, rate, config.model, data.num_classes, shape)
     given = world.on_first(lambda: read_initial_weights(config, model, shape))
+    strategy, group = choose_strategy(plan.strategy, plan.group)
+    check_keys(jax.random.key(0), strategy, min(group, len(plan.seeds)))
     params = jax.eval_shape(init, jax.random.key(0), given).params
     return Net(
         model,
@@ -100,7 +103,8 @@ def build(
         lambda seed: init(jax.random.key(seed), given),
         given,
         sum(x.size for x in jax.tree.leaves(params)),
-        *choose_strategy(plan.strategy, plan.group),
+        strategy,
+        group,
     )
 
 

@@ -123,7 +123,8 @@ def summarize_figures(
 
     `diverged` names the seeds that did. For each figure there is `_by_seed`, all values, and over
     those that did not diverge its mean under its own name and, of several seeds, `_std`, `_min`,
-    `_max`, `_low` and `_high` (the mean's 95% confidence interval). None stands for no number.
+    `_max`, `_low` and `_high` (the mean's 95% confidence interval by Student's t, cut off at 0 and,
+    of an accuracy, at 1). None stands for no number.
 
     Example:
       >>> result = summarize_figures([3, 7], {"test_loss": [0.5, 0.25]}, [False, False])
@@ -135,7 +136,8 @@ def summarize_figures(
     }
     for name, values in figures.items():
         kept = [x for x, away in zip(values, lost, strict=True) if not away and x is not None]
-        parts = summarize(kept)._asdict() if kept else {}
+        within = (0.0, 1.0 if name.endswith("accuracy") else math.inf)
+        parts = summarize(kept, within=within)._asdict() if kept else {}
         result[name] = parts.get("mean")
         spread = ("std", "min", "max", "low", "high") if len(seeds) > 1 else ()
         result |= {f"{name}_{k}": parts.get(k) for k in spread}
@@ -150,8 +152,8 @@ def statistics_lines(result: Mapping[str, Any]) -> str:
       >>> figures = {"test_loss": [0.5, 0.25], "test_accuracy": [0.75, 1.0]}
       >>> summary = summarize_figures([3, 7], figures, [False, False])
       >>> print(statistics_lines({"seeds": [3, 7], **summary}))
-      Test loss: 0.3750 ± 0.1768 (0.2500 to 0.5000; 95% interval of the mean -1.2133 to 1.9633)
-      Test accuracy: 0.8750 ± 0.1768 (0.7500 to 1.0000; 95% interval of the mean -0.7133 to 2.4633)
+      Test loss: 0.3750 ± 0.1768 (0.2500 to 0.5000; 95% interval of the mean 0.0000 to 1.9633)
+      Test accuracy: 0.8750 ± 0.1768 (0.7500 to 1.0000; 95% interval of the mean 0.0000 to 1.0000)
       Mean ± std of 2 seeds
     """
     count = len(result["seeds"]) - len(result["diverged"])

@@ -5,6 +5,7 @@ The path of a training is `state`, `step`, `epoch`, `fit`, `evaluate`: read them
 and `_checks`.
 """
 
+from jaxconv.training._groups import check_keys as check_keys
 from jaxconv.training._groups import choose_strategy as choose_strategy
 from jaxconv.training._groups import groups as groups
 from jaxconv.training._stacked import Strategy as Strategy

@@ -1,7 +1,7 @@
 """A whole split as one batch: its way to the device, and a loop over its parts."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -10,7 +10,9 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, PyTree
 
-from jaxconv.data.arrays import Batch, Dataset, Split
+from jaxconv.data.arrays import Batch, Dataset, Split, warn_of_scale
+from jaxconv.training.state import TrainState
+from jaxconv.training.step import Classifier
 
 
 def on_device(data: Split | Batch) -> dict[str, Array]:
@@ -25,15 +27,57 @@ def on_device(data: Split | Batch) -> dict[str, Array]:
       Traceback (most recent call last):
       ValueError: All fields need the same number of samples, at least one, not ...
     """
-    if isinstance(data, Dataset):
-        raise TypeError("Pass a split of the data set, such as data.train, not all of it.")
-    batch = data.batch() if isinstance(data, Split) else data
+    batch = as_batch(data)
     shapes = {name: np.shape(x) for name, x in batch.items()}
     lengths = {shape[0] if shape else None for shape in shapes.values()}
     # A compiled program would read past the end of a field that is too short, without an error.
     if len(lengths) != 1 or lengths & {0, None}:
         raise ValueError(f"All fields need the same number of samples, at least one, not {shapes}.")
     return {name: x if isinstance(x, jax.Array) else jax.device_put(x) for name, x in batch.items()}
+
+
+def as_batch(data: Split | Batch) -> Batch:
+    """A split as one batch; a batch stays.
+
+    Raises:
+      TypeError: if it is a whole data set.
+
+    Example:
+      >>> as_batch(Split(np.ones((2, 28, 28, 1)), np.arange(2, dtype=np.int32)))["label"]
+      array([0, 1], dtype=int32)
+    """
+    if isinstance(data, Dataset):
+        raise TypeError("Pass a split of the data set, such as data.train, not all of it.")
+    return data.batch() if isinstance(data, Split) else data
+
+
+def check_samples(net: Classifier, state: TrainState, data: Any) -> None:
+    """Refuses labels that are no class of the net, which a compiled program cannot; warns of scale.
+
+    A stream checks its own, and arrays that other processes hold too are not looked at.
+
+    Raises:
+      ValueError: with the first such label.
+    """
+    batch = data.batch() if isinstance(data, Split) else data
+    if not isinstance(batch, Mapping) or not {"image", "label"} <= batch.keys():
+        return
+    image, label = batch["image"], batch["label"]
+    if not all(getattr(x, "is_fully_addressable", True) for x in (image, label)):
+        return
+    label = np.asarray(jax.device_get(label))
+    if label.ndim == 1 and label.dtype.kind in "iu":
+        one = jax.ShapeDtypeStruct((1, *image.shape[1:]), image.dtype)
+        classes = jax.eval_shape(net.predict, state, one).shape[-1]
+        outside = (label < 0) | (label >= classes)
+        if outside.any():
+            index = int(outside.argmax())
+            raise ValueError(
+                f"The label at index {index} is {label[index]}, but the net has {classes} classes: "
+                f"labels are 0 to {classes - 1}."
+            )
+    if not isinstance(data, Split):
+        warn_of_scale(image, stacklevel=4)
 
 
 def over_batches(function: Callable[[Any], PyTree], data: PyTree, batch_size: int) -> PyTree:

@@ -29,8 +29,8 @@ def raise_if_not_finite(states: TrainState, epoch: int, sums: Mapping[str, np.nd
     else:
         return
     raise FloatingPointError(
-        f"{found}. Likely causes: the learning rate is too high, the images are not scaled, or the "
-        "dtype has too small a range."
+        f"{found}. Likely causes: the learning rate is too high, the images are not scaled, a "
+        "label is no class of the net, or the dtype has too small a range."
     )
 
 

@@ -1,6 +1,7 @@
 """How many replicas one program trains, and in which form."""
 
 import itertools
+from typing import Any
 
 import jax
 
@@ -29,6 +30,25 @@ def choose_strategy(strategy: Strategy | None, group: int | None) -> tuple[Strat
     if group is not None:
         check_positive("group", group)
     return strategy or own_strategy, group or own_group
+
+
+def check_keys(rng: Any, strategy: Strategy, replicas: int) -> None:
+    """Refuses keys that draw other numbers under `vmap` than alone, as those of `rbg` do.
+
+    Raises:
+      ValueError: naming the kind of key.
+
+    Example:
+      >>> check_keys(jax.random.key(0, impl="rbg"), "vmap", 2)
+      Traceback (most recent call last):
+      ValueError: Keys of rbg draw other numbers under vmap than alone, and a seed must not ...
+    """
+    impl = str(jax.random.key_impl(rng))
+    if strategy == "vmap" and replicas > 1 and "threefry" not in impl:
+        raise ValueError(
+            f"Keys of {impl} draw other numbers under vmap than alone, and a seed must not depend "
+            'on its neighbours: take strategy "map", or unset JAX_DEFAULT_PRNG_IMPL.'
+        )
 
 
 def groups(count: int, max_size: int) -> list[range]:

@@ -25,16 +25,19 @@ def each(strategy: Strategy, function: Callable[[Any], Any], stack: PyTree) -> P
     return jax.vmap(function)(stack) if strategy == "vmap" else lax.map(function, stack)
 
 
-@functools.partial(jax.jit, static_argnames="samples")
-def epoch_permutations(rngs, epoch, *, samples):
+@functools.partial(jax.jit, static_argnames=("samples", "strategy"))
+def epoch_permutations(rngs, epoch, *, samples, strategy):
     """`epoch_permutation` for a stack of root keys."""
-    return each("vmap", lambda rng: epoch_permutation(rng, epoch, samples), rngs)
+    return each(strategy, lambda rng: epoch_permutation(rng, epoch, samples), rngs)
 
 
-def epoch_orders(rngs: Array, epoch: int, samples: int, shuffle: bool) -> Orders:
+def epoch_orders(
+    rngs: Array, epoch: int, samples: int, shuffle: bool, strategy: Strategy
+) -> Orders:
     """The order of the samples in an epoch for each root key: shuffled, or that of the data."""
     if shuffle:
-        return epoch_permutations(rngs, epoch, samples=samples)
+        epoch = jax.device_put(epoch)
+        return epoch_permutations(rngs, epoch, samples=samples, strategy=strategy)
     # NumPy: JAX puts it wherever the states are.
     return np.tile(np.arange(samples, dtype=np.int32), (len(rngs), 1))
 

@@ -9,7 +9,7 @@ from jaxtyping import Array
 
 from jaxconv._checks import check_positive
 from jaxconv.data.arrays import Batch, Split
-from jaxconv.training._batches import on_device, over_batches
+from jaxconv.training._batches import check_samples, on_device, over_batches
 from jaxconv.training._stacked import Strategy, each, stack_states
 from jaxconv.training.metrics import Row, means_of_replicas
 from jaxconv.training.state import TrainState
@@ -31,7 +31,8 @@ def evaluate(
       The means by name, such as `loss` and `accuracy`.
 
     Raises:
-      ValueError: if `batch_size` is not positive, or no sample counts.
+      ValueError: if `batch_size` is not positive, a label is no class of the net, or no sample
+        counts.
 
     Example:
       >>> import jaxconv
@@ -41,6 +42,7 @@ def evaluate(
       ['accuracy', 'loss']
     """
     check_positive("batch_size", batch_size)
+    check_samples(net, state, data)
     states = stack_states([state])
     return evaluate_replicas(net, states, on_device(data), batch_size=batch_size)[0]
 

@@ -7,10 +7,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxconv._checks import check_callbacks
 from jaxconv.data.arrays import Batch, Split
 from jaxconv.data.stream import Stream
 from jaxconv.training import metrics
-from jaxconv.training._batches import on_device
+from jaxconv.training._batches import check_samples, on_device
 from jaxconv.training._finite import raise_if_not_finite
 from jaxconv.training._stacked import Strategy, epoch_orders, first_state, stack_states, sum_steps
 from jaxconv.training.evaluate import evaluate_replicas
@@ -51,13 +52,13 @@ def train_group(
             save(states, ResumePoint(taken, members, [list(rows) for rows in histories], **current))
 
     # Zero steps: compiles the program before the clock starts.
-    orders = epoch_orders(states.rng, 0, data.samples, schedule.shuffle)
+    orders = epoch_orders(states.rng, 0, data.samples, schedule.shuffle, strategy)
     states, no_sums = data.take_steps(jax.tree.map(jnp.copy, states), orders, 0, 0)
     replicas, steps = no_sums["count"].shape
     first, start, sums, seconds = find_place(states, replicas, steps, resume)
     left = 0 if resume is not None and resume.stopped else schedule.epochs - len(history)
     for epoch in range(first, first + left):
-        orders = epoch_orders(states.rng, epoch, data.samples, schedule.shuffle)
+        orders = epoch_orders(states.rng, epoch, data.samples, schedule.shuffle, strategy)
         for stop in schedule.chunk_ends(epoch, start, steps):
             began = time.perf_counter()
             states, chunk_sums = data.take_steps(states, orders, start, stop)
@@ -138,7 +139,9 @@ def fit(
       without compilation and validation.
 
     Raises:
-      ValueError: if a number is not positive, or `resume` is from other data or another batch size.
+      ValueError: if a number is not positive, a label is no class of the net, or `resume` is from
+        other data or another batch size.
+      TypeError: if `callbacks` is no list.
       FloatingPointError: with `check_finite`, naming the first step whose loss is not finite.
 
     Example:
@@ -153,6 +156,9 @@ def fit(
     Source: https://keras.io/api/models/model_training_apis/ (fit)
     """
     schedule = Schedule(epochs, batch_size, shuffle, chunks, save_every, check_finite)
+    check_callbacks(callbacks)
+    for samples in (data, validation):
+        check_samples(net, state, samples)
     histories = [[] if resume is None else [dict(row) for row in resume.histories[0]]]
 
     def on_epoch(states: TrainState, rows: list[Row]) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import optax
+from jax import lax
 from jaxtyping import Array, Float, Int
 
 from jaxconv.models.fusion import apart
@@ -101,7 +102,7 @@ def one_hot_labels(loss: Loss) -> Loss:
 
 
 def _one_hot(labels: Array, logits: Array) -> Array:
-    return labels[..., None] == jnp.arange(logits.shape[-1], dtype=labels.dtype)
+    return labels[..., None] == lax.broadcasted_iota(labels.dtype, logits.shape, logits.ndim - 1)
 
 
 def _known(labels: Array, logits: Array) -> Array:

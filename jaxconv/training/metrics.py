@@ -40,7 +40,8 @@ def mean(sums: Mapping[str, ArrayLike]) -> Row:
     """Divides each sum by the count, after adding up the steps of an epoch in float64.
 
     Args:
-      sums: scalars, or arrays with one value per step; one of them is the `count`.
+      sums: scalars, or arrays with one value per step; one of them is the `count`. With a `weight`,
+        which is the sum of the samples' weights, it divides all but the loss, as in Keras.
 
     Raises:
       ValueError: if no sample was counted.
@@ -51,9 +52,10 @@ def mean(sums: Mapping[str, ArrayLike]) -> Row:
     """
     total = {name: np.asarray(x).sum(dtype=np.float64).item() for name, x in sums.items()}
     count = total.pop("count")
-    if count == 0:
+    weight = total.pop("weight", count)
+    if count == 0 or weight == 0:
         raise ValueError("No sample was counted: the data set is empty or masked out entirely.")
-    return {name: value / count for name, value in total.items()}
+    return {name: x / (count if name == "loss" else weight) for name, x in total.items()}
 
 
 def means_of_replicas(sums: Mapping[str, np.ndarray]) -> list[Row]:

@@ -7,7 +7,8 @@ import numpy as np
 from jaxtyping import Array, Float, Shaped
 
 from jaxconv._checks import check_positive
-from jaxconv.training._batches import over_batches
+from jaxconv.data.arrays import Dataset, Split, warn_of_scale
+from jaxconv.training._batches import as_batch, over_batches
 from jaxconv.training.state import TrainState
 from jaxconv.training.step import Classifier
 
@@ -15,7 +16,7 @@ from jaxconv.training.step import Classifier
 def predict(
     net: Classifier,
     state: TrainState,
-    image: Shaped[Array | np.ndarray, "samples *image"],
+    image: Split | Shaped[Array | np.ndarray, "samples *image"],
     *,
     batch_size: int = 200,
 ) -> Float[Array, "samples classes"]:
@@ -24,7 +25,7 @@ def predict(
     Args:
       net: from `classifier`. JAX compiles once for each net, batch size and shape.
       state: the state whose parameters predict.
-      image: uint8 or floating-point images, which are scaled as in a step.
+      image: uint8 or floating-point images, which are scaled as in a step, or a `Split`.
       batch_size: samples at a time.
 
     Returns:
@@ -32,6 +33,10 @@ def predict(
 
     Raises:
       ValueError: if `batch_size` is not positive, or there is no image.
+      TypeError: for a whole data set.
+
+    Warns:
+      UserWarning: if floating-point images go far above 1.
 
     Example:
       >>> import jaxconv
@@ -42,8 +47,11 @@ def predict(
       Array([1., 1., 1.], dtype=float32)
     """
     check_positive("batch_size", batch_size)
+    if isinstance(image, Split | Dataset):
+        image = as_batch(image)["image"]
     if len(image) == 0:
         raise ValueError(f"There is no image to predict: the shape is {image.shape}.")
+    warn_of_scale(image, stacklevel=3)
     return _predict(state, image, function=net.predict, batch_size=batch_size)
 
 

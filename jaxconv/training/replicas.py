@@ -3,15 +3,23 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import Array, Key, UInt32
 
-from jaxconv._checks import check_positive
+from jaxconv._checks import check_callbacks, check_positive
 from jaxconv.data.arrays import Batch, Split
 from jaxconv.data.stream import Stream
-from jaxconv.training._batches import on_device
-from jaxconv.training._groups import choose_strategy, groups
-from jaxconv.training._stacked import Strategy, join_states, slice_states, stack_states, sum_steps
+from jaxconv.training._batches import check_samples, on_device
+from jaxconv.training._groups import check_keys, choose_strategy, groups
+from jaxconv.training._stacked import (
+    Strategy,
+    first_state,
+    join_states,
+    slice_states,
+    stack_states,
+    sum_steps,
+)
 from jaxconv.training.evaluate import evaluate_replicas
 from jaxconv.training.fit import train_group
 from jaxconv.training.metrics import Row
@@ -79,9 +87,9 @@ def fit_seeds(
       `fit`, with an equal share of its group's `seconds`.
 
     Raises:
-      ValueError: as `fit`, and if there is no key, the strategy is unknown, the states of a group
-        are at different steps, `save` or `resume` comes with `keep_states`, or `resume` is from
-        other groups.
+      ValueError: as `fit`, and if there is no key, the strategy is unknown or does not go with the
+        keys, the states of a group are at different steps, `save` or `resume` comes with
+        `keep_states`, or `resume` is from other groups.
 
     Example:
       >>> import jax, jaxconv
@@ -102,6 +110,7 @@ def fit_seeds(
         raise ValueError("There is no key: pass one for each replica, such as jax.random.key(0).")
     strategy, group = choose_strategy(strategy, group)
     schedule = Schedule(epochs, batch_size, shuffle, chunks, save_every, check_finite)
+    check_callbacks(callbacks)
     given = {"val": validation, "test": test}
     held_out = {prefix: on_device(x) for prefix, x in given.items() if x is not None}
     left, histories = _remaining(groups(len(keys), group), resume and resume[1])
@@ -110,6 +119,10 @@ def fit_seeds(
         for members in left:
             if resume is None:
                 states, point = _begin(make_state, [keys[i] for i in members]), None
+                check_keys(states.rng, strategy, len(members))
+                if members.start == 0:
+                    for samples in (data, validation, test):
+                        check_samples(net, jax.eval_shape(first_state, states), samples)
             else:
                 (states, point), resume = resume, None
                 steps_before = point.step - sum_steps(states)
@@ -200,8 +213,9 @@ def evaluate_seeds(
     if np.ndim(states.step) != 1:
         raise ValueError("These states are not stacked: use evaluate for one state.")
     strategy, group = choose_strategy(strategy, group)
+    check_samples(net, jax.eval_shape(first_state, states), data)
     batch, rows = on_device(data), []
     for members in groups(len(states.step), group):
-        part = slice_states(states, members.start, size=len(members))
+        part = slice_states(states, jax.device_put(members.start), size=len(members))
         rows += evaluate_replicas(net, part, batch, batch_size=batch_size, strategy=strategy)
     return rows

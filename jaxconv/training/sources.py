@@ -40,7 +40,7 @@ def open_epochs(
     more: Any = {"train_step": train_step, "batch_size": batch_size, "strategy": strategy}
 
     def take_steps(states: TrainState, orders: Orders, start: int, stop: int) -> Any:
-        return _jitted(states, batch, orders, start, stop, **more)
+        return _jitted(states, batch, *jax.device_put((orders, start, stop)), **more)
 
     yield Epochs(len(jax.tree.leaves(batch)[0]), take_steps)
 
@@ -104,7 +104,7 @@ class StreamedEpochs:
             return states, epoch_sums
         batches, taken = self._batches_from(orders, start), []
         for _ in range(start, stop):
-            states, sums = self._step(states, next(batches))
+            states, sums = self._step(states, jax.device_put(next(batches)))
             taken.append(sums)
             jax.block_until_ready(taken[: len(taken) - self._in_flight][-1:])
         self._next_step = stop

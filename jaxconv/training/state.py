@@ -9,9 +9,10 @@ import numpy as np
 import optax
 from jaxtyping import Array, Int, PyTree, Shaped
 
-from jaxconv._checks import check_params
-from jaxconv.models.forward import Model, as_linen, call_arguments, model_dtype
+from jaxconv._checks import check_input_shape, check_params
+from jaxconv.models.forward import Model, as_linen, call_arguments, check_flag, model_dtype
 from jaxconv.training.keys import Rng, as_key, dropout_key, init_key
+from jaxconv.training.optimizers import check_tx
 
 
 class TrainState(NamedTuple):
@@ -45,9 +46,9 @@ def create_train_state(
       params: parameters to start from, e.g. from `export.load_weights`; None for random ones.
 
     Raises:
-      TypeError: if `rng` is not a key, or `model` is not a module.
+      TypeError: if `rng` is not a key, `model` is not a module, or `tx` is no optax transform.
       ValueError: if the images are too small, the model has variables other than `params` and
-        `batch_stats`, or the given `params` do not fit the model.
+        `batch_stats` or a flag that nobody sets (`check_flag`), or the given `params` do not fit.
 
     Example:
       >>> import jaxconv
@@ -57,13 +58,16 @@ def create_train_state(
       104202
     """
     net = as_linen(model)
+    check_tx(tx)
+    check_input_shape(input_shape)
     image = jnp.zeros((1, *input_shape), model_dtype(net))
 
     @jax.jit
     def init(rng: Rng, given: PyTree | None) -> TrainState:
         # An NNX net with Dropout asks for both keys when it is made.
         rngs = {"params": init_key(rng), "dropout": dropout_key(rng, 0)}
-        variables = dict(net.init(rngs, image, **call_arguments(net, train=False)))
+        with check_flag(net):
+            variables = dict(net.init(rngs, image, **call_arguments(net, train=False)))
         params = variables.pop("params", {})
         batch_stats = variables.pop("batch_stats", {})
         if variables:

@@ -1,7 +1,8 @@
 """The pure functions of one batch: the training step, the evaluation step, and `classifier`.
 
 A step is `(state, batch) -> (state, sums)`. A batch is `{"image": [N, H, W, C], "label": [N]}` and
-may have a `"mask": [N]` (1 counts, 0 does not). jit, vmap, scan and shardings wrap it from outside.
+may have a `"mask": [N]` (True counts, False does not) and a `"weight": [N]` of each sample, Keras'
+`sample_weight`. jit, vmap, scan and shardings wrap a step from outside.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,6 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax import linen as nn
+from flax.errors import InvalidRngError
 from jaxtyping import Array, Float, PyTree, Shaped
 
 from jaxconv.data.arrays import Batch
@@ -19,6 +22,7 @@ from jaxconv.models.forward import Model, as_float, as_linen, call_arguments
 from jaxconv.training.keys import dropout_key
 from jaxconv.training.losses import Loss, sparse_categorical_crossentropy, widen
 from jaxconv.training.metrics import Metric, accuracy
+from jaxconv.training.optimizers import check_opt_state, check_tx, update
 from jaxconv.training.state import TrainState, create_train_state
 
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]
@@ -38,13 +42,15 @@ def make_train_step(
 
     Returns:
       `(state, batch) -> (state, sums)`: the loss and each metric, summed over the batch before the
-      update, as Keras reports them, and `count`, the number of samples that count. uint8 images are
-      scaled to [0, 1], floating-point images stay as they are.
+      update, as Keras reports them, and `count`, the number of samples that count; if the batch has
+      weights, also their sum, `weight`. uint8 images are scaled to [0, 1], floating-point images
+      stay as they are.
 
     Raises:
-      ValueError: if a metric is named `loss` or `count`. The step raises it, while JAX traces it,
-        for images, labels or masks that do not fit, and for a masked batch if the model has
-        BatchNorm: padding would enter its statistics.
+      ValueError: if a metric is named `loss`, `count` or `weight`. The step raises it, while JAX
+        traces it, for images, labels, masks, weights or an optimizer (its state) that do not fit,
+        and for a masked batch if the model has BatchNorm: padding would enter its statistics.
+      TypeError: if `tx` is no optax transform.
 
     Example:
       >>> import jaxconv
@@ -56,6 +62,7 @@ def make_train_step(
       (1, ['accuracy', 'count', 'loss'], 4)
     """
     net, metric_fns = as_linen(model), _metric_fns(loss, metrics)
+    check_tx(tx)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
         if "mask" in batch and state.batch_stats:
@@ -63,23 +70,21 @@ def make_train_step(
                 "A masked batch would enter BatchNorm's statistics: train a model with batch_stats "
                 "on whole batches, without 'mask', whose size the number of devices divides."
             )
+        check_opt_state(tx, state.opt_state, state.params)
         rngs = {"dropout": dropout_key(state.rng, state.step)}
 
         def loss_fn(params: PyTree) -> tuple[Array, tuple[dict[str, Array], PyTree]]:
-            logits, updated = net.apply(
-                {"params": params, "batch_stats": state.batch_stats},
-                as_float(batch["image"], net),
-                rngs=rngs,
-                mutable=["batch_stats"],
-                **call_arguments(net, train=True),
+            logits, batch_stats = _logits(
+                net, params, state.batch_stats, batch["image"], train=True, rngs=rngs
             )
             sums = _sums(metric_fns, logits, batch)
             count = jnp.maximum(sums["count"], 1).astype(sums["loss"].dtype)
-            return sums["loss"] / count, (sums, updated.get("batch_stats", {}))
+            return sums["loss"] / count, (sums, batch_stats)
 
         grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
         (mean_loss, (sums, batch_stats)), grads = grad_fn(state.params)
-        updates, opt_state = optax.with_extra_args_support(tx).update(
+        updates, opt_state = update(
+            tx,
             grads,
             state.opt_state,
             state.params,
@@ -149,13 +154,14 @@ def classifier(
         what makes an NNX module from `rngs`, its class or a function. Its state is `params` and
         `batch_stats`.
       tx: an optax transform. The step also gives it `value`, `grad` and `value_fn` of the loss,
-        which line searches need.
+        which line searches need. `optax.lookahead` and an opaque `optax.contrib.sam` need more, and
+        are refused. A state of another optimizer is refused if its tree differs.
       loss: `(logits, labels) -> [N]`, one value per sample.
       metrics: functions like `loss`, by name.
 
     Raises:
-      TypeError: if `model` is neither.
-      ValueError: if a metric is named `loss` or `count`.
+      TypeError: if `model` is neither, or `tx` is no optax transform.
+      ValueError: if a metric is named `loss`, `count` or `weight`.
 
     Example:
       >>> import jaxconv
@@ -183,14 +189,32 @@ def eval_logits(
     model: Model, state: TrainState, image: Shaped[Array | np.ndarray, "batch *image"]
 ) -> Float[Array, "batch classes"]:
     """Applies the model without dropout, to images scaled as in a step."""
-    net = as_linen(model)
-    variables = {"params": state.params, "batch_stats": state.batch_stats}
-    more = call_arguments(net, train=False)
-    return jnp.asarray(net.apply(variables, as_float(image, net), **more))
+    return _logits(as_linen(model), state.params, state.batch_stats, image, train=False)[0]
+
+
+def _logits(
+    net: nn.Module, params: PyTree, batch_stats: PyTree, image: Any, *, train: bool, **options: Any
+) -> tuple[Array, PyTree]:
+    """The model's output for images scaled as in a step, and its running statistics after it."""
+    variables = {"params": params, "batch_stats": batch_stats}
+    options |= {"mutable": ["batch_stats"] if train else [], **call_arguments(net, train=train)}
+    try:
+        logits, updated = net.apply(variables, as_float(image, net), **options)
+    except InvalidRngError as error:
+        raise ValueError(
+            "The model asks for random numbers of a name that a step does not give: call "
+            f"self.make_rng('dropout'). Flax says: {str(error).splitlines()[0]}"
+        ) from error
+    if not isinstance(logits, jax.Array) or logits.ndim == 0:
+        raise ValueError(
+            f"The model must return logits [N, classes], not {type(logits).__name__}: wrap it in a "
+            "module that returns them alone."
+        )
+    return logits, updated.get("batch_stats", {})
 
 
 def _metric_fns(loss: Loss, metrics: Mapping[str, Metric]) -> dict[str, Metric]:
-    taken = sorted({"loss", "count"} & metrics.keys())
+    taken = sorted({"loss", "count", "weight"} & metrics.keys())
     if taken:
         raise ValueError(f"The steps report {' and '.join(taken)} themselves: rename the metric.")
     return {"loss": loss, **metrics}
@@ -199,20 +223,39 @@ def _metric_fns(loss: Loss, metrics: Mapping[str, Metric]) -> dict[str, Metric]:
 def _sums(metric_fns: Mapping[str, Metric], logits: Array, batch: Batch) -> dict[str, Array]:
     """The sum of each metric over the samples that count, and their count."""
     samples, label, sums = logits.shape[:1], jnp.asarray(batch["label"]), {}
-    mask = jnp.asarray(batch["mask"]).astype(bool) if "mask" in batch else None
-    if mask is not None and mask.shape != samples:
-        raise ValueError(f"The mask must have one value per sample, {samples}, not {mask.shape}.")
+    mask, weight = (
+        jnp.asarray(batch[name]) if name in batch else None for name in ("mask", "weight")
+    )
+    for name, values in (("mask", mask), ("weight", weight)):
+        if values is not None and values.shape != samples:
+            raise ValueError(
+                f"The {name} must have one value per sample, {samples}, not {values.shape}."
+            )
+    if mask is not None and jnp.issubdtype(mask.dtype, jnp.floating):
+        raise ValueError(
+            f"The mask says which samples count: pass booleans, not {mask.dtype}. Fractions are "
+            "weights: name the field 'weight'."
+        )
     if label.shape not in (samples, logits.shape):
         raise ValueError(
-            f"Labels must be integers {samples} or one-hot {logits.shape}, not {label.shape}."
+            f"Labels must be integers {samples} or one-hot {logits.shape}, not {label.shape}"
+            f"{': pass label[:, 0]' if label.shape == (*samples, 1) else ''}."
         )
+
+    def add_up(values: Array) -> Array:
+        if weight is not None:
+            values = values * weight
+        # No mask, no `where`: XLA does not always fold a mask of ones, and rounding would differ.
+        return jnp.sum(values if mask is None else jnp.where(mask.astype(bool), values, 0))
+
     for name, metric_fn in metric_fns.items():
         values = metric_fn(logits, label)
         if values.shape != samples:
             raise ValueError(
                 f"{name!r} must give one value per sample, {samples}, not {values.shape}."
             )
-        # No mask, no `where`: XLA does not always fold a mask of ones, and rounding would differ.
-        sums[name] = jnp.sum(values if mask is None else jnp.where(mask, values, 0))
-    count = samples[0] if mask is None else jnp.sum(mask, dtype=jnp.int32)
+        sums[name] = add_up(values)
+    if weight is not None:
+        sums["weight"] = add_up(jnp.ones(samples, sums["loss"].dtype))
+    count = samples[0] if mask is None else jnp.sum(mask.astype(bool), dtype=jnp.int32)
     return sums | {"count": jnp.asarray(count, jnp.int32)}

@@ -61,8 +61,21 @@ def test_all_ways_lead_to_the_same_bits(digits):
     assert len(found) == 1
 
 
-def test_dropout_is_off_in_evaluation_and_new_in_every_step(digits):
-    net = jaxconv.classifier(Noisy, jaxconv.adam(0.0))
+class Training(nn.Module):
+    @nn.compact
+    def __call__(self, x, training=False):
+        return nn.Dropout(0.5, deterministic=not training)(nn.Dense(10)(x.reshape(len(x), -1)))
+
+
+class Deterministic(nn.Module):
+    @nn.compact
+    def __call__(self, x, deterministic=True):
+        return nn.Dropout(0.5)(nn.Dense(10)(x.reshape(len(x), -1)), deterministic=deterministic)
+
+
+@pytest.mark.parametrize("model", [Noisy, Training(), Deterministic()])
+def test_dropout_is_off_in_evaluation_and_new_in_every_step(model, digits):
+    net = jaxconv.classifier(model, jaxconv.adam(0.0))
     state = net.init(jax.random.key(0), SHAPE)
     batch = {name: x[:8] for name, x in digits.train.batch().items()}
     later = state._replace(step=state.step + 1)
@@ -154,5 +167,5 @@ def test_floating_point_images_pass_and_other_integers_are_refused():
     found = as_float(image, nn.Dense(10))
     assert found.dtype == np.float16
     np.testing.assert_array_equal(found, image)
-    with pytest.raises(ValueError, match=r"uint8, .* these are int32: convert them with astype"):
+    with pytest.raises(ValueError, match=r"uint8, .* these are int32: convert them"):
         as_float(image.astype(np.int32), nn.Dense(10))

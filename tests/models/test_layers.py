@@ -5,7 +5,7 @@ import pytest
 from flax import linen as nn
 
 from jaxconv import create_model
-from jaxconv.models.layers import Conv, Dense, Pool, activate
+from jaxconv.models.layers import ACTIVATIONS, Conv, Dense, Pool, activate
 from tests.support.params import MNIST_SHAPE, params_of
 
 
@@ -107,9 +107,11 @@ def test_apply_names_the_layer_that_a_small_image_does_not_fit(settings, message
 
 def test_inputs_of_another_size_than_the_parameters_are_refused():
     model = create_model("strided")
-    with pytest.raises(ValueError, match=r"'conv1': the input has 5 channels, .* for 1: create"):
+    with pytest.raises(ValueError, match=r"'conv1': the input has 5 channels, .* 1: convert the"):
         model.apply({"params": params_of(model)}, jnp.zeros((1, 28, 28, 5)))
-    with pytest.raises(ValueError, match=r"'dense1': the input has 128 features, .* for 256"):
+    with pytest.raises(
+        ValueError, match=r"'dense1': the input has 128 features, .* for 256: resize"
+    ):
         model.apply({"params": params_of(model)}, jnp.zeros((1, 23, 20, 1)))
 
 
@@ -126,4 +128,8 @@ def test_named_activations_match_their_definitions():
     }.items():
         np.testing.assert_allclose(activate(name, x), expected, rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(activate(None, x), x)
+    keras = pytest.importorskip("keras")
+    for name, function in ACTIVATIONS.items():
+        expected = keras.activations.get(name)(x[None])
+        np.testing.assert_allclose(function(x[None]), expected, rtol=1e-5, atol=1e-6, err_msg=name)
     np.testing.assert_array_equal(activate(jnp.square, x), x**2)

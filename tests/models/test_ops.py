@@ -225,6 +225,7 @@ IMAGE, KERNEL = jnp.ones((1, 4, 5, 1)), jnp.ones((3, 3, 1, 2))
         (lambda: conv(IMAGE, KERNEL, padding="full"), "padding is .* not 'full'"),
         (lambda: conv(IMAGE, KERNEL, padding=-1), "padding is .* not -1"),
         (lambda: conv(IMAGE, KERNEL, padding=((1, 2), (3,))), "padding is .* not"),
+        (lambda: conv(IMAGE, KERNEL, padding=25_000), "makes images of 50004×50005: take less"),
         (lambda: max_pool(IMAGE, 2, padding=2), "padding 2 fills a whole window of 2×2"),
         (
             lambda: conv_max_pool(IMAGE, KERNEL, 3, form="patches"),

@@ -19,10 +19,11 @@ def test_without_the_experimental_call_results_stay_and_a_warning_appears(monkey
     expected = patches.conv(image, kernel, (1, 2), (4, 3))
     patches._patches.clear_cache()
     monkeypatch.setitem(sys.modules, "jax.experimental.scheduling_groups", None)
-    with pytest.warns(RuntimeWarning, match="slower on the CPU"):
+    with pytest.warns(RuntimeWarning, match="slower on the CPU") as caught:
         found = patches.conv(image, kernel, (1, 2), (4, 3))
     patches._patches.clear_cache()
     np.testing.assert_array_equal(found, expected)
+    assert caught[0].filename == patches.__file__
 
 
 @pytest.mark.parametrize("channels", [1, 2])

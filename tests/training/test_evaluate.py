@@ -52,6 +52,6 @@ def test_nothing_to_evaluate_or_predict_is_refused(state, digits):
         evaluate(NET, state, digits.test, batch_size=0)
     with pytest.raises(ValueError, match=r"no image to predict: the shape is \(0, 28, 28, 1\)"):
         predict(NET, state, digits.test.image[:0])
-    masked = {**digits.test.batch(), "mask": np.zeros(70)}
+    masked = {**digits.test.batch(), "mask": np.zeros(70, bool)}
     with pytest.raises(ValueError, match="No sample was counted"):
         evaluate(NET, state, masked)

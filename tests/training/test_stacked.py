@@ -43,7 +43,7 @@ def test_each_replica_sees_the_parameters_batches_and_masks_that_it_sees_alone(d
     epoch = functools.partial(train_epoch, **options)
     data = digits.train.batch()
     stack = stack_states([make_state(key) for key in KEYS])
-    orders = epoch_permutations(stack.rng, 1, samples=300)
+    orders = epoch_permutations(stack.rng, 1, samples=300, strategy=strategy)
     run = functools.partial(train_epoch_replicas, strategy=strategy, **options)
     _, together = jax.jit(run)(stack, data, orders, 0, 6)
     for i, key in enumerate(KEYS):

@@ -83,7 +83,7 @@ def test_a_masked_batch_is_the_batch_without_its_masked_samples(batch):
     assert_close(a.opt_state, b.opt_state)
     assert_close(sums_a, sums_b, 1e-5)
     assert_close(make_eval_step(model)(state, padded), make_eval_step(model)(state, short), 1e-5)
-    nothing, sums = step(state, {**batch, "mask": jnp.zeros(32)})
+    nothing, sums = step(state, {**batch, "mask": jnp.zeros(32, bool)})
     assert_close(nothing.params, state.params)
     assert int(sums["count"]) == 0
 
@@ -152,7 +152,7 @@ def test_transforms_get_the_mean_loss_and_zero_without_samples(batch):
     state = create_train_state(model, tx, jax.random.key(0), SHAPE)
     after, sums = make_train_step(model, tx)(state, {**batch, "mask": jnp.arange(32) < 20})
     assert float(after.opt_state) == pytest.approx(float(sums["loss"]) / 20, rel=1e-6)
-    after, _ = make_train_step(model, tx)(state, {**batch, "mask": jnp.zeros(32)})
+    after, _ = make_train_step(model, tx)(state, {**batch, "mask": jnp.zeros(32, bool)})
     assert float(after.opt_state) == 0.0
 
 
@@ -216,9 +216,9 @@ def test_batch_norm_keeps_running_statistics_and_refuses_masks(batch):
         0.9 * before + 0.1 * maps.mean(axis=(0, 1, 2)),
         atol=1e-6,
     )
-    make_eval_step(Normed())(after, {**batch, "mask": jnp.ones(32)})
+    make_eval_step(Normed())(after, {**batch, "mask": jnp.ones(32, bool)})
     with pytest.raises(ValueError, match="BatchNorm's statistics"):
-        make_train_step(Normed(), TX)(state, {**batch, "mask": jnp.ones(32)})
+        make_train_step(Normed(), TX)(state, {**batch, "mask": jnp.ones(32, bool)})
 
 
 @pytest.mark.slow
