@@ -46,6 +46,14 @@ def main():
         params = jax.device_put(state.params, NamedSharding(explicit, P()))
         divided_image = jax.device_put(image, NamedSharding(explicit, P("batch")))
         assert_close(grad_fn(params, divided_image), expected)
+    # `make_mesh` makes such axes unless it is told otherwise, since JAX 0.12.
+    arguments = (
+        jax.device_put(state, NamedSharding(explicit, P())),
+        jax.device_put(batch, NamedSharding(explicit, P("batch"))),
+    )
+    found, one = jax.jit(step)(*arguments), jax.jit(step)(state, batch)
+    assert_close(found[0].params, one[0].params)
+    assert_close(found[1], one[1])
 
     (size,) = export.symbolic_shape("size")
     logits = jax.jit(lambda image: model.apply({"params": state.params}, image))

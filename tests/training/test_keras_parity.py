@@ -107,6 +107,34 @@ def test_a_float32_step_from_equal_states_is_keras_step(net, mnist):
     assert np.median(distances) < 3e-7
 
 
+def test_sample_weights_are_keras_sample_weight(digits):
+    """Keras divides the loss by the samples, and a metric by the weights."""
+    image, label = digits.train.image[:100] / np.float32(255), digits.train.label[:100]
+    weight = np.random.default_rng(0).uniform(0, 3, 100).astype(np.float32)
+    keras.utils.set_random_seed(1)
+    theirs = keras.Sequential([keras.Input(SHAPE), keras.layers.Flatten(), keras.layers.Dense(10)])
+    theirs.compile(
+        keras.optimizers.SGD(0.1),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        weighted_metrics=["accuracy"],
+    )
+    kernel, bias = theirs.get_weights()
+    given = {"sample_weight": weight, "batch_size": 32, "verbose": 0}
+    expected = theirs.fit(image, label, shuffle=False, epochs=2, **given).history
+    net = jaxconv.classifier(jaxconv.create_model("dense", hidden=()), optax.sgd(0.1))
+    params = {"logits": {"kernel": jnp.asarray(kernel), "bias": jnp.asarray(bias)}}
+    batch = {"image": image, "label": label, "weight": weight}
+    state = net.init(jax.random.key(0), SHAPE, params=params)
+    state, history = jaxconv.fit(net, state, batch, epochs=2, batch_size=32, shuffle=False)
+    found = jaxconv.evaluate(net, state, batch)
+    for name in ("loss", "accuracy"):
+        np.testing.assert_allclose([row[name] for row in history], expected[name], rtol=1e-5)
+    assert list(found.values()) == pytest.approx(
+        [theirs.evaluate(image, label, **given)[i] for i in (1, 0)], rel=1e-5
+    )
+    np.testing.assert_allclose(state.params["logits"]["kernel"], theirs.get_weights()[0], atol=1e-6)
+
+
 def skip_if_keras_rounds(net):
     if keras.backend.backend() == "tensorflow" and NOTEBOOKS[net].optimizer == "adam":
         pytest.skip("Keras on TensorFlow takes Adam's betas from float32, in float64 as well")

@@ -5,6 +5,7 @@ import optax
 import pytest
 
 from jaxconv import adam, rmsprop
+from jaxconv.training.optimizers import update
 
 STEPS = 50
 GRADIENTS = np.random.default_rng(0).normal(size=(STEPS, 7)) * np.logspace(-6, 1, 7)
@@ -86,3 +87,29 @@ def test_the_learning_rate_may_be_a_schedule(make):
     constant = run(make(1e-3))
     np.testing.assert_allclose(run(make(optax.constant_schedule(1e-3))), constant, rtol=1e-6)
     assert (run(make(optax.linear_schedule(1e-3, 0.0, 10))) != constant).all()
+
+
+@pytest.mark.parametrize("make", [adam, rmsprop])
+def test_a_gradient_through_a_step_is_finite_where_a_parameter_got_none(make):
+    """As those behind a dead relu: their second moment is 0."""
+
+    def after(p):
+        grads, tx = jnp.array([1.0, 0.0]) * p, make(0.1)
+        return optax.apply_updates(p, tx.update(grads, tx.init(p))[0]).sum()
+
+    slope = jax.grad(after)(jnp.array([2.0, 3.0]))
+    assert np.isfinite(slope).all()
+    assert slope[1] == 1  # it stays where it is
+
+
+def test_an_optimizer_gets_those_of_the_loss_that_it_takes():
+    """optax.contrib.sam takes no more than optax.sgd does."""
+    inner, ascent = optax.sgd(0.1), optax.sgd(0.05)
+    tx = optax.contrib.sam(inner, ascent, sync_period=2, reset_state=False)
+    params, grads = {"x": jnp.ones(3)}, {"x": jnp.ones(3)}
+    updates, _ = update(tx, grads, tx.init(params), params, value=1.0, grad=grads, value_fn=sum)
+    np.testing.assert_allclose(updates["x"], 0.05 * np.ones(3))  # SAM's first step goes up
+    tx = optax.lookahead(inner, 5, 0.5)
+    opt_state = tx.init(params)
+    with pytest.raises(ValueError, match=r"The optimizer lookahead fails: .* one tree of param"):
+        update(tx, grads, opt_state, params)
