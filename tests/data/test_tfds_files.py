@@ -5,7 +5,6 @@ import io
 import json
 import shutil
 import struct
-import sys
 import zlib
 from pathlib import Path
 
@@ -46,17 +45,6 @@ def stream(sets: Path) -> jaxconv.data.StreamedDataset:
 
 def change(path: Path, **fields) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | fields))
-
-
-@pytest.fixture
-def canary(tmp_path, monkeypatch):
-    """A module whose import leaves a file."""
-    sung = tmp_path / "sung"
-    (tmp_path / "canary.py").write_text(f"open({str(sung)!r}, 'w').close()")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    yield "canary.Feature"
-    assert not sung.exists()
-    assert "canary" not in sys.modules
 
 
 def name_canary(path: Path, where: str, canary: str) -> None:
