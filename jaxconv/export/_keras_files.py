@@ -65,7 +65,7 @@ def stored_layers(file: Any, path: Path) -> dict[str, Layer]:
     Functional and sequential models keep all groups in `layers/`; the name of a group elsewhere
     begins with `/`. The optimizer's state is left out, and links are not followed.
     """
-    if "layer_names" in file.attrs or "model_weights" in file:
+    if "layer_names" in file.attrs or "model_weights" in set(file):  # follows no link
         raise ValueError(
             f"{path} has the layout of Keras 2: load it in Keras and write it anew with "
             "model.save_weights('NAME.weights.h5')."

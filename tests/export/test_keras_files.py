@@ -67,11 +67,13 @@ def test_other_kinds_of_files_are_refused_by_name(path, tmp_path):
         load_weights(tmp_path / "nowhere.keras", MODEL, SHAPE)
 
 
-@pytest.mark.parametrize("kind", ["weights", "model"])
+@pytest.mark.parametrize("kind", ["weights", "model", "link"])
 def test_the_layout_of_keras_2_is_named(kind, tmp_path):
     with h5py.File(tmp_path / "old.weights.h5", "w") as file:
         if kind == "weights":
             file.attrs["layer_names"] = ["conv2d"]
+        elif kind == "link":  # looked at, not followed
+            file["model_weights"] = h5py.ExternalLink("nowhere.h5", "/")
         else:
             file["model_weights/conv2d/kernel"] = np.zeros(3)
     with pytest.raises(ValueError, match="has the layout of Keras 2"):
