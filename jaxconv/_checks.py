@@ -14,7 +14,7 @@ EXTRAS = {
     "run": (
         "PIL", "filelock", "jinja2", "matplotlib", "orbax", "platformdirs", "rich", "scipy", "tyro",
     ),
-    "tfds": ("importlib_resources", "tensorflow_datasets"),
+    "tfds": ("PIL", "importlib_resources", "tensorflow_datasets"),
     "stream": ("grain",),
     "keras": ("h5py",),
 }  # fmt: skip

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 
 os.environ.setdefault("KERAS_BACKEND", "jax")  # the oracle; Keras reads this when it is imported
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # processes share a GPU
@@ -86,6 +87,17 @@ def drawn(monkeypatch):
     figures = []
     monkeypatch.setattr(Figure, "savefig", lambda self, *_, **__: figures.append(self))
     return figures
+
+
+@pytest.fixture
+def canary(tmp_path, monkeypatch):
+    """A class in a module whose import leaves a file; nothing may import it."""
+    sung = tmp_path / "sung"
+    (tmp_path / "canary.py").write_text(f"open({str(sung)!r}, 'w').close()")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield "canary.Feature"
+    assert not sung.exists()
+    assert "canary" not in sys.modules
 
 
 @pytest.fixture

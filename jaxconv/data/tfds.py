@@ -1,4 +1,7 @@
-"""Reads TFDS image sets without TensorFlow, and prepares them; the bundled MNIST is one of them."""
+"""Reads TFDS image sets without TensorFlow, and prepares them; the bundled MNIST is one of them.
+
+A set may come from anywhere: reading it executes nothing that its files name.
+"""
 
 import contextlib
 import importlib.util
@@ -11,6 +14,7 @@ import numpy as np
 from jaxtyping import Int, Shaped
 
 from jaxconv._checks import check_choice, check_installed
+from jaxconv.data._tfds_files import find_folder, parse_name, read_set
 from jaxconv.data.arrays import Dataset
 from jaxconv.data.mnist import mnist_builder
 
@@ -26,20 +30,19 @@ def load(name: str, *, data_dir: str | None = None) -> Dataset:
 
     Args:
       name: a TFDS name, `"fashion_mnist"`, `"cifar10:3.0.2"`, ..., with features `image` (of one
-        fixed size) and `label`.
+        fixed size, in PNG or JPEG) and `label`.
       data_dir: where TFDS keeps its sets; its own default when None.
 
     Raises:
       ModuleNotFoundError: without tensorflow-datasets.
       FileNotFoundError: if the set is not prepared; the message names the command that does it.
-      ValueError: if the set is unknown, is prepared in another format, has images of several sizes,
-        or lacks `image`, `label`, a train or a test split.
+      ValueError: if the set is unknown or damaged, is prepared in another format, has images of
+        several sizes or features of classes that TFDS does not have, or lacks `image`, `label`, a
+        train or a test split.
     """
-    with _quiet():
-        builder = _prepared(name, data_dir)
-        parts = [Source(name, split, data_dir, builder=builder) for split in ("train", "test")]
-        arrays = [array for part in parts for array in part.read(range(len(part))).values()]
-        return Dataset.from_arrays(*arrays, num_classes=parts[0].num_classes, name=f"tfds:{name}")
+    parts = [Source(name, split, data_dir) for split in ("train", "test")]
+    arrays = [array for part in parts for array in part.read(range(len(part))).values()]
+    return Dataset.from_arrays(*arrays, num_classes=parts[0].num_classes, name=f"tfds:{name}")
 
 
 class Source:
@@ -51,30 +54,36 @@ class Source:
       name: as in `load`.
       split: `"train"` or `"test"`.
       data_dir: as in `load`.
-      builder: the set's TFDS builder, if there is one already.
 
     Raises:
       ModuleNotFoundError, FileNotFoundError, ValueError: as `load`.
     """
 
-    def __init__(
-        self, name: str, split: str, data_dir: str | None = None, *, builder: Any = None
-    ) -> None:
+    def __init__(self, name: str, split: str, data_dir: str | None = None) -> None:
+        check_installed("tfds")
+        from array_record.python.array_record_data_source import ArrayRecordDataSource
+        from tensorflow_datasets.proto import tf_example_pb2
+
         self.name, self.split, self._data_dir = name, split, data_dir
-        with _quiet():
-            builder = builder or _prepared(name, data_dir)
-            try:
-                self._rows = builder.as_data_source(split)
-            except NotImplementedError as error:
-                raise ValueError(
-                    f"The TFDS set in {builder.data_path} is not prepared as array_record, the "
-                    "format that can be read without TensorFlow: prepare it again with "
-                    "experiments/prepare_tfds.py and another data_dir."
-                ) from error
-            self._rows[0]  # decoding prints its notes now, while they are silenced
-        info = builder.info.splits[split]
-        self.num_classes: int | None = getattr(builder.info.features["label"], "num_classes", None)
-        self.identity = f"{builder.info.full_name} {split} {info.shard_lengths} {info.num_bytes}"
+        self._parse = tf_example_pb2.Example.FromString  # pyright: ignore[reportAttributeAccessIssue]
+        self._files = files = read_set(_find(name, data_dir))
+        lengths, size = files.splits[split]
+        if not any(lengths):
+            raise ValueError(f"{files.folder}: the {split} split has no samples.")
+        paths = [str(path) for path in files.paths(split)]
+        try:
+            self._rows = ArrayRecordDataSource(paths)
+        except RuntimeError as error:
+            raise ValueError(
+                f"{files.folder}: the {split} split cannot be read: {_first_line(error)}"
+            ) from error
+        if len(self._rows) != sum(lengths):
+            raise ValueError(
+                f"{files.folder}: the {split} split has {len(self._rows)} samples, where "
+                f"dataset_info.json says {sum(lengths)}."
+            )
+        self.num_classes = files.num_classes
+        self.identity = f"{files.full_name} {split} {lengths} {size}"
         """Identifies this split without reading it: name, version, counts, bytes."""
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -95,46 +104,48 @@ class Source:
           `image` `[samples, height, width, channels]` and `label` `[samples]`.
 
         Raises:
-          ValueError: if their images differ in size.
+          ValueError: if their images differ in size, or a sample is damaged.
         """
-        image, label = [], []
+        found: dict[str, list[Any]] = {name: [] for name in self._files.decoders}
         for start in range(0, len(rows), 1000):
             part = [int(row) for row in rows[start : start + 1000]]
-            for example in self._rows.__getitems__(part):
-                image.append(example["image"])
-                label.append(example["label"])
-        shapes = {x.shape for x in image}
+            place = "a record"
+            try:
+                for row, record in zip(part, self._rows.__getitems__(part), strict=True):
+                    place = f"sample {row}"
+                    fields = self._parse(record).features.feature
+                    for name, decode in self._files.decoders.items():
+                        found[name].append(decode(fields[name]))
+            except Exception as error:  # array_record, protobuf and Pillow raise nearly anything
+                raise ValueError(
+                    f"{self._files.folder}: {place} of the {self.split} split cannot be read: "
+                    f"{_first_line(error)}"
+                ) from error
+        shapes = {x.shape for x in found["image"]}
         if len(shapes) > 1:
             raise ValueError(
                 f"The {self.split} images of the TFDS set {self.name!r} have {len(shapes)} sizes, "
                 f"e.g. {sorted(shapes)[:3]}: resize them yourself and use Dataset.from_arrays."
             )
-        return {"image": np.stack(image), "label": np.asarray(label)}
+        return {"image": np.stack(found["image"]), "label": np.asarray(found["label"])}
 
 
-def _prepared(name: str, data_dir: str | None) -> Any:
-    builder = _builder(name, data_dir)
-    if not builder.is_prepared():
+def _find(name: str, data_dir: str | None) -> Path:
+    folder, exists = find_folder(name, data_dir)
+    if not exists:
+        _check_known(name)
         option = f" --data-dir {data_dir}" if data_dir else ""
         needs = "" if name == MNIST_BUILDER else " (needs the network, some sets TensorFlow)"
         raise FileNotFoundError(
-            f"The TFDS set {name!r} is not prepared in {builder.data_path}. Prepare it with\n"
+            f"The TFDS set {name!r} is not prepared in {folder}. Prepare it with\n"
             f"  python experiments/prepare_tfds.py {name}{option}\n"
             f"{needs.strip()}{', or ' if needs else 'or '}give the data_dir it is in."
         )
-    features, splits = builder.info.features, builder.info.splits
-    missing = [feature for feature in ("image", "label") if feature not in (features or {})]
-    if missing:
-        raise ValueError(
-            f"The TFDS set {name!r} has no {' and no '.join(map(repr, missing))}: its features "
-            f"are {sorted(features or {})}. Read it with TFDS and use Dataset.from_arrays."
-        )
-    if not {"train", "test"} <= set(splits):
-        raise ValueError(
-            f"The TFDS set {name!r} has no train and test split, but {sorted(splits)}: "
-            "read it with TFDS and use Dataset.from_arrays."
-        )
-    return builder
+    return folder
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__
 
 
 def prepare(name: str = MNIST_BUILDER, *, data_dir: str | None = None) -> Path:
@@ -152,11 +163,21 @@ def prepare(name: str = MNIST_BUILDER, *, data_dir: str | None = None) -> Path:
       ConnectionError: if the set cannot be downloaded.
       ValueError: if TFDS does not know the set.
     """
-    with _quiet():
-        builder = _builder(name, data_dir, file_format="array_record")
+    check_installed("tfds")
     import requests
+    import tensorflow_datasets as tfds
+    from google.protobuf import json_format
     from tensorflow_datasets.core.download import downloader
 
+    stem, config, version = parse_name(name)
+    _check_known(stem)
+    options = {"config": config, "version": version, "file_format": "array_record"}
+    given = {key: value for key, value in options.items() if value is not None}
+    try:
+        with _quiet():  # not by `tfds.builder`: it believes a set that is there
+            builder = tfds.builder_cls(stem)(data_dir=data_dir, **given)
+    except (AssertionError, json_format.ParseError) as error:
+        raise ValueError(f"TFDS cannot prepare the set {name!r}: {_first_line(error)}") from error
     downloader.MAX_RETRIES = 2  # its 10 take minutes where there is no network
     try:
         builder.download_and_prepare()
@@ -178,23 +199,17 @@ def tensorflow_installed() -> bool:
     return importlib.util.find_spec("tensorflow") is not None
 
 
-def _builder(name: str, data_dir: str | None, **options: Any) -> Any:
-    check_installed("tfds")
+def _check_known(name: str) -> None:
     import tensorflow_datasets as tfds
 
     mnist_builder()
-    try:
-        return tfds.builder(name, data_dir=data_dir, **options)
-    except tfds.core.DatasetNotFoundError:
-        check_choice("TFDS set", name, tfds.list_builders(with_community_datasets=False))
-        raise
-    except AssertionError as error:  # a version that TFDS does not have
-        raise ValueError(f"TFDS does not have the set {name!r}: {error}") from error
+    known = tfds.list_builders(with_community_datasets=False)
+    check_choice("TFDS set", parse_name(name)[0], known)
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps absl's notes on probed paths and on OpenCV off stderr; nobody needs them."""
+    """Keeps absl's notes on probed paths off stderr; nobody needs them."""
     logger = logging.getLogger("absl")
     before = logger.level
     logger.setLevel(logging.ERROR)

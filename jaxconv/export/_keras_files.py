@@ -6,9 +6,11 @@ how much an archive unpacks to before it unpacks it.
 
 import contextlib
 import io
+import itertools
 import json
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,7 +65,7 @@ def stored_layers(file: Any, path: Path) -> dict[str, Layer]:
     Functional and sequential models keep all groups in `layers/`; the name of a group elsewhere
     begins with `/`. The optimizer's state is left out, and links are not followed.
     """
-    if "layer_names" in file.attrs or "model_weights" in file:
+    if "layer_names" in file.attrs or "model_weights" in set(file):  # follows no link
         raise ValueError(
             f"{path} has the layout of Keras 2: load it in Keras and write it anew with "
             "model.save_weights('NAME.weights.h5')."
@@ -108,16 +110,45 @@ def _unzipped(path: Path) -> io.BytesIO:
         size, limit = sum(x.file_size for x in archive.infolist()), 100 * path.stat().st_size
         if size > limit:  # real weights hardly shrink: this file is made to fill the memory
             raise ValueError(f"{path} unpacks to {size:,} bytes, over {limit:,}: it is not read.")
-        layers = json.loads(archive.read("config.json")).get("config", {}).get("layers", [])
+        net = json.loads(archive.read("config.json"))
+        layers = net["config"].get("layers", [])
+        _check_chain(path, net["class_name"], layers, net["config"].get("output_layers"))
         for layer in layers:
             if layer["config"].get("data_format") == "channels_first":
                 raise ValueError(
                     f"{path}: layer {layer['config']['name']!r} has its channels first, but images "
                     "are [batch, height, width, channels] here: build the net with channels last."
                 )
-        inputs = json.dumps([layer.get("inbound_nodes") for layer in layers])
-        if inputs.count('"__keras_tensor__"') >= max(len(layers), 1):
-            raise ValueError(
-                f"{path} holds a net that branches or uses a layer twice: only chains are read."
-            )
         return io.BytesIO(archive.read("model.weights.h5"))  # checks its checksum
+
+
+def _check_chain(path: Path, kind: str, layers: Sequence[Any], output_layers: Any) -> None:
+    """Refuses a net whose layers do not stand in one row, from one input to one output."""
+    if kind == "Sequential":
+        return
+    if kind != "Functional":
+        raise ValueError(
+            f"{path} holds a net of the class {kind!r}, whose own code joins its layers: only "
+            "Sequential and Functional nets are read."
+        )
+    sources = {layer["name"]: _sources(layer["inbound_nodes"]) for layer in layers}
+    used = Counter(itertools.chain(*sources.values()))
+    inputs = [name for name, x in sources.items() if not x]
+    outputs = _sources(output_layers)
+    joints = [name for name, x in sources.items() if len(x) > 1 or used[name] > 1]
+    if joints or len(inputs) > 1 or len(outputs) > 1:
+        raise ValueError(
+            f"{path} holds a net that is no chain, and only chains are read: its inputs are "
+            f"{inputs}, its outputs {outputs}, it branches at or repeats {joints or 'no layer'}."
+        )
+
+
+def _sources(value: Any) -> list[str]:
+    """The layers whose tensors a part of a config refers to, each time as `[NAME, call, index]`."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if not isinstance(value, list):
+        return []
+    if len(value) == 3 and isinstance(value[0], str) and isinstance(value[1], int):
+        return [value[0]]
+    return [name for part in value for name in _sources(part)]

@@ -7,7 +7,8 @@ whatever their names. (If layers branch, Keras counts by depth instead, and laye
 would be exchanged.) Both sides keep kernels in HWIO and flatten alike: nothing is transposed.
 
 A file of weights does not record strides, padding, activations or `data_format`: the model decides
-them. A `.keras` file does record them; a net that branches or has its channels first is refused.
+them. A `.keras` file does record its net: it is refused if the layers do not stand in one row, from
+one input to one output, or have their channels first.
 """
 
 import io

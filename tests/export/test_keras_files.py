@@ -1,5 +1,6 @@
 """Files that are damaged, old, hostile, or of nets that do not carry over."""
 
+import json
 import zipfile
 
 import h5py
@@ -10,6 +11,14 @@ from experiments.benchmarks.keras_nets import SHAPE
 from jaxconv.export.keras import load_weights
 from tests.support.keras_layout import MODEL, write_weights
 
+CHAIN = {"class_name": "Sequential", "config": {"layers": []}}
+
+
+def write_archive(path, config, weights) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("config.json", json.dumps(config))
+        archive.write(weights, "model.weights.h5")
+
 
 @pytest.fixture
 def path(tmp_path):
@@ -18,9 +27,7 @@ def path(tmp_path):
 
 def test_a_damaged_file_is_an_error_or_harmless(path, tmp_path):
     """Every truncation is detected, wherever it falls, and no exception but ours escapes."""
-    with zipfile.ZipFile(tmp_path / "x.keras", "w") as archive:
-        archive.writestr("config.json", "{}")
-        archive.write(path, "model.weights.h5")
+    write_archive(tmp_path / "x.keras", CHAIN, path)
     rng = np.random.default_rng(0)
     for source in (path, tmp_path / "x.keras"):
         whole, damaged = source.read_bytes(), tmp_path / f"damaged{''.join(source.suffixes)}"
@@ -60,11 +67,13 @@ def test_other_kinds_of_files_are_refused_by_name(path, tmp_path):
         load_weights(tmp_path / "nowhere.keras", MODEL, SHAPE)
 
 
-@pytest.mark.parametrize("kind", ["weights", "model"])
+@pytest.mark.parametrize("kind", ["weights", "model", "link"])
 def test_the_layout_of_keras_2_is_named(kind, tmp_path):
     with h5py.File(tmp_path / "old.weights.h5", "w") as file:
         if kind == "weights":
             file.attrs["layer_names"] = ["conv2d"]
+        elif kind == "link":  # looked at, not followed
+            file["model_weights"] = h5py.ExternalLink("nowhere.h5", "/")
         else:
             file["model_weights/conv2d/kernel"] = np.zeros(3)
     with pytest.raises(ValueError, match="has the layout of Keras 2"):
@@ -82,19 +91,79 @@ def test_weights_outside_of_the_layers_are_refused(path):
     assert "optimizer" not in str(error.value)
 
 
-def test_a_keras_file_whose_net_is_no_chain_or_has_channels_first_is_refused(tmp_path):
+def two_inputs(x, layers):
+    other = layers.Input((28, 28, 1), name="other")
+    return [x, other], layers.Concatenate(name="both")([x, other])
+
+
+def two_heads(x, layers):
+    return x, [layers.Flatten(name="a")(x), layers.Conv2D(4, 3, name="b")(x)]
+
+
+def a_head_in_the_middle(x, layers):
+    middle = layers.Conv2D(4, 3, name="middle")(x)
+    return x, {"a": middle, "b": layers.Flatten(name="end")(middle)}
+
+
+def branches(x, layers):
+    return x, layers.Add()([layers.Conv2D(2, 3, name=name)(x) for name in "ba"])
+
+
+def a_skip(x, layers):
+    return x, layers.Add(name="sum")([layers.Conv2D(1, 3, padding="same")(x), x])
+
+
+def a_shared_layer(x, layers):
+    shared = layers.Conv2D(1, 3, name="shared")
+    return x, shared(shared(x))
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (two_inputs, r"inputs are \['x', 'other'\], its outputs \['both'\], .* \['both'\]\.$"),
+        (two_heads, r"inputs are \['x'\], its outputs \['a', 'b'\], .* repeats \['x'\]\.$"),
+        (a_head_in_the_middle, r"outputs \['middle', 'end'\], it branches at or repeats no layer"),
+        (branches, r"it branches at or repeats \['x', 'add"),
+        (a_skip, r"it branches at or repeats \['x', 'sum'\]"),
+        (a_shared_layer, r"it branches at or repeats \['shared'\]"),
+    ],
+)
+def test_a_keras_file_whose_net_is_no_chain_is_refused(build, message, tmp_path):
+    import keras
+
+    x = keras.Input(SHAPE, name="x")
+    keras.Model(*build(x, keras.layers)).save(tmp_path / "x.keras")
+    with pytest.raises(ValueError, match=rf"x\.keras holds a net that is no chain.*{message}"):
+        load_weights(tmp_path / "x.keras", MODEL, SHAPE)
+
+
+def test_a_keras_file_of_a_class_of_its_own_or_with_channels_first_is_refused(tmp_path):
     import keras
     from keras import layers
 
-    inputs = keras.Input(SHAPE)
-    branches = [layers.Conv2D(2, 3, name=name)(inputs) for name in "ba"]
-    outputs = layers.Dense(10)(layers.Flatten()(layers.Add()(branches)))
-    keras.Model(inputs, outputs).save(tmp_path / "x.keras")
-    with pytest.raises(ValueError, match=r"x\.keras holds a net that branches"):
+    class Mine(keras.Sequential):
+        pass
+
+    Mine([keras.Input(SHAPE), layers.Conv2D(4, 3)]).save(tmp_path / "x.keras")
+    with pytest.raises(ValueError, match=r"x\.keras holds a net of the class 'Mine', whose own"):
         load_weights(tmp_path / "x.keras", MODEL, SHAPE)
     first = layers.Conv2D(4, 3, data_format="channels_first", name="mine")
     keras.Sequential([keras.Input((1, 28, 28)), first]).save(tmp_path / "y.keras")
     with pytest.raises(ValueError, match=r"y.keras: layer 'mine' has its channels first"):
+        load_weights(tmp_path / "y.keras", MODEL, SHAPE)
+
+
+def test_no_class_that_a_keras_file_names_is_imported(path, tmp_path, canary):
+    module, _, name = canary.partition(".")
+    kind = {"class_name": name, "module": module, "registered_name": canary}
+    body = {"class_name": "__lambda__", "config": {"code": "4wAAAA==", "defaults": None}}
+    layers = [{**kind, "config": {}}, {"class_name": "Lambda", "config": {"function": body}}]
+    net = {"class_name": "Sequential", "module": module, "config": {"layers": layers}}
+    write_archive(tmp_path / "x.keras", net | {"compile_config": {"loss": kind}}, path)
+    assert load_weights(tmp_path / "x.keras", MODEL, SHAPE).keys() == {"conv1", "conv2", "logits"}
+    write_archive(tmp_path / "y.keras", {**kind, "config": {}}, path)
+    with pytest.raises(ValueError, match=f"holds a net of the class {name!r}"):
         load_weights(tmp_path / "y.keras", MODEL, SHAPE)
 
 
