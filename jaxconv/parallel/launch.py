@@ -2,9 +2,10 @@
 
     python -m jaxconv.parallel.launch --processes 2 --devices-per-process 2 experiments/lab6.py
 
-Each line of output begins with the number of its process. The launcher passes Ctrl-C and SIGTERM on
-to all processes. When one fails, JAX ends the others within some 15 seconds; the launcher kills
-those that are left after 30. The exit code is the worst of all (128 plus the number of a signal).
+Each line of output begins with the number of its process. The launcher passes Ctrl-C, SIGTERM and
+SIGHUP on to all processes. When one fails, JAX ends the others within some 15 seconds; the launcher
+kills those that are left after 30. If the launcher itself is killed, all processes end with it. The
+exit code is the worst of all (128 plus the number of a signal).
 """
 
 import argparse
@@ -22,6 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from jaxconv._checks import check_positive
+
+GUARD = "trap '' HUP INT TERM; read _; kill -KILL 0"
+"""Kills its process group once nobody holds the other end of its stdin."""
 
 
 def launch(
@@ -48,27 +52,34 @@ def launch(
         probe.bind(("localhost", 0))
         address = f"localhost:{probe.getsockname()[1]}"
     received: list[int] = []
-    with contextlib.ExitStack() as stack:  # at the end kills what is left, and joins the copiers
+    with contextlib.ExitStack() as stack:  # at the end joins the copiers and the processes
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the last: a closed terminal
             if signal.getsignal(number) is not signal.SIG_IGN:
                 before = signal.signal(number, lambda number, _: received.append(number))
                 stack.callback(signal.signal, number, before)
-        children = []
-        for rank in range(processes):
-            child = subprocess.Popen(
-                command,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env=os.environ | process_environment(address, processes, rank, devices),
-                start_new_session=True,  # else Ctrl-C would reach it twice and end it at once
-            )
-            children.append(child)
-            for source, sink in ((child.stdout, sys.stdout), (child.stderr, sys.stderr)):
-                copier = threading.Thread(target=_copy, args=(source, sink, rank))
-                copier.start()
-                stack.callback(copier.join)
-            stack.callback(_kill, child)
-        return _wait(children, received, grace)
+        # The processes join the guard's group before their program starts, and only the launcher
+        # holds the pipe to the guard. However the launcher ends, none of them outlives it.
+        guard = subprocess.Popen(["sh", "-c", GUARD], stdin=subprocess.PIPE, process_group=0)
+        stack.enter_context(guard)
+        try:
+            children = []
+            for rank in range(processes):
+                child = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,  # it would stop if it read a terminal's
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    env=os.environ | process_environment(address, processes, rank, devices),
+                    process_group=guard.pid,  # Ctrl-C reaches only the launcher's own group
+                )
+                children.append(stack.enter_context(child))
+                for source, sink in ((child.stdout, sys.stdout), (child.stderr, sys.stderr)):
+                    copier = threading.Thread(target=_copy, args=(source, sink, rank))
+                    copier.start()
+                    stack.callback(copier.join)
+            return _wait(children, received, grace)
+        finally:
+            os.killpg(guard.pid, signal.SIGKILL)  # what is left
 
 
 def process_environment(
@@ -102,13 +113,6 @@ def _copy(source: Any, sink: Any, rank: int) -> None:
             with contextlib.suppress(OSError, ValueError):  # nobody reads: the processes continue
                 sink.write(f"[{rank}] {text}\n")
                 sink.flush()
-
-
-def _kill(child: subprocess.Popen[bytes]) -> None:
-    """Kills a process, and those that it started and left."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(child.pid, signal.SIGKILL)
-    child.wait()
 
 
 def _wait(children: Sequence[subprocess.Popen[bytes]], received: list[int], grace: float) -> int:
