@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from jaxconv._checks import check_installed
+from jaxconv.parallel import check_backend
 from jaxconv.runs.signals import Terminated
 
 DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
@@ -61,7 +62,11 @@ def exit_codes() -> Iterator[None]:
       SystemExit: 2
     """
     try:
-        yield
+        try:
+            yield
+        except (AssertionError, RuntimeError):
+            check_backend()  # JAX raises these if it has no device
+            raise
     except KeyboardInterrupt as interrupt:
         with contextlib.suppress(OSError):
             sys.stdout.flush()

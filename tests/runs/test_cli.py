@@ -10,7 +10,7 @@ import time
 import pytest
 
 from jaxconv.runs.cli import exit_codes
-from tests.support import EXPERIMENTS, SMALL_RUN
+from tests.support import EXPERIMENTS, ROOT, SMALL_RUN
 from tests.support.command_line_runs import run_cli
 
 
@@ -174,6 +174,27 @@ def test_every_end_has_its_exit_code(error, code, capsys):
         raise error
     assert stop.value.code == code
     assert capsys.readouterr().err.startswith("error: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "lines", "last"),
+    [
+        ("JAX_PLATFORMS", "x", 1, "error: JAX has no device here for JAX_PLATFORMS='x' "),
+        ("JAX_NUM_CPU_DEVICES", "x", 5, 'ValueError: Invalid value "x" for JAX flag jax_num_cpu_'),
+    ],
+)
+def test_a_variable_that_jax_refuses_is_named_without_its_traceback(name, value, lines, last):
+    code = "from jaxconv.runs import exit_codes\nimport jax\nwith exit_codes(): jax.devices('cpu')"
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, name: value},
+        cwd=ROOT,
+    )
+    printed = run.stderr.splitlines()
+    assert len(printed) == lines, run.stderr
+    assert printed[-1].startswith(last)
 
 
 def test_signals_end_the_process_with_theirs():
