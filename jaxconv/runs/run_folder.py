@@ -87,9 +87,12 @@ class RunFolder(Elsewhere):
         return str(self.path)
 
     def restore(self, template: Template) -> tuple[TrainState, ResumePoint] | None:
-        saved = self.checkpoints.restore(template) if self._found else None
-        self._restored = saved is not None
-        return saved
+        if self._found:
+            with contextlib.suppress(FileNotFoundError):  # a run may end before its first save
+                saved = self.checkpoints.restore(template)
+                self._restored = True
+                return saved
+        return None
 
     def begin(self, rows: Sequence[tuple[int, Mapping[str, float]]]) -> None:
         if self._found:
