@@ -228,6 +228,6 @@ if __name__ == "__main__":
     parser.add_argument("--seeds", default="10", help="how many, or a list such as 3,7,11 (10)")
     parser.add_argument("--output-dir", help="the folder, if not the next free runs/compare-N")
     parser.add_argument("--overwrite", action="store_true", help="replace what --output-dir holds")
-    given = parser.parse_args()
     with exit_codes():
+        given = parser.parse_args()
         main(given.first, given.second, given.seeds, given.output_dir, given.overwrite)

@@ -31,6 +31,6 @@ if __name__ == "__main__":
     )
     parser.add_argument("name", nargs="?", default=tfds.MNIST_BUILDER, help="a TFDS name")
     parser.add_argument("--data-dir", help="where TFDS keeps its sets (default: TFDS' own folder)")
-    arguments = parser.parse_args()
     with exit_codes():
+        arguments = parser.parse_args()
         main(arguments.name, arguments.data_dir)

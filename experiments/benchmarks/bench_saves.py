@@ -86,6 +86,6 @@ if __name__ == "__main__":
     parser.add_argument("--nets", nargs="+", default=["strided", "lab6"], help=", ".join(NOTEBOOKS))
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--output", help="a JSON file for all measurements")
-    given = parser.parse_args()
     with exit_codes():
+        given = parser.parse_args()
         main(given.nets, given.rounds, output=given.output)

@@ -110,9 +110,13 @@ def _copy(source: Any, sink: Any, rank: int) -> None:
     with source:
         for line in source:
             text = line.decode(errors="replace").rstrip("\r\n")
-            with contextlib.suppress(OSError, ValueError):  # nobody reads: the processes continue
-                sink.write(f"[{rank}] {text}\n")
-                sink.flush()
+            _print(f"[{rank}] {text}", sink)
+
+
+def _print(line: str, sink: Any) -> None:
+    """Prints a line, unless nobody reads any more: the processes continue."""
+    with contextlib.suppress(OSError, ValueError):
+        print(line, file=sink, flush=True)
 
 
 def _wait(children: Sequence[subprocess.Popen[bytes]], received: list[int], grace: float) -> int:
@@ -126,7 +130,7 @@ def _wait(children: Sequence[subprocess.Popen[bytes]], received: list[int], grac
                 worst = max(worst, code if code > 0 else 128 - code)
                 how = "ended with exit code" if code > 0 else "was ended by"
                 what = code if code > 0 else signal.Signals(-code).name
-                print(f"Process {rank} {how} {what}", file=sys.stderr)
+                _print(f"Process {rank} {how} {what}", sys.stderr)
         if worst or received:
             deadline = min(deadline, time.monotonic() + grace)
         while received:
@@ -135,7 +139,7 @@ def _wait(children: Sequence[subprocess.Popen[bytes]], received: list[int], grac
                 child.send_signal(number)
         if time.monotonic() > deadline:
             for rank in running:
-                print(f"Process {rank} did not end within {grace:g} s: killed", file=sys.stderr)
+                _print(f"Process {rank} did not end within {grace:g} s: killed", sys.stderr)
             # A killed process has no exit code of its own, so this one counts only alone.
             return worst or 128 + signal.SIGKILL
         time.sleep(0.05)

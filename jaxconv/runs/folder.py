@@ -131,7 +131,7 @@ def check_output_dir(output_dir: str | None) -> None:
 
 @contextlib.contextmanager
 def report_interrupt(folder: Path) -> Iterator[None]:
-    """Prints which files a run leaves when Ctrl-C or SIGTERM ends it."""
+    """Prints which files a run leaves when a signal ends it."""
     try:
         yield
     except KeyboardInterrupt:

@@ -36,7 +36,7 @@ class Progress:
     def __init__(self, epochs: int, *, quiet: bool = False) -> None:
         self._epochs, self._quiet = epochs, quiet
         self._steps, self._bar, self._task = 0, None, None
-        if not quiet and sys.stdout.isatty():
+        if not quiet and sys.stdout is not None and sys.stdout.isatty():
             from rich import progress
 
             self._bar = progress.Progress(

@@ -1,3 +1,4 @@
+import io
 import os
 import signal
 import subprocess
@@ -160,6 +161,18 @@ def wait_until_gone(pid: int) -> None:
             return
         time.sleep(0.05)
     pytest.fail(f"process {pid} is left")
+
+
+def test_a_terminal_that_goes_away_stops_no_process(run, tmp_path, monkeypatch):
+    class Gone(io.StringIO):
+        def write(self, text):
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(sys, "stderr", Gone())
+    mark = tmp_path / "done"
+    code, *_ = run(f"if rank: sys.exit(3)\ntime.sleep(0.3); open({str(mark)!r}, 'w')", 2)
+    assert code == 3
+    assert mark.exists()
 
 
 def test_no_process_that_another_one_started_is_left_behind(run):
