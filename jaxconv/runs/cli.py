@@ -40,6 +40,11 @@ def cli(config: type[C] | C, main: Callable[[C], Any], description: str | None) 
 def _read(config: type[C] | C, description: str | None) -> C:
     import tyro
 
+    for argument in sys.argv[1:]:  # Python would read 4300 digits, and not more
+        if digits := re.search(r"\d{1000,}", argument):
+            raise ValueError(
+                f"{argument[:20]}... has a number of {len(digits[0])} digits: take a smaller one."
+            )
     whole: Any = config if isinstance(config, type) else type(config)
     default: dict[str, Any] = {} if isinstance(config, type) else {"default": config}
     options = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes)

@@ -167,6 +167,8 @@ def parse_seeds(text: str, start: int = 0) -> tuple[int, ...]:
         raise ValueError(
             f"seeds must be a number of seeds such as 10, or a list such as 3,7,11; not {text!r}."
         )
+    if (digits := max(map(len, parts))) > 1000:  # Python would refuse 5000
+        raise ValueError(f"seeds must be in [0, 2**32), not a number of {digits} digits.")
     given = tuple(map(int, parts))
     if "," in text:
         if start:

@@ -1,6 +1,7 @@
 """The folder of a run: its name, its lock, and the names of its files."""
 
 import contextlib
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -34,7 +35,8 @@ def new_run_folder(
 
     Raises:
       ValueError: if `output_dir` is the empty string.
-      FileExistsError: if `output_dir` holds a run and `overwrite` is False.
+      FileExistsError: if `output_dir` holds a run and `overwrite` is False, or if a link or another
+        thing that no run makes has the name of a run's file. Nothing is deleted then.
       BlockingIOError: if another run uses the folder.
       OSError: if the folder cannot be made.
 
@@ -48,13 +50,20 @@ def new_run_folder(
     check_output_dir(output_dir)
     folder = next_free(Path("runs"), name) if output_dir is None else Path(output_dir)
     with locked(folder):
-        found = [folder / file for file in FILES if (folder / file).exists()]
+        found = [folder / file for file in FILES if os.path.lexists(folder / file)]
         if found and not overwrite:
             raise FileExistsError(
                 f"{folder} already holds a run ({', '.join(file.name for file in found)}): name "
                 "another --output-dir, add --overwrite to delete the run, or resume an experiment "
                 "with --resume."
             )
+        for file in found:  # look at all before any is deleted
+            kind = "link" if file.is_symlink() else "folder" if file.is_dir() else "file"
+            if kind != ("folder" if file.name == CHECKPOINTS else "file"):
+                raise FileExistsError(
+                    f"{file} is a {kind}, which no run makes: move it away, or name another "
+                    "--output-dir."
+                )
         for file in found:
             shutil.rmtree(file) if file.is_dir() else file.unlink()
         yield folder

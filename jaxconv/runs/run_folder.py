@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -88,6 +89,9 @@ class RunFolder(Elsewhere):
 
     def restore(self, template: Template) -> tuple[TrainState, ResumePoint] | None:
         if self._found:
+            folder = self.checkpoints.folder
+            if os.path.lexists(folder) and not folder.is_dir():
+                print(f"{folder} is not a folder, so it has no checkpoint, and none can be saved.")
             with contextlib.suppress(FileNotFoundError):  # a run may end before its first save
                 saved = self.checkpoints.restore(template)
                 self._restored = True

@@ -102,6 +102,7 @@ def test_a_file_named_checkpoints_prints_a_warning_and_the_training_goes_on(tmp_
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "checkpoints").write_text("a file")
     printed = finish(start("dense", tmp_path / "a", "--epochs", "2", "--resume"))
+    assert "a/checkpoints is not a folder, so it has no checkpoint, and none can be" in printed
     assert "a/checkpoints/10 WAS NOT SAVED: " in printed
     assert "File exists" in printed
     assert "Traceback" not in printed
