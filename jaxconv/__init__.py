@@ -5,6 +5,8 @@ The package consists of rooms, each a module with one subject. From the lowest f
 imports only from the floors below it.
 """
 
+__version__ = "0.1.0"
+
 try:
     import jax as _jax  # noqa: F401
 except ValueError as error:  # after 50 lines of traceback JAX says which variable, but not more

@@ -69,7 +69,7 @@ class Source:
                 raise ValueError(
                     f"The TFDS set in {builder.data_path} is not prepared as array_record, the "
                     "format that can be read without TensorFlow: prepare it again with "
-                    "experiments/prepare_tfds.py and another data_dir."
+                    "jaxconv.data.tfds.prepare and another data_dir."
                 ) from error
             self._rows[0]  # decoding prints its notes now, while they are silenced
         info = builder.info.splits[split]
@@ -115,11 +115,11 @@ class Source:
 def _prepared(name: str, data_dir: str | None) -> Any:
     builder = _builder(name, data_dir)
     if not builder.is_prepared():
-        option = f" --data-dir {data_dir}" if data_dir else ""
+        option = f", data_dir={data_dir!r}" if data_dir else ""
         needs = "" if name == MNIST_BUILDER else " (needs the network, some sets TensorFlow)"
         raise FileNotFoundError(
             f"The TFDS set {name!r} is not prepared in {builder.data_path}. Prepare it with\n"
-            f"  python experiments/prepare_tfds.py {name}{option}\n"
+            f'  python -c "from jaxconv.data import tfds; tfds.prepare({name!r}{option})"\n'
             f"{needs.strip()}{', or ' if needs else 'or '}give the data_dir it is in."
         )
     features, splits = builder.info.features, builder.info.splits

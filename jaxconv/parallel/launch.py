@@ -1,6 +1,6 @@
 """Starts several processes of one script on this host, as one training: for trial and test.
 
-    python -m jaxconv.parallel.launch --processes 2 --devices-per-process 2 experiments/lab6.py
+    python -m jaxconv.parallel.launch --processes 2 --devices-per-process 2 train.py
 
 Each line of output begins with the number of its process. The launcher passes Ctrl-C, SIGTERM and
 SIGHUP on to all processes. When one fails, JAX ends the others within some 15 seconds; the launcher
@@ -154,12 +154,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--processes", type=int, required=True, help="how many to start")
-    add(
-        "--devices-per-process", type=int, help="how many devices each gets (default: all it finds)"
-    )
-    add("script", help="a Python script, such as experiments/lab6.py")
-    add("arguments", nargs=argparse.REMAINDER, help="the script's own arguments")
+    add("--processes", type=int, required=True, help="How many to start.")
+    add("--devices-per-process", type=int, help="How many devices each gets (all it finds).")
+    add("script", help="A Python script, such as train.py.")
+    add("arguments", nargs=argparse.REMAINDER, help="The script's own arguments.")
     given = parser.parse_args(arguments)
     devices = given.devices_per_process
     try:

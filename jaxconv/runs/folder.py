@@ -158,13 +158,22 @@ def _numbered(parent: Path, name: str) -> list[Path]:
 
 
 def next_free(parent: Path, name: str) -> Path:
-    """Makes the folder `<name>-<n>` with the first free n, also when several processes ask."""
-    parent.mkdir(exist_ok=True)
+    """Makes the folder `<name>-<n>` with the first free n, also when several processes ask.
+
+    Raises:
+      OSError: if `parent`, or a folder in it, cannot be made.
+    """
     n = 1
     while True:
         folder = parent / f"{name}-{n}"
         try:
+            parent.mkdir(exist_ok=True)
             folder.mkdir()  # atomic: two runs that start at once get different folders
             return folder
-        except FileExistsError:
-            n += 1
+        except OSError as error:
+            if not folder.exists():
+                raise OSError(
+                    f"The folder {folder} cannot be made ({error.strerror}): name another with "
+                    "--output-dir."
+                ) from error
+        n += 1

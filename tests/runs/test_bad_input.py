@@ -37,7 +37,10 @@ COMMAND_LINES = [  # what `Plan.of` alone refuses is in test_plan.py
     (["--save-every", "often"], "often"),
     (["--dataset", "mnits"], r"Unknown data set 'mnits' \(did you mean 'mnist'\?\)"),
     (["--dataset", ""], "Unknown data set ''.*mnist, tfds:NAME"),
-    (["--dataset", "tfds:mnist", "--data-dir", "nowhere"], "prepare_tfds.py mnist --data-dir"),
+    (
+        ["--dataset", "tfds:mnist", "--data-dir", "nowhere"],
+        "tfds.prepare.'mnist', data_dir='nowhere'.",
+    ),
     (["--data-dir", "nowhere"], "data_dir='nowhere' is for"),
     (["--validation-split", "1"], r"must be in \[0, 1\), not 1.0"),
     (["--validation-split", "nan"], r"must be in \[0, 1\), not nan"),

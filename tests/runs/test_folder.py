@@ -52,9 +52,9 @@ def test_overwriting_deletes_nothing_where_no_run_made_a_file(name, make, kind, 
 
 
 def test_a_file_in_the_way_is_an_os_error(tmp_path, monkeypatch):
-    (tmp_path / "runs").write_text("")
+    (tmp_path / "runs").write_text("")  # as in a folder that cannot be written
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(OSError, match="runs"):
+    with pytest.raises(OSError, match=r"runs/lab6-0-1 cannot be made .*: name .* --output-dir"):
         created("lab6-0")
     with pytest.raises(OSError, match="runs"):
         created("lab6-0", str(tmp_path / "runs" / "x"))
