@@ -83,9 +83,11 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seeds", type=int, help="seeds 0, 1, ... a net (5; strided, dense 10)")
-    parser.add_argument("--nets", nargs="+", choices=NETS, default=list(NETS))
-    parser.add_argument("--results", type=Path, default=RESULTS, help="the JSON file to write")
-    arguments = parser.parse_args()
+    parser.add_argument("--seeds", type=int, help="Seeds of each net (5; strided, dense 10).")
+    parser.add_argument(
+        "--nets", nargs="+", choices=NETS, default=list(NETS), help="The nets to train (all)."
+    )
+    parser.add_argument("--results", type=Path, default=RESULTS, help="The JSON file to write.")
     with exit_codes():
+        arguments = parser.parse_args()
         main(arguments.nets, arguments.seeds, arguments.results)

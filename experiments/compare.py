@@ -223,11 +223,11 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("first", help="an experiment with its options, quoted")
-    parser.add_argument("second", help="another, or the same with other options")
-    parser.add_argument("--seeds", default="10", help="how many, or a list such as 3,7,11 (10)")
-    parser.add_argument("--output-dir", help="the folder, if not the next free runs/compare-N")
-    parser.add_argument("--overwrite", action="store_true", help="replace what --output-dir holds")
-    given = parser.parse_args()
+    parser.add_argument("first", help="An experiment with its options, quoted.")
+    parser.add_argument("second", help="Another, or the same with other options.")
+    parser.add_argument("--seeds", default="10", help="How many, or a list: 3,7,11 (10).")
+    parser.add_argument("--output-dir", help="The folder (the next free runs/compare-N).")
+    parser.add_argument("--overwrite", action="store_true", help="Replace what it holds.")
     with exit_codes():
+        given = parser.parse_args()
         main(given.first, given.second, given.seeds, given.output_dir, given.overwrite)

@@ -29,8 +29,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("name", nargs="?", default=tfds.MNIST_BUILDER, help="a TFDS name")
-    parser.add_argument("--data-dir", help="where TFDS keeps its sets (default: TFDS' own folder)")
-    arguments = parser.parse_args()
+    parser.add_argument("name", nargs="?", default=tfds.MNIST_BUILDER, help="A TFDS name.")
+    parser.add_argument("--data-dir", help="The folder of the sets (TFDS' own).")
     with exit_codes():
+        arguments = parser.parse_args()
         main(arguments.name, arguments.data_dir)

@@ -22,6 +22,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", help="the folder of a finished run")
+    parser.add_argument("folder", help="The folder of a finished run.")
     with exit_codes():
         main(parser.parse_args().folder)

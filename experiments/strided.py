@@ -21,7 +21,7 @@ class Model(runs.ConvModel):
     """The notebook's net, with another activation."""
 
     activation: str = "linear"
-    """Activation of the convolutions: linear, as in the notebook, relu, tanh, sigmoid, elu, ..."""
+    """The activation of the convolutions: linear (the notebook's), relu, or another name."""
 
 
 RECIPE = runs.Recipe(

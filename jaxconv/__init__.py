@@ -5,6 +5,13 @@ The package consists of rooms, each a module with one subject. From the lowest f
 imports only from the floors below it.
 """
 
+__version__ = "0.1.0"
+
+try:
+    import jax as _jax  # noqa: F401
+except ValueError as error:  # after 50 lines of traceback JAX says which variable, but not more
+    raise ValueError(f"{error}: correct or unset this variable of the environment.") from None
+
 from jaxconv import data as data
 from jaxconv import export as export
 from jaxconv import inspection as inspection

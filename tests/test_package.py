@@ -1,6 +1,7 @@
 """The package as a whole: its imports, doors and public names, its wheel, and its safety."""
 
 import ast
+import itertools
 import re
 import subprocess
 import sys
@@ -84,6 +85,30 @@ def test_every_experiment_gives_its_command():
             assert "python experiments/" in docstring, f"{path} does not give its command"
 
 
+def test_help_texts_are_sentences():
+    for path in [*PACKAGE.rglob("*.py"), *EXPERIMENTS.rglob("*.py")]:
+        for node in ast.walk(parsed(path)):
+            if isinstance(node, ast.keyword) and node.arg == "help":
+                text = ast.unparse(node.value)
+                assert re.fullmatch(r"f?(['\"])[A-Z].*\.\1", text), f"{path}: {text}"
+    settings = [PACKAGE / "runs" / "config.py", EXPERIMENTS / "strided.py"]
+    for part in (x for path in settings for x in parsed(path).body if isinstance(x, ast.ClassDef)):
+        for field, text in itertools.pairwise(part.body):
+            if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):  # tyro shows it
+                shown = ast.unparse(text)  # in one line: it would keep the line break
+                assert re.fullmatch(r"(['\"]+)[A-Z].*\.\1", shown), shown
+
+
+def test_messages_name_no_script_that_the_wheel_lacks():
+    kinds = ast.Module | ast.ClassDef | ast.FunctionDef
+    for path in PACKAGE.rglob("*.py"):
+        nodes = [*ast.walk(parsed(path))]
+        docstrings = [ast.get_docstring(x, clean=False) for x in nodes if isinstance(x, kinds)]
+        for node in nodes:
+            if isinstance(node, ast.Constant) and node.value not in docstrings:
+                assert "experiments/" not in str(node.value), f"{path}: {node.value}"
+
+
 @pytest.mark.slow
 def test_the_wheel_contains_the_code_the_data_the_licences_and_the_types(tmp_path):
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", str(tmp_path)]
@@ -96,6 +121,7 @@ def test_the_wheel_contains_the_code_the_data_the_licences_and_the_types(tmp_pat
     assert {"jaxconv/py.typed", "jaxconv/_data/README.md"} <= names
     assert {path.relative_to(ROOT).as_posix() for path in PACKAGE.rglob("*.py")} <= names
     assert any(name.endswith("licenses/LICENSE") for name in names)
+    assert wheel.name.startswith(f"jaxconv-{jaxconv.__version__}-")
     assert not any(name.startswith(("tests/", "experiments/")) for name in names)
 
 

@@ -1,8 +1,10 @@
 """Compares two results of a benchmark: which differences are real, and which may be noise.
 
     python experiments/benchmarks/bench_compare.py BEFORE.json AFTER.json
+    python experiments/benchmarks/bench_compare.py SAME.json SAME.json --settings loop stream
 
-The files are those of `bench_step.py` or `bench_peers.py`. A difference is real only if the medians
+The files are those of `bench_step.py` or `bench_peers.py`. `--settings` compares the cases of two
+settings, such as drivers, whose names are otherwise equal. A difference is real only if the medians
 differ by more than the range of either side (its longest less its shortest round) and the ranges do
 not overlap. A side of fewer than three rounds shows no range, and gets no verdict.
 """
@@ -53,6 +55,23 @@ def load(path: Path) -> dict[str, Any]:
     return {**content, "rows": rows}
 
 
+def of_setting(rows: Mapping[str, Any], setting: str, label: str) -> Any:
+    """The rows whose case has a setting among its parts, with the label in its place.
+
+    Raises:
+      ValueError: if no case has it.
+    """
+    parts = {f", {case},": row for case, row in rows.items()}
+    found = {
+        case.replace(f", {setting},", f", {label},")[2:-1]: row
+        for case, row in parts.items()
+        if f", {setting}," in case
+    }
+    if not found:
+        raise ValueError(f"No case has the setting {setting!r}: the cases are {'; '.join(rows)}.")
+    return found
+
+
 def settings(content: Mapping[str, Any]) -> dict[str, Any]:
     """Where and how a result was measured, as a flat dict."""
     known: dict[str, Any] = {}
@@ -70,13 +89,15 @@ def side(samples: Sequence[float]) -> str:
     return f"{middle:.4g} {unit} ({low:.4g} to {high:.4g})"
 
 
-def main(before: Path, after: Path) -> None:
+def main(before: Path, after: Path, both: Sequence[str] | None = None) -> None:
     results = [load(path) for path in (before, after)]
     kinds = [result["benchmark"] for result in results]
     if kinds[0] != kinds[1]:
         raise ValueError(f"{before} is of bench_{kinds[0]}.py and {after} of bench_{kinds[1]}.py.")
     facts = [settings(result) for result in results]
     rows = [result["rows"] for result in results]
+    if both is not None:
+        rows = [of_setting(row, x, " → ".join(both)) for row, x in zip(rows, both, strict=True)]
     if not rows[0].keys() & rows[1].keys():
         raise ValueError(f"{before} and {after} have no case in common.")
     for name in sorted({*facts[0], *facts[1]}):
@@ -102,10 +123,13 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("before", type=Path, metavar="BEFORE.json")
-    parser.add_argument("after", type=Path, metavar="AFTER.json")
+    parser.add_argument("before", type=Path, metavar="BEFORE.json", help="A result.")
+    parser.add_argument("after", type=Path, metavar="AFTER.json", help="Another, or the same.")
+    parser.add_argument(
+        "--settings", nargs=2, help="Compare cases of the first file and of the second by them."
+    )
     given = parser.parse_args()
     try:
-        main(given.before, given.after)
+        main(given.before, given.after, given.settings)
     except (ValueError, OSError) as error:
         parser.error(str(error))

@@ -267,12 +267,12 @@ if __name__ == "__main__":
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     nets = ["strided", "lab6", "intro", "dropout"]
-    parser.add_argument("--nets", nargs="+", choices=NOTEBOOKS, help=f"({' '.join(nets)})")
-    parser.add_argument("--steps", type=int, help="warm steps on the clock (300)")
-    parser.add_argument("--rounds", type=int, help="rounds of warm steps (3)")
-    parser.add_argument("--no-jobs", action="store_true", help="measure the warm steps alone")
-    parser.add_argument("--quick", action="store_true", help="at most 5 minutes: see above")
-    parser.add_argument("--output", type=Path, help="the JSON file to write")
+    parser.add_argument("--nets", nargs="+", choices=NOTEBOOKS, help=f"Nets ({' '.join(nets)}).")
+    parser.add_argument("--steps", type=int, help="Warm steps on the clock (300).")
+    parser.add_argument("--rounds", type=int, help="Rounds of warm steps (3).")
+    parser.add_argument("--no-jobs", action="store_true", help="Measure the warm steps alone.")
+    parser.add_argument("--quick", action="store_true", help="Take at most 5 minutes: see above.")
+    parser.add_argument("--output", type=Path, help="The JSON file to write.")
     given = parser.parse_args()
     quick = given.quick
     try:

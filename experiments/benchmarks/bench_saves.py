@@ -83,9 +83,11 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--nets", nargs="+", default=["strided", "lab6"], help=", ".join(NOTEBOOKS))
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--output", help="a JSON file for all measurements")
-    given = parser.parse_args()
+    parser.add_argument(
+        "--nets", nargs="+", default=["strided", "lab6"], help="Nets (strided lab6)."
+    )
+    parser.add_argument("--rounds", type=int, default=9, help="Rounds of ratios (9).")
+    parser.add_argument("--output", help="A JSON file for all measurements.")
     with exit_codes():
+        given = parser.parse_args()
         main(given.nets, given.rounds, output=given.output)

@@ -252,21 +252,38 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--nets", nargs="+", choices=NOTEBOOKS, default=["strided", "lab6"])
-    parser.add_argument("--batch-sizes", nargs="+", type=int, help="(the notebook's)")
-    parser.add_argument("--sweep", action="store_true", help=f"batch sizes {SWEEP}")
-    parser.add_argument("--dtypes", nargs="+", choices=("float32", "bfloat16"), default=["float32"])
-    parser.add_argument("--drivers", nargs="+", choices=DRIVERS, help="(step loop)")
-    parser.add_argument("--forms", nargs="+", choices=("patches", "xla"), help="(the backend's)")
-    parser.add_argument("--seeds", nargs="+", type=int, help="replicas in one program (none)")
     parser.add_argument(
-        "--workers", type=int, default=0, help="processes that read the stream (0: a thread)"
+        "--nets",
+        nargs="+",
+        choices=NOTEBOOKS,
+        default=["strided", "lab6"],
+        help="Nets (strided lab6).",
     )
-    parser.add_argument("--rounds", type=int, default=3, help="processes a case (3)")
+    parser.add_argument("--batch-sizes", nargs="+", type=int, help="Batch sizes (the notebook's).")
+    parser.add_argument("--sweep", action="store_true", help=f"Take the batch sizes {SWEEP}.")
     parser.add_argument(
-        "--seconds", type=float, default=5.0, help="seconds of steady state a process (5)"
+        "--dtypes",
+        nargs="+",
+        choices=("float32", "bfloat16"),
+        default=["float32"],
+        help="Dtypes (float32).",
     )
-    parser.add_argument("--output", type=Path, help="the JSON file to write")
+    parser.add_argument("--drivers", nargs="+", choices=DRIVERS, help="Drivers (step loop).")
+    parser.add_argument(
+        "--forms",
+        nargs="+",
+        choices=("patches", "xla"),
+        help="Forms of the layers (the backend's).",
+    )
+    parser.add_argument("--seeds", nargs="+", type=int, help="Replicas in one program (none).")
+    parser.add_argument(
+        "--workers", type=int, default=0, help="Processes that read the stream (0: a thread)."
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="Processes of a case (3).")
+    parser.add_argument(
+        "--seconds", type=float, default=5.0, help="Seconds of steady state in a process (5)."
+    )
+    parser.add_argument("--output", type=Path, help="The JSON file to write.")
     given = parser.parse_args()
     if given.sweep and given.batch_sizes:
         parser.error("--sweep and --batch-sizes exclude each other")

@@ -246,18 +246,25 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--nets", nargs="+", choices=NOTEBOOKS, default=list(NOTEBOOKS))
-    parser.add_argument("--dtype", choices=("float32", "float64"), default="float64")
     parser.add_argument(
-        "--samples", type=int, default=6000, help="samples of the training set (6000)"
+        "--nets", nargs="+", choices=NOTEBOOKS, default=list(NOTEBOOKS), help="Nets (all)."
     )
-    parser.add_argument("--epochs", type=int, help="epochs, if not the notebook's own")
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "float64"),
+        default="float64",
+        help="The dtype of both sides (float64).",
+    )
+    parser.add_argument(
+        "--samples", type=int, default=6000, help="Samples of the training set (6000)."
+    )
+    parser.add_argument("--epochs", type=int, help="Epochs (the notebook's).")
     parser.add_argument(
         "--from-logits",
         action="store_true",
-        help="let Keras' loss take the logits, and clip nothing",
+        help="Let Keras' loss take the logits, and clip nothing.",
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of the initial weights (0)")
+    parser.add_argument("--seed", type=int, default=0, help="The seed of the initial weights (0).")
     given = parser.parse_args()
     try:
         main(**vars(given))

@@ -129,12 +129,20 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--nets", nargs="+", choices=NOTEBOOKS, default=list(NOTEBOOKS))
-    parser.add_argument("--layouts", nargs="+", default=list(LAYOUTS), metavar="PxD")
-    parser.add_argument("--full", choices=NOTEBOOKS, default="dense", help="(dense)")
-    parser.add_argument("--no-full", dest="full", action="store_const", const=None)
-    parser.add_argument("--epochs", type=int, help="epochs of the full training (the notebook's)")
-    parser.add_argument("--output", type=Path, help="the JSON file to write")
+    parser.add_argument(
+        "--nets", nargs="+", choices=NOTEBOOKS, default=list(NOTEBOOKS), help="Nets (all)."
+    )
+    parser.add_argument(
+        "--layouts", nargs="+", default=list(LAYOUTS), metavar="PxD", help="Layouts (all)."
+    )
+    parser.add_argument(
+        "--full", choices=NOTEBOOKS, default="dense", help="The net to train as a whole (dense)."
+    )
+    parser.add_argument(
+        "--no-full", dest="full", action="store_const", const=None, help="Train no net as a whole."
+    )
+    parser.add_argument("--epochs", type=int, help="Its epochs (the notebook's).")
+    parser.add_argument("--output", type=Path, help="The JSON file to write.")
     given = parser.parse_args()
     try:
         main(**vars(given))

@@ -121,21 +121,42 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--output", type=Path, required=True, help="the folder to write to")
-    parser.add_argument("--seconds", type=float, default=420.0, help="for all parts (420)")
-    parser.add_argument("--tiny", action="store_true", help="rehearse with small sizes")
-    parser.add_argument("--part", dest="parts", nargs="+", choices=SHARES, default=list(SHARES))
-    parser.add_argument("--nets", nargs="+", choices=NOTEBOOKS, help="(all)")
+    parser.add_argument("--output", type=Path, required=True, help="The folder to write to.")
+    parser.add_argument("--seconds", type=float, default=420.0, help="Seconds for all parts (420).")
+    parser.add_argument("--tiny", action="store_true", help="Rehearse with small sizes.")
     parser.add_argument(
-        "--forms", nargs="+", choices=("xla", "patches"), default=["xla", "patches"]
+        "--part", dest="parts", nargs="+", choices=SHARES, default=list(SHARES), help="Parts (all)."
+    )
+    parser.add_argument("--nets", nargs="+", choices=NOTEBOOKS, help="Nets (all).")
+    parser.add_argument(
+        "--forms",
+        nargs="+",
+        choices=("xla", "patches"),
+        default=["xla", "patches"],
+        help="Forms (both).",
     )
     parser.add_argument(
-        "--batch-sizes", nargs="+", type=int, default=[], help="of steps (the notebook's)"
+        "--batch-sizes",
+        nargs="+",
+        type=int,
+        default=[],
+        help="Batch sizes of steps (the notebook's).",
     )
-    parser.add_argument("--replicas", nargs="+", type=int, help="of steps (1 32)")
-    parser.add_argument("--dtypes", nargs="+", choices=("float32", "bfloat16"), default=["float32"])
-    parser.add_argument("--strategy", choices=("map", "vmap"), default="vmap", help="of replicas")
-    parser.add_argument("--workers", type=int, default=6, help="programs to compile at once (6)")
+    parser.add_argument("--replicas", nargs="+", type=int, help="Replicas of steps (1 32).")
+    parser.add_argument(
+        "--dtypes",
+        nargs="+",
+        choices=("float32", "bfloat16"),
+        default=["float32"],
+        help="Dtypes (float32).",
+    )
+    parser.add_argument(
+        "--strategy",
+        choices=("map", "vmap"),
+        default="vmap",
+        help="The strategy of replicas (vmap).",
+    )
+    parser.add_argument("--workers", type=int, default=6, help="Programs to compile at once (6).")
     try:
         failed = main(**vars(parser.parse_args()))
     except KeyboardInterrupt:

@@ -183,8 +183,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("net", choices=NOTEBOOKS)
-    parser.add_argument("--steps", type=int, default=100, help="steps in the trace (100)")
-    parser.add_argument("--operations", action="store_true", help="list every operation")
+    parser.add_argument("net", choices=NOTEBOOKS, help="The net.")
+    parser.add_argument("--steps", type=int, default=100, help="Steps in the trace (100).")
+    parser.add_argument("--operations", action="store_true", help="List every operation.")
     given = parser.parse_args()
     main(given.net, given.steps, given.operations)

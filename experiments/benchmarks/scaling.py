@@ -144,11 +144,19 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--nets", nargs="+", choices=NOTEBOOKS, default=["strided", "lab6"])
-    parser.add_argument("--processes", nargs="+", type=int, default=[1, 2, 4], help="(1 2 4)")
-    parser.add_argument("--rounds", type=int, default=3, help="fresh processes a case (3)")
-    parser.add_argument("--seconds", type=float, default=2.0, help="seconds of each figure (2)")
-    parser.add_argument("--output", type=Path, help="the JSON file to write")
+    parser.add_argument(
+        "--nets",
+        nargs="+",
+        choices=NOTEBOOKS,
+        default=["strided", "lab6"],
+        help="Nets (strided lab6).",
+    )
+    parser.add_argument(
+        "--processes", nargs="+", type=int, default=[1, 2, 4], help="Numbers of processes (1 2 4)."
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="Fresh processes of a case (3).")
+    parser.add_argument("--seconds", type=float, default=2.0, help="Seconds of each figure (2).")
+    parser.add_argument("--output", type=Path, help="The JSON file to write.")
     try:
         rows = main(**vars(parser.parse_args()))
     except KeyboardInterrupt:

@@ -45,7 +45,7 @@ class Config(lesson.Config):
     stride: int | None = None
     """The distance between two windows (1; for pooling, the window's size)."""
     padding: int | str | None = None
-    """valid, same, or zeros on each side (valid)."""
+    """The padding: valid, same, or zeros on each side (valid)."""
     channels: int | None = None
     """Channels of the input (1)."""
     filters: int | None = None

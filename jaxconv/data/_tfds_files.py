@@ -109,7 +109,7 @@ def read_set(folder: Path) -> SetFiles:
         if content.get("fileFormat") != "array_record":
             raise ValueError(
                 "the set is not prepared as array_record, the format that can be read without "
-                "TensorFlow: prepare it again with experiments/prepare_tfds.py and another "
+                "TensorFlow: prepare it again with jaxconv.data.tfds.prepare and another "
                 "data_dir."
             )
         splits = {}

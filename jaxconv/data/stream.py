@@ -177,7 +177,7 @@ def open_streamed(
     if not name.startswith("tfds:"):
         raise ValueError(
             f"Only a TFDS set on the disk can be streamed, tfds:NAME, not {name!r}; "
-            "experiments/prepare_tfds.py writes the bundled MNIST as jaxconv_mnist."
+            "jaxconv.data.tfds.prepare() writes the bundled MNIST as jaxconv_mnist."
         )
     train, test = (
         Source(name.removeprefix("tfds:"), split, data_dir) for split in ("train", "test")

@@ -134,11 +134,11 @@ def _find(name: str, data_dir: str | None) -> Path:
     folder, exists = find_folder(name, data_dir)
     if not exists:
         _check_known(name)
-        option = f" --data-dir {data_dir}" if data_dir else ""
+        option = f", data_dir={data_dir!r}" if data_dir else ""
         needs = "" if name == MNIST_BUILDER else " (needs the network, some sets TensorFlow)"
         raise FileNotFoundError(
             f"The TFDS set {name!r} is not prepared in {folder}. Prepare it with\n"
-            f"  python experiments/prepare_tfds.py {name}{option}\n"
+            f'  python -c "from jaxconv.data import tfds; tfds.prepare({name!r}{option})"\n'
             f"{needs.strip()}{', or ' if needs else 'or '}give the data_dir it is in."
         )
     return folder

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from jaxconv.inspection._printing import printable
 from jaxconv.inspection.arithmetic import effective_kernel_size, explicit_padding, output_size
 from jaxconv.inspection.receptive_field import ReceptiveField, receptive_field
 from jaxconv.inspection.summary import LayerRow, trace_layers
@@ -60,7 +61,7 @@ def explain(model: Model, input_shape: Sequence[int]) -> None:
         elif row.kind not in ("BatchNorm", "Dropout"):
             fields = ()
         known.append((fields, note))
-        print(*lines, sep="\n  ", end="\n\n")
+        print(printable("\n  ".join(lines)), end="\n\n")
     print("Params:", _sum([row.params for row in rows]))
     print("Multiply-adds a sample:", _sum([row.macs for row in rows]))
 

@@ -10,6 +10,7 @@ from flax.traverse_util import flatten_dict
 
 from jaxconv._checks import check_input_shape
 from jaxconv.inspection._dataflow import Origin, mark, origins
+from jaxconv.inspection._printing import printable
 from jaxconv.inspection.arithmetic import macs
 from jaxconv.models.forward import Model, as_linen, call_arguments, model_dtype
 
@@ -105,7 +106,7 @@ def summary(model: Model, input_shape: Sequence[int]) -> None:
     power = min(max(size.bit_length() - 1, 0) // 10, 3)
     memory = f"{size / 1024**power:.2f} {('B', 'KiB', 'MiB', 'GiB')[power]}"
     print(f"{getattr(model, '__name__', type(model).__name__)} for inputs of {tuple(input_shape)}")
-    print(rule, header, rule, *lines, rule, sep="\n")
+    print(printable("\n".join([rule, header, rule, *lines, rule])))
     print(f"Total params: {total:,} ({memory})")
     print(f"Trainable params: {learned:,}")
     print(f"Non-trainable params: {total - learned:,}")

@@ -6,6 +6,7 @@
 from jaxconv.parallel.batches import data_parallel as data_parallel
 from jaxconv.parallel.batches import global_batch as global_batch
 from jaxconv.parallel.batches import process_rows as process_rows
+from jaxconv.parallel.mesh import check_backend as check_backend
 from jaxconv.parallel.mesh import data_mesh as data_mesh
 from jaxconv.parallel.mesh import default_devices as default_devices
 from jaxconv.parallel.mesh import name_devices as name_devices

@@ -1,10 +1,11 @@
 """Starts several processes of one script on this host, as one training: for trial and test.
 
-    python -m jaxconv.parallel.launch --processes 2 --devices-per-process 2 experiments/lab6.py
+    python -m jaxconv.parallel.launch --processes 2 --devices-per-process 2 train.py
 
-Each line of output begins with the number of its process. The launcher passes Ctrl-C and SIGTERM on
-to all processes. When one fails, JAX ends the others within some 15 seconds; the launcher kills
-those that are left after 30. The exit code is the worst of all (128 plus the number of a signal).
+Each line of output begins with the number of its process. The launcher passes Ctrl-C, SIGTERM and
+SIGHUP on to all processes. When one fails, JAX ends the others within some 15 seconds; the launcher
+kills those that are left after 30. If the launcher itself is killed, all processes end with it. The
+exit code is the worst of all (128 plus the number of a signal).
 """
 
 import argparse
@@ -22,6 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from jaxconv._checks import check_positive
+
+GUARD = "trap '' HUP INT TERM; read _; kill -KILL 0"
+"""Kills its process group once nobody holds the other end of its stdin."""
 
 
 def launch(
@@ -48,27 +52,34 @@ def launch(
         probe.bind(("localhost", 0))
         address = f"localhost:{probe.getsockname()[1]}"
     received: list[int] = []
-    with contextlib.ExitStack() as stack:  # at the end kills what is left, and joins the copiers
+    with contextlib.ExitStack() as stack:  # at the end joins the copiers and the processes
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the last: a closed terminal
             if signal.getsignal(number) is not signal.SIG_IGN:
                 before = signal.signal(number, lambda number, _: received.append(number))
                 stack.callback(signal.signal, number, before)
-        children = []
-        for rank in range(processes):
-            child = subprocess.Popen(
-                command,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env=os.environ | process_environment(address, processes, rank, devices),
-                start_new_session=True,  # else Ctrl-C would reach it twice and end it at once
-            )
-            children.append(child)
-            for source, sink in ((child.stdout, sys.stdout), (child.stderr, sys.stderr)):
-                copier = threading.Thread(target=_copy, args=(source, sink, rank))
-                copier.start()
-                stack.callback(copier.join)
-            stack.callback(_kill, child)
-        return _wait(children, received, grace)
+        # The processes join the guard's group before their program starts, and only the launcher
+        # holds the pipe to the guard. However the launcher ends, none of them outlives it.
+        guard = subprocess.Popen(["sh", "-c", GUARD], stdin=subprocess.PIPE, process_group=0)
+        stack.enter_context(guard)
+        try:
+            children = []
+            for rank in range(processes):
+                child = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,  # it would stop if it read a terminal's
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    env=os.environ | process_environment(address, processes, rank, devices),
+                    process_group=guard.pid,  # Ctrl-C reaches only the launcher's own group
+                )
+                children.append(stack.enter_context(child))
+                for source, sink in ((child.stdout, sys.stdout), (child.stderr, sys.stderr)):
+                    copier = threading.Thread(target=_copy, args=(source, sink, rank))
+                    copier.start()
+                    stack.callback(copier.join)
+            return _wait(children, received, grace)
+        finally:
+            os.killpg(guard.pid, signal.SIGKILL)  # what is left
 
 
 def process_environment(
@@ -99,16 +110,13 @@ def _copy(source: Any, sink: Any, rank: int) -> None:
     with source:
         for line in source:
             text = line.decode(errors="replace").rstrip("\r\n")
-            with contextlib.suppress(OSError, ValueError):  # nobody reads: the processes continue
-                sink.write(f"[{rank}] {text}\n")
-                sink.flush()
+            _print(f"[{rank}] {text}", sink)
 
 
-def _kill(child: subprocess.Popen[bytes]) -> None:
-    """Kills a process, and those that it started and left."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(child.pid, signal.SIGKILL)
-    child.wait()
+def _print(line: str, sink: Any) -> None:
+    """Prints a line, unless nobody reads any more: the processes continue."""
+    with contextlib.suppress(OSError, ValueError):
+        print(line, file=sink, flush=True)
 
 
 def _wait(children: Sequence[subprocess.Popen[bytes]], received: list[int], grace: float) -> int:
@@ -122,7 +130,7 @@ def _wait(children: Sequence[subprocess.Popen[bytes]], received: list[int], grac
                 worst = max(worst, code if code > 0 else 128 - code)
                 how = "ended with exit code" if code > 0 else "was ended by"
                 what = code if code > 0 else signal.Signals(-code).name
-                print(f"Process {rank} {how} {what}", file=sys.stderr)
+                _print(f"Process {rank} {how} {what}", sys.stderr)
         if worst or received:
             deadline = min(deadline, time.monotonic() + grace)
         while received:
@@ -131,7 +139,7 @@ def _wait(children: Sequence[subprocess.Popen[bytes]], received: list[int], grac
                 child.send_signal(number)
         if time.monotonic() > deadline:
             for rank in running:
-                print(f"Process {rank} did not end within {grace:g} s: killed", file=sys.stderr)
+                _print(f"Process {rank} did not end within {grace:g} s: killed", sys.stderr)
             # A killed process has no exit code of its own, so this one counts only alone.
             return worst or 128 + signal.SIGKILL
         time.sleep(0.05)
@@ -146,12 +154,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--processes", type=int, required=True, help="how many to start")
-    add(
-        "--devices-per-process", type=int, help="how many devices each gets (default: all it finds)"
-    )
-    add("script", help="a Python script, such as experiments/lab6.py")
-    add("arguments", nargs=argparse.REMAINDER, help="the script's own arguments")
+    add("--processes", type=int, required=True, help="How many to start.")
+    add("--devices-per-process", type=int, help="How many devices each gets (all it finds).")
+    add("script", help="A Python script, such as train.py.")
+    add("arguments", nargs=argparse.REMAINDER, help="The script's own arguments.")
     given = parser.parse_args(arguments)
     devices = given.devices_per_process
     try:

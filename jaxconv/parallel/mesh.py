@@ -26,7 +26,8 @@ def data_mesh(devices: int | None = None) -> Mesh:
         many, if JAX was not used before.
 
     Raises:
-      ValueError: if a process has fewer, or the processes have different numbers of devices.
+      ValueError: if a process has fewer, the processes have different numbers of devices, or JAX
+        has none (as `check_backend`).
 
     Example:
       >>> data_mesh(1).size
@@ -40,6 +41,7 @@ def data_mesh(devices: int | None = None) -> Mesh:
                     jax.config.update(_CPU_DEVICES, devices)
             except RuntimeError:  # JAX was used before: the count below decides
                 pass
+    check_backend()
     chosen, processes = [], range(jax.process_count())
     counts = [sum(x.process_index == process for x in jax.devices()) for process in processes]
     if len(set(counts)) > 1:
@@ -59,6 +61,30 @@ def data_mesh(devices: int | None = None) -> Mesh:
     return Mesh(np.array(chosen).reshape(-1), (AXIS,), axis_types=(AxisType.Auto,))
 
 
+def check_backend() -> None:
+    """Starts JAX's devices, if they have not started yet.
+
+    Raises:
+      ValueError: if there are none; JAX's own error is a long one, or an assertion.
+
+    Example:
+      >>> check_backend()
+    """
+    count, platforms = getattr(jax.config, _CPU_DEVICES), getattr(jax.config, "jax_platforms", None)
+    try:
+        jax.devices()
+    except (AssertionError, RuntimeError) as error:
+        if count < 1 and count != -1:  # JAX's default
+            raise ValueError(f"JAX_NUM_CPU_DEVICES must be positive, not {count}.") from error
+        reason = str(error).partition("\n")[0].partition(" (set JAX_PLATFORMS")[0]
+        asked = f" for JAX_PLATFORMS={platforms!r}" if platforms else ""
+        raise ValueError(
+            f"JAX has no device here{asked} ({reason or 'the platform is not installed'}): "
+            f"{'unset it, or set' if platforms else 'set'} JAX_PLATFORMS=cpu; an NVIDIA GPU needs "
+            'pip install -U "jax[cuda13]", a TPU pip install -U "jax[tpu]".'
+        ) from error
+
+
 def default_devices() -> int | None:
     """How many devices of each process a run uses, if its settings give no number.
 
@@ -70,7 +96,8 @@ def default_devices() -> int | None:
       >>> default_devices()
       1
     """
-    launched = jax.process_count() > 1 or "JAX_NUM_PROCESSES" in os.environ
+    check_backend()
+    launched = jax.process_count() > 1 or os.environ.get("JAX_NUM_PROCESSES")
     return None if launched else 1
 
 

@@ -1,6 +1,7 @@
 """One process of several: how it finds and joins the others, and whether it is the first."""
 
 import os
+import re
 
 import jax
 import numpy as np
@@ -13,8 +14,14 @@ SHUTDOWN_SECONDS = 10
 """How long a process that ends waits for the others; if one failed, this ends the others."""
 CONNECT_SECONDS = 120
 """How long a process that has started waits for those that have not."""
-_TASK_COUNTS = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")
-_VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+_ADDRESS, _COUNT, _ID = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
+_CLUSTERS = {
+    "SLURM_STEP_NODELIST": ("SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_JOB_ID"),
+    "OMPI_MCA_orte_hnp_uri": (
+        "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RANK",
+    ),
+}  # fmt: skip
+"""Where the first process is, and the integers that JAX reads with it: first how many there are."""
 
 
 def initialize(
@@ -27,8 +34,8 @@ def initialize(
     """Joins this process to the others, if there are any; call it before JAX is used.
 
     Arguments that are None come from `JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES` and
-    `JAX_PROCESS_ID`, or as JAX detects them: from SLURM, Open MPI, Kubernetes, or a TPU pod. If
-    nothing is found, or one process, nothing happens.
+    `JAX_PROCESS_ID`, or as JAX detects them: from SLURM, Open MPI, Kubernetes, or a TPU pod. An
+    empty variable counts as none. If nothing is found, or one process, nothing happens.
 
     A process that dies or stalls ends all others with an error within about
     `heartbeat_timeout_seconds`; otherwise they would wait for it in the next step for ever. At exit
@@ -42,8 +49,8 @@ def initialize(
       heartbeat_timeout_seconds: the most seconds between two signs of life.
 
     Raises:
-      ValueError: if the numbers make no sense, some are missing and cannot be found, or JAX was
-        used before.
+      ValueError: if the numbers or the address make no sense, some are missing and cannot be found,
+        or JAX was used before.
       ConnectionError: if not all processes are there after two minutes, or JAX's detection fails.
 
     Example:
@@ -53,25 +60,56 @@ def initialize(
 
     Source: https://docs.jax.dev/en/latest/multi_process.html
     """
-    address, *numbers = map(os.environ.get, _VARIABLES)
-    address = coordinator_address or address
-    num_processes, process_id = (
-        _parse_integer(name, text) if value is None else value
-        for name, text, value in zip(
-            _VARIABLES[1:], numbers, (num_processes, process_id), strict=True
-        )
-    )
+    num_processes = _read_integer(_COUNT) if num_processes is None else num_processes
     if num_processes is not None:
         check_positive("num_processes", num_processes)
+    if process_id is None and num_processes != 1:
+        process_id = _read_integer(_ID)
     if process_id is not None and not 0 <= process_id < (num_processes or process_id + 1):
         raise ValueError(
             f"process_id counts from 0 to num_processes - 1 ({num_processes} processes): it cannot "
             f"be {process_id}."
         )
-    tasks = next((int(os.environ[name]) for name in _TASK_COUNTS if name in os.environ), None)
-    if (num_processes or tasks) == 1 or jax.distributed.is_initialized():
+    if num_processes == 1 or jax.distributed.is_initialized():
         return
-    _join(address, num_processes, process_id, tasks, heartbeat_timeout_seconds)
+    address = _read(_ADDRESS) if coordinator_address is None else coordinator_address
+    if address is not None and not re.fullmatch(r".+:[0-9]+", address):
+        raise ValueError(f"The coordinator's address is HOST:PORT, not {address!r}.")
+    tasks = _read_cluster() if None in (address, num_processes, process_id) else None
+    if (num_processes or tasks) != 1:
+        _join(address, num_processes, process_id, tasks, heartbeat_timeout_seconds)
+
+
+def _read(name: str) -> str | None:
+    """A variable of the environment; None if it is not set, or empty."""
+    return os.environ.get(name, "").strip() or None
+
+
+def _read_integer(name: str) -> int | None:
+    text = _read(name)
+    try:
+        return None if text is None else int(text)
+    except ValueError:
+        raise ValueError(
+            f"{name} must be an integer, not {text!r}: correct or unset it, or work alone with "
+            "num_processes=1 (--processes 1)."
+        ) from None
+
+
+def _read_cluster() -> int | None:
+    """How many processes SLURM or Open MPI has started; None without them."""
+    _read_integer("JAX_COORDINATOR_PORT")
+    for place, names in _CLUSTERS.items():
+        tasks, *_ = map(_read_integer, names)
+        empty = [name for name in (place, *names) if name in os.environ and not _read(name)]
+        if tasks != 1 and place in os.environ and empty:
+            raise ValueError(
+                f"{empty[0]} is empty, so this process cannot find the others: start it with srun "
+                "or mpirun, unset the variable, or work alone with num_processes=1 (--processes 1)."
+            )
+        if tasks is not None:
+            return tasks
+    return None
 
 
 def _join(
@@ -83,6 +121,10 @@ def _join(
 ) -> None:
     """Calls `jax.distributed.initialize`, and raises its errors with their remedies."""
     given = (address, num_processes, process_id)
+    if not re.fullmatch("[0-9]+(,[0-9]+)*", ids := _read("JAX_LOCAL_DEVICE_IDS") or "0"):
+        raise ValueError(f"JAX_LOCAL_DEVICE_IDS must be integers such as 0,1, not {ids!r}.")
+    if address is None:
+        os.environ.pop(_ADDRESS, None)  # JAX would use an empty one
     jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(
@@ -93,7 +135,7 @@ def _join(
             shutdown_timeout_seconds=SHUTDOWN_SECONDS,
         )
     except ValueError as error:
-        if given == (None, None, None) and "should be defined" in str(error):
+        if given == (None, None, None) and "be defined" in str(error):
             return  # no cluster
         raise ValueError(
             "Each of several processes needs the coordinator's address, the number of processes "
@@ -114,15 +156,6 @@ def _join(
                 "jaxconv.parallel.initialize first, with num_processes=1 if this process works "
                 "alone."
             ) from error
-
-
-def _parse_integer(name: str, text: str | None) -> int | None:
-    if text is None:
-        return None
-    try:
-        return int(text)
-    except ValueError:
-        raise ValueError(f"{name} must be an integer, not {text!r}.") from None
 
 
 def is_first() -> bool:

@@ -146,7 +146,7 @@ class Checkpoints:
         names = [path.name for path in self.folder.glob("[0-9]*") if path.is_dir()]
         return sorted(int(name) for name in names if name.isdecimal() and str(int(name)) == name)
 
-    def restore(self, template: Template) -> tuple[TrainState, ResumePoint] | None:
+    def restore(self, template: Template) -> tuple[TrainState, ResumePoint]:
         """Reads the newest good checkpoint.
 
         One that is damaged or cannot be read prints a warning and is renamed to `damaged-STEP`.
@@ -156,9 +156,10 @@ class Checkpoints:
             kind of key; or a function that returns such a state for a resume point.
 
         Returns:
-          The state and its resume point; None if there is no good checkpoint.
+          The state and its resume point.
 
         Raises:
+          FileNotFoundError: if there is no good checkpoint; the folder is this run's all the same.
           ValueError: if the checkpoint has other settings, another version's format, or other
             arrays than the template. The message lists the differences. Nothing is renamed or
             deleted then.
@@ -195,6 +196,14 @@ class Checkpoints:
             shutil.rmtree(aside, ignore_errors=True)
             with contextlib.suppress(OSError):  # the warning has named it
                 path.rename(aside)
+        if found is None:
+            what = (
+                "There is no good checkpoint in" if self.folder.is_dir() else "There is no folder"
+            )
+            raise FileNotFoundError(
+                f"{what} {self.folder}: name the folder that `Checkpoints` saved to; a run's is "
+                "its subfolder checkpoints."
+            )
         return found
 
     def _clean(self) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from jaxconv._checks import check_installed
-from jaxconv.runs.signals import Terminated
+from jaxconv.parallel import check_backend
 
 DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 C = TypeVar("C")
@@ -19,8 +19,9 @@ def cli(config: type[C] | C, main: Callable[[C], Any], description: str | None) 
     """Runs `main` with the settings of the command line: the entry point of an experiment's script.
 
     Errors that the user can correct end with a message and exit code 2, a loss that is not finite
-    with 1, Ctrl-C with 130, SIGTERM with 143; a closed stdout ends quietly. The setting
-    `deterministic` asks XLA for deterministic operations on a GPU, before JAX starts.
+    with 1, Ctrl-C with 130, SIGTERM with 143, SIGHUP with 129; if nobody reads stdout any more, the
+    program ends quietly. The setting `deterministic` asks XLA for deterministic operations on a
+    GPU, before JAX starts.
 
     Args:
       config: a dataclass, or an instance that holds the defaults. Its fields are the options, flat
@@ -28,20 +29,22 @@ def cli(config: type[C] | C, main: Callable[[C], Any], description: str | None) 
       main: receives an instance.
       description: the help text above the options.
     """
-    with contextlib.suppress(ValueError, AttributeError):  # a user's pipe may be ASCII
-        sys.stdout.reconfigure(errors="replace")  # pyright: ignore[reportAttributeAccessIssue]
     with exit_codes():
         check_installed("run")
         given = _read(config, description)
         if getattr(getattr(given, "parallel", given), "deterministic", False):
             os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {DETERMINISTIC}".strip()
         main(given)
-        sys.stdout.flush()
 
 
 def _read(config: type[C] | C, description: str | None) -> C:
     import tyro
 
+    for argument in sys.argv[1:]:  # Python would read 4300 digits, and not more
+        if digits := re.search(r"\d{1000,}", argument):
+            raise ValueError(
+                f"{argument[:20]}... has a number of {len(digits[0])} digits: take a smaller one."
+            )
     whole: Any = config if isinstance(config, type) else type(config)
     default: dict[str, Any] = {} if isinstance(config, type) else {"default": config}
     options = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes)
@@ -52,7 +55,8 @@ def _read(config: type[C] | C, description: str | None) -> C:
 def exit_codes() -> Iterator[None]:
     """Turns exceptions into exit codes: 2 and a message for bad input, 130 for Ctrl-C.
 
-    A loss that is not finite (FloatingPointError) ends with 1, SIGTERM (`Terminated`) with 143.
+    A loss that is not finite (FloatingPointError) ends with 1, SIGTERM with 143, SIGHUP with 129. A
+    stdout or stderr that was closed before the program began (`>&-`) is replaced by one to nowhere.
 
     Example:
       >>> with exit_codes():
@@ -60,13 +64,26 @@ def exit_codes() -> Iterator[None]:
       Traceback (most recent call last):
       SystemExit: 2
     """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+    with contextlib.suppress(ValueError, AttributeError):  # a user's pipe may be ASCII
+        sys.stdout.reconfigure(errors="replace")  # pyright: ignore[reportAttributeAccessIssue]
     try:
-        yield
+        try:
+            yield
+            sys.stdout.flush()
+        except SystemExit:  # as after --help
+            sys.stdout.flush()
+            raise
+        except (AssertionError, RuntimeError):
+            check_backend()  # JAX raises these if it has no device
+            raise
     except KeyboardInterrupt as interrupt:
         with contextlib.suppress(OSError):
             sys.stdout.flush()
         # sys.exit would crash while XLA is compiling.
-        os._exit(143 if isinstance(interrupt, Terminated) else 130)
+        os._exit(getattr(interrupt, "exit_code", 130))
     except BrokenPipeError:  # nobody reads stdout, such as after `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python flushes stdout at its end
         sys.exit(141)

@@ -30,10 +30,9 @@ class Seeds:
     seed: int = 0
     """The seed of the root key, which decides the initial parameters, shuffles and dropout."""
     seeds: str | None = None
-    """Train one replica for each seed: give their number, from --seed on, or a list, 3,7,11."""
+    """Train a replica for each seed: give their number, from --seed on, or a list, 3,7,11."""
     strategy: Literal["map", "vmap"] | None = None
-    """How replicas run: map trains them one after the other, vmap joins them in every operation.
-    Without it, the backend decides."""
+    """Train replicas one by one (map) or in one program (vmap). Without it, the backend decides."""
     group: int | None = None
     """The most replicas that one program trains. Without it, the backend decides."""
 
@@ -76,7 +75,7 @@ class Run:
     save_every: int | Literal["epoch"] | None = None
     """Save after so many steps, or after each epoch (epoch). An interrupted run always saves."""
     keep: int = 2
-    """How many of the newest checkpoints to keep; at least 2 to survive a damaged one."""
+    """The number of newest checkpoints to keep; at least 2 survive a damaged one."""
     init_from: str | None = None
     """Start from the weights in a Keras file, NAME.weights.h5 or NAME.keras, not random ones."""
     export_keras: str | None = None
@@ -84,8 +83,7 @@ class Run:
     data_dir: str | None = None
     """The folder of the TFDS data sets, if TFDS does not use its own."""
     compilation_cache: bool = True
-    """Compile every program anew. Without it, compiled programs come from the user's cache folder,
-    and new ones go there."""
+    """Compile every program anew. Without it, the user's cache folder keeps them."""
     quiet: bool = False
     """Print only the result."""
 
@@ -97,8 +95,7 @@ class Parallel:
     devices: int | None = None
     """The number of devices that share each batch (1; under a launcher, all of each process)."""
     processes: int | None = None
-    """The number of processes that train together. Without it, SLURM, Open MPI, Kubernetes or a TPU
-    pod gives the number, or it is 1."""
+    """The number of processes that train together. Without it, the launcher's number, or 1."""
     process_id: int | None = None
     """The number of this process, from 0. Without it, the launcher gives the number."""
     coordinator: str | None = None
@@ -167,6 +164,8 @@ def parse_seeds(text: str, start: int = 0) -> tuple[int, ...]:
         raise ValueError(
             f"seeds must be a number of seeds such as 10, or a list such as 3,7,11; not {text!r}."
         )
+    if (digits := max(map(len, parts))) > 1000:  # Python would refuse 5000
+        raise ValueError(f"seeds must be in [0, 2**32), not a number of {digits} digits.")
     given = tuple(map(int, parts))
     if "," in text:
         if start:

@@ -26,7 +26,7 @@ from jaxconv.runs.clock import Clock
 from jaxconv.runs.config import Config
 from jaxconv.runs.plan import Plan
 from jaxconv.runs.prepare import Samples, build, load
-from jaxconv.runs.progress import Progress
+from jaxconv.runs.progress import Progress, spinner
 from jaxconv.runs.recipe import Recipe
 from jaxconv.runs.result import Outcome, joint_row, name_seeds, result_lines, seed_table, summarise
 from jaxconv.runs.resume import find_run, fingerprints, rows_so_far
@@ -78,9 +78,10 @@ def run(recipe: Recipe, config: Config) -> dict[str, Any]:
         cache_if_possible(config.run.compilation_cache) as cache,
         Clock() as clock,
     ):
-        with clock("data"):
+        quiet = config.run.quiet or not world.first
+        with spinner("Loading the data", quiet=quiet), clock("data"):
             data, samples = load(plan, config, world)
-        with clock("init"):
+        with spinner("Making the net", quiet=quiet), clock("init"):
             net = build(recipe, plan, config, data, world)
         identity = fingerprints(data, net.given)
         world.agree({"data": identity["data"]})

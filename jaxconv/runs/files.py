@@ -31,10 +31,12 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 def write_text(path: Path, text: str) -> None:
     """Writes a text file in UTF-8, which appears whole or not at all.
 
+    Bytes that are not UTF-8, which a folder's name may have, are written as Python shows them.
+
     Raises:
       OSError: if the file cannot be written.
     """
-    _replace(path, text.encode())
+    _replace(path, text.encode(errors="backslashreplace"))
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -1,6 +1,7 @@
 """The folder of a run: its name, its lock, and the names of its files."""
 
 import contextlib
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -34,7 +35,8 @@ def new_run_folder(
 
     Raises:
       ValueError: if `output_dir` is the empty string.
-      FileExistsError: if `output_dir` holds a run and `overwrite` is False.
+      FileExistsError: if `output_dir` holds a run and `overwrite` is False, or if a link or another
+        thing that no run makes has the name of a run's file. Nothing is deleted then.
       BlockingIOError: if another run uses the folder.
       OSError: if the folder cannot be made.
 
@@ -48,13 +50,20 @@ def new_run_folder(
     check_output_dir(output_dir)
     folder = next_free(Path("runs"), name) if output_dir is None else Path(output_dir)
     with locked(folder):
-        found = [folder / file for file in FILES if (folder / file).exists()]
+        found = [folder / file for file in FILES if os.path.lexists(folder / file)]
         if found and not overwrite:
             raise FileExistsError(
                 f"{folder} already holds a run ({', '.join(file.name for file in found)}): name "
                 "another --output-dir, add --overwrite to delete the run, or resume an experiment "
                 "with --resume."
             )
+        for file in found:  # look at all before any is deleted
+            kind = "link" if file.is_symlink() else "folder" if file.is_dir() else "file"
+            if kind != ("folder" if file.name == CHECKPOINTS else "file"):
+                raise FileExistsError(
+                    f"{file} is a {kind}, which no run makes: move it away, or name another "
+                    "--output-dir."
+                )
         for file in found:
             shutil.rmtree(file) if file.is_dir() else file.unlink()
         yield folder
@@ -131,7 +140,7 @@ def check_output_dir(output_dir: str | None) -> None:
 
 @contextlib.contextmanager
 def report_interrupt(folder: Path) -> Iterator[None]:
-    """Prints which files a run leaves when Ctrl-C or SIGTERM ends it."""
+    """Prints which files a run leaves when a signal ends it."""
     try:
         yield
     except KeyboardInterrupt:
@@ -149,13 +158,22 @@ def _numbered(parent: Path, name: str) -> list[Path]:
 
 
 def next_free(parent: Path, name: str) -> Path:
-    """Makes the folder `<name>-<n>` with the first free n, also when several processes ask."""
-    parent.mkdir(exist_ok=True)
+    """Makes the folder `<name>-<n>` with the first free n, also when several processes ask.
+
+    Raises:
+      OSError: if `parent`, or a folder in it, cannot be made.
+    """
     n = 1
     while True:
         folder = parent / f"{name}-{n}"
         try:
+            parent.mkdir(exist_ok=True)
             folder.mkdir()  # atomic: two runs that start at once get different folders
             return folder
-        except FileExistsError:
-            n += 1
+        except OSError as error:
+            if not folder.exists():
+                raise OSError(
+                    f"The folder {folder} cannot be made ({error.strerror}): name another with "
+                    "--output-dir."
+                ) from error
+        n += 1

@@ -1,7 +1,8 @@
 """The progress of a training: Keras' epoch line, and a live bar if stdout is a terminal."""
 
+import contextlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 
 def epoch_line(row: Mapping[str, float], step: int, steps: int) -> str:
@@ -25,8 +26,31 @@ def _means(row: Mapping[str, float]) -> list[str]:
     return [f"{name}: {row[name]:{'.4f' if abs(row[name]) > 1e-3 else '.4e'}}" for name in names]
 
 
+@contextlib.contextmanager
+def spinner(text: str, *, quiet: bool = False) -> Iterator[None]:
+    """Shows beside a spinner what a block does, if stdout is a terminal.
+
+    Example:
+      >>> with spinner("Loading"):
+      ...     pass
+    """
+    if quiet or not _on_terminal():
+        yield
+        return
+    from rich.console import Console
+
+    with Console().status(text):
+        yield
+
+
+def _on_terminal() -> bool:
+    return sys.stdout is not None and sys.stdout.isatty()
+
+
 class Progress:
     """Shows the progress of a `fit`. Use it in a `with` block, with `on_chunk` and `on_epoch`.
+
+    On a terminal a bar pulses while JAX compiles, and while it evaluates.
 
     Args:
       epochs: the number of epochs.
@@ -35,16 +59,18 @@ class Progress:
 
     def __init__(self, epochs: int, *, quiet: bool = False) -> None:
         self._epochs, self._quiet = epochs, quiet
-        self._steps, self._bar, self._task = 0, None, None
-        if not quiet and sys.stdout.isatty():
+        self._steps, self._bar = 0, None
+        if not quiet and _on_terminal():
             from rich import progress
 
             self._bar = progress.Progress(
-                "Epoch {task.fields[epoch]}",
+                "{task.description}",
                 progress.BarColumn(bar_width=20),
                 "{task.fields[line]}",
                 refresh_per_second=5,
+                transient=True,
             )
+            self._bar.add_task("Compiling", total=None, line="")
 
     def __enter__(self) -> "Progress":
         if self._bar:
@@ -59,11 +85,19 @@ class Progress:
         """Moves the bar to the epoch's current step."""
         self._steps = int(row["steps"])
         if self._bar:
-            epoch, step = f"{int(row['epoch'])}/{self._epochs}", int(row["step"])
-            if self._task is None:
-                self._task = self._bar.add_task("", total=self._steps, epoch=epoch, line="")
+            epoch, step = f"Epoch {int(row['epoch'])}/{self._epochs}", int(row["step"])
             line = " - ".join([f"{step}/{self._steps}", *_means(row)])  # short enough not to wrap
-            self._bar.update(self._task, completed=step, line=line)
+            if step == self._steps:
+                self._show("Evaluating", line)
+            else:
+                self._show(epoch, line, step, self._steps)
+
+    def _show(self, text: str, line: str, done: int = 0, total: int | None = None) -> None:
+        """Sets the bar, which pulses without a total."""
+        if self._bar:
+            task = self._bar.tasks[0]
+            self._bar.update(task.id, description=text, completed=done, line=line)
+            task.total = total
 
     def on_epoch(self, row: Mapping[str, float], prefix: str = "") -> None:
         """Replaces the bar by the epoch's line, after `prefix`."""
@@ -71,9 +105,8 @@ class Progress:
             return
         epoch = f"{prefix}Epoch {int(row['epoch'])}/{self._epochs}"
         line = f"{epoch} - {epoch_line(row, self._steps, self._steps)}"
-        if self._bar and self._task is not None:
-            self._bar.remove_task(self._task)
-            self._task = None
+        if self._bar:
+            self._show("", "")
             self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
         else:
             print(line, flush=True)

@@ -62,8 +62,10 @@ def check_settings(folder: Path, settings: Mapping[str, Any]) -> bool:
     if not path.exists():
         return False
     try:
-        begun = dict(json.loads(path.read_text()))
-    except (RecursionError, TypeError, ValueError) as error:
+        begun = json.loads(path.read_text())
+        if not isinstance(begun, dict) or "experiment" not in begun:
+            raise ValueError("it does not name an experiment.")
+    except (RecursionError, ValueError) as error:
         print(f"{path} is damaged, so its settings are unknown: {error}")
         return False
     groups = [x for x in begun.values() if isinstance(x, Mapping)]

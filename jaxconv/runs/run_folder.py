@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -87,9 +88,15 @@ class RunFolder(Elsewhere):
         return str(self.path)
 
     def restore(self, template: Template) -> tuple[TrainState, ResumePoint] | None:
-        saved = self.checkpoints.restore(template) if self._found else None
-        self._restored = saved is not None
-        return saved
+        if self._found:
+            folder = self.checkpoints.folder
+            if os.path.lexists(folder) and not folder.is_dir():
+                print(f"{folder} is not a folder, so it has no checkpoint, and none can be saved.")
+            with contextlib.suppress(FileNotFoundError):  # a run may end before its first save
+                saved = self.checkpoints.restore(template)
+                self._restored = True
+                return saved
+        return None
 
     def begin(self, rows: Sequence[tuple[int, Mapping[str, float]]]) -> None:
         if self._found:

@@ -1,8 +1,9 @@
-"""Ctrl-C and SIGTERM as exceptions that can wait for a safe moment."""
+"""Ctrl-C, SIGTERM and SIGHUP as exceptions that can wait for a safe moment."""
 
 import contextlib
 import gc
 import os
+import select
 import signal
 import threading
 from collections.abc import Iterator
@@ -13,13 +14,29 @@ from typing import Any, NoReturn
 class Terminated(KeyboardInterrupt):
     """Raised for SIGTERM, as KeyboardInterrupt is for SIGINT (Ctrl-C)."""
 
+    exit_code = 128 + 15
+
+
+class HungUp(Terminated):
+    """Raised for SIGHUP: the terminal was closed, or its connection lost."""
+
+    exit_code = 128 + 1
+
+
+_SIGHUP = getattr(signal, "SIGHUP", None)  # Windows has none
+_RAISED = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Terminated}
+if _SIGHUP is not None:
+    _RAISED[_SIGHUP] = HungUp
+
 
 class Interrupts:
-    """Raises SIGINT as KeyboardInterrupt and SIGTERM as `Terminated`, in a `with` block.
+    """Raises SIGINT as KeyboardInterrupt, SIGTERM and SIGHUP as `Terminated`, in a `with` block.
 
-    Within `held` the first signal waits in `pending`, and the second is raised at once. Ignored
-    signals stay ignored. Outside the main thread this does nothing. A signal that arrives in a
-    callback of the garbage collector waits as well, since Python would drop the exception there.
+    Within `held` the first signal waits in `pending`, and the second is raised at once, unless
+    either is a SIGHUP: a terminal that closes and a logout send several signals. Ignored signals
+    stay ignored, as SIGHUP under nohup. Outside the main thread this does nothing. A signal that
+    arrives in a callback of the garbage collector waits as well, since Python would drop the
+    exception there.
 
     Example:
       >>> with Interrupts() as interrupts, contextlib.suppress(Terminated):
@@ -35,7 +52,7 @@ class Interrupts:
 
     def __enter__(self) -> "Interrupts":
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in _RAISED:
                 if signal.getsignal(number) is not signal.SIG_IGN:
                     self._before[number] = signal.signal(number, self._handle)
         return self
@@ -61,15 +78,37 @@ class Interrupts:
 
     def raise_for(self, number: int) -> NoReturn:
         """Raises the signal of this number, which another process may have received."""
-        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+        _drop_dead_outputs()
+        raise _RAISED[signal.Signals(number)]
 
     def _handle(self, number: int, frame: FrameType | None) -> Any:
-        repeated, self.pending = self.pending is not None, self.pending or signal.Signals(number)
+        if number == _SIGHUP and self.pending is not None:
+            return  # the kernel and the shell each send one, systemd after SIGTERM
+        repeated = self.pending not in (None, _SIGHUP)
+        if not repeated:
+            self.pending = signal.Signals(number)
         if (repeated or not self._held) and not _in_gc_callback(frame):
             self.raise_pending()
+        _drop_dead_outputs()
         # A handler must not print. Stderr may be a pipe that the signal has closed.
         with contextlib.suppress(OSError):
-            os.write(2, f"\n{self.pending.name}: saving first (again: at once)\n".encode())
+            os.write(
+                2, f"\n{signal.Signals(number).name}: saving first (again: at once)\n".encode()
+            )
+
+
+def _drop_dead_outputs() -> None:
+    """Sends stdout and stderr nowhere if the signal also ended their terminal or reader.
+
+    Otherwise the next print would end the run, before it saves.
+    """
+    for descriptor in (1, 2) if hasattr(select, "poll") else ():
+        outputs = select.poll()
+        outputs.register(descriptor, 0)
+        if any(event & (select.POLLERR | select.POLLHUP) for _, event in outputs.poll(0)):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, descriptor)
+            os.close(nowhere)
 
 
 def _in_gc_callback(frame: FrameType | None) -> bool:

@@ -67,7 +67,7 @@ def test_sets_that_do_not_fit_are_refused_with_the_reason(tmp_path):
 
 def test_a_set_that_is_not_prepared_names_the_command(tmp_path):
     for name in ("cifar10", tfds.MNIST_BUILDER):
-        command = f"experiments/prepare_tfds.py {name} --data-dir {tmp_path}"
+        command = f"tfds.prepare({name!r}, data_dir={str(tmp_path)!r})"
         with pytest.raises(FileNotFoundError, match=re.escape(command)):
             jaxconv.load_dataset(f"tfds:{name}", data_dir=str(tmp_path))
 

@@ -1,3 +1,4 @@
+import io
 import os
 import signal
 import subprocess
@@ -149,6 +150,31 @@ def test_a_reader_that_goes_away_stops_no_process(tmp_path):
     assert mark.exists()
 
 
+def wait_until_gone(pid: int) -> None:
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:  # until init, or whoever adopted it, has seen its end
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return
+        if "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text():
+            return
+        time.sleep(0.05)
+    pytest.fail(f"process {pid} is left")
+
+
+def test_a_terminal_that_goes_away_stops_no_process(run, tmp_path, monkeypatch):
+    class Gone(io.StringIO):
+        def write(self, text):
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(sys, "stderr", Gone())
+    mark = tmp_path / "done"
+    code, *_ = run(f"if rank: sys.exit(3)\ntime.sleep(0.3); open({str(mark)!r}, 'w')", 2)
+    assert code == 3
+    assert mark.exists()
+
+
 def test_no_process_that_another_one_started_is_left_behind(run):
     code, out, _ = run(
         """
@@ -160,14 +186,23 @@ def test_no_process_that_another_one_started_is_left_behind(run):
         processes=1,
     )
     assert code == 0
-    pid = int(out[0].removeprefix("[0] "))
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:  # until init, or whoever adopted it, has seen its end
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return
-        if "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text():
-            return
-        time.sleep(0.05)
-    pytest.fail(f"process {pid} is left")
+    wait_until_gone(int(out[0].removeprefix("[0] ")))
+
+
+@pytest.mark.parametrize("first", [[], [signal.SIGTERM]])
+def test_no_process_outlives_a_launcher_that_is_killed(tmp_path, first):
+    path = tmp_path / "script.py"
+    ignore = "signal.signal(signal.SIGTERM, lambda *_: print('received'))\n"
+    path.write_text(f"{RANK}{ignore}print(os.getpid())\nwhile True: time.sleep(60)")
+    command = [sys.executable, "-m", "jaxconv.parallel.launch", "--processes", "2", str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        pids = [int(process.stdout.readline().split()[1]) for _ in range(2)]
+        for number in first:
+            process.send_signal(number)
+            assert {process.stdout.readline() for _ in range(2)} == {
+                "[0] received\n",
+                "[1] received\n",
+            }
+        process.kill()
+    for pid in pids:
+        wait_until_gone(pid)

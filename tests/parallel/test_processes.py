@@ -70,6 +70,8 @@ def test_alone_nothing_happens(monkeypatch):
         ({"num_processes": 0}, "num_processes must be a positive integer, not 0"),
         ({"num_processes": 2, "process_id": 2}, r"\(2 processes\): it cannot be 2"),
         ({"num_processes": 2, "process_id": -1}, "it cannot be -1"),
+        ({"coordinator_address": "there"}, "address is HOST:PORT, not 'there'"),
+        ({"coordinator_address": ""}, "address is HOST:PORT, not ''"),
         (
             {"coordinator_address": "a:1", "num_processes": 2, "process_id": 0},
             "JAX was used before",
@@ -82,10 +84,37 @@ def test_numbers_that_make_no_sense_are_refused(settings, message):
         parallel.initialize(**settings)
 
 
-def test_a_variable_that_is_no_number_is_refused(monkeypatch):
-    monkeypatch.setenv("JAX_NUM_PROCESSES", "two")
-    with pytest.raises(ValueError, match="JAX_NUM_PROCESSES must be an integer, not 'two'"):
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"JAX_NUM_PROCESSES": "two"}, "JAX_NUM_PROCESSES must be an integer, not 'two'"),
+        ({"JAX_COORDINATOR_ADDRESS": "there"}, "address is HOST:PORT, not 'there'"),
+        ({"JAX_COORDINATOR_PORT": "x"}, "JAX_COORDINATOR_PORT must be an integer, not 'x'"),
+        ({"JAX_LOCAL_DEVICE_IDS": "0;1"}, "JAX_LOCAL_DEVICE_IDS must be integers such as 0,1"),
+        ({"OMPI_COMM_WORLD_SIZE": "two"}, "OMPI_COMM_WORLD_SIZE must be an integer, not 'two'"),
+        (
+            slurm(0) | {"SLURM_NTASKS": "4(x2)"},
+            r"NTASKS must be an integer, not '4\(x2\)': correct",
+        ),
+        (slurm(0) | {"SLURM_NTASKS": ""}, "SLURM_NTASKS is empty"),
+        (slurm(0) | {"SLURM_STEP_NODELIST": ""}, "SLURM_STEP_NODELIST is empty, so this process"),
+        (open_mpi(0) | {"OMPI_COMM_WORLD_RANK": ""}, "OMPI_COMM_WORLD_RANK is empty"),
+    ],
+)
+def test_a_variable_that_makes_no_sense_is_refused_by_name(variables, message, monkeypatch):
+    for name, text in variables.items():
+        monkeypatch.setenv(name, text)
+    with pytest.raises(ValueError, match=message):
         parallel.initialize()
+    parallel.initialize(num_processes=1)  # the remedy
+
+
+def test_an_empty_variable_counts_as_none(monkeypatch):
+    for name in (*process_environment("", 1, 0, 1), "SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE"):
+        monkeypatch.setenv(name, "")
+    parallel.initialize()
+    assert not jax.distributed.is_initialized()
+    assert parallel.default_devices() == 1
 
 
 def test_missing_numbers_are_named():

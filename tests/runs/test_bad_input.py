@@ -37,11 +37,16 @@ COMMAND_LINES = [  # what `Plan.of` alone refuses is in test_plan.py
     (["--save-every", "often"], "often"),
     (["--dataset", "mnits"], r"Unknown data set 'mnits' \(did you mean 'mnist'\?\)"),
     (["--dataset", ""], "Unknown data set ''.*mnist, tfds:NAME"),
-    (["--dataset", "tfds:mnist", "--data-dir", "nowhere"], "prepare_tfds.py mnist --data-dir"),
+    (
+        ["--dataset", "tfds:mnist", "--data-dir", "nowhere"],
+        "tfds.prepare.'mnist', data_dir='nowhere'.",
+    ),
     (["--data-dir", "nowhere"], "data_dir='nowhere' is for"),
     (["--validation-split", "1"], r"must be in \[0, 1\), not 1.0"),
     (["--validation-split", "nan"], r"must be in \[0, 1\), not nan"),
     (["--validation-split", "0.99999"], "leaves 0 of 60000 samples to train and 60000"),
+    (["--seed", "1" * 5000], r"1111\.\.\. has a number of 5000 digits: take a smaller"),
+    (["--seeds", "3," + "1" * 5000], r"3,11+\.\.\. has a number of 5000 digits: take a smaller"),
     (["--padding", "full"], "padding is 'valid', 'same'.* not 'full'"),
     (["--padding", "-1"], "Layer 'conv1': padding is 'valid', 'same'.* not -1"),
     (

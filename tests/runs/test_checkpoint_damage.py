@@ -11,7 +11,7 @@ import pytest
 
 from jaxconv.runs import _orbax, checkpoint
 from jaxconv.runs._checksums import LATER, write_sums
-from tests.support.checkpoints import new_state, restored, save_two
+from tests.support.checkpoints import SETTINGS, new_state, restored, save_two
 from tests.support.oracles import bits
 
 
@@ -73,16 +73,26 @@ def test_cut_lost_emptied_and_added_files_are_detected(saved, state):
     damaged(folder, state, kept, "a file more")
 
 
-def test_without_a_good_checkpoint_there_is_none_and_each_gives_a_warning(saved, state):
+def test_without_a_good_checkpoint_restoring_fails_and_each_gives_a_warning(saved, state):
     folder, _ = saved
     for step in ("5", "10"):
         (folder / step / "resume_point.json").unlink()
-    found, warnings = restored(folder, state)
-    assert found is None
+    warnings = []
+    saves = checkpoint.Checkpoints(folder, settings=SETTINGS, warn=warnings.append)
+    with pytest.raises(FileNotFoundError, match=r"no good checkpoint in .*/saves: name the folder"):
+        saves.restore(state)
     assert len(warnings) == 2
     assert sorted(path.name for path in folder.iterdir()) == ["damaged-10", "damaged-5"]
-    assert restored(folder, state) == (None, [])
-    assert restored(folder / "none", state) == (None, [])
+
+
+def test_a_wrong_folder_is_refused(saved, state):
+    folder, _ = saved
+    with pytest.raises(FileNotFoundError, match=r"no good checkpoint in .*: name the folder that"):
+        restored(folder.parent, state)
+    with pytest.raises(
+        FileNotFoundError, match=r"There is no folder .*/none: name the folder that"
+    ):
+        restored(folder / "none", state)
 
 
 class Evil:
@@ -105,14 +115,15 @@ def test_a_hostile_checkpoint_executes_nothing(saved, state, monkeypatch, tmp_pa
         file.write_bytes(evil)
         write_sums(folder / "10")
         if file.name == "resume_point.json":
-            assert restored(folder, state)[0] is None
+            with pytest.raises(FileNotFoundError, match="no good checkpoint"):
+                restored(folder, state)
             (folder / "damaged-10").rename(folder / "10")
         else:
             with pytest.raises(ValueError, match="cannot be read"):
                 restored(folder, state)
         file.write_bytes(content)
     write_sums(folder / "10")
-    assert restored(folder, state)[0] is not None
+    restored(folder, state)
     assert not (tmp_path / "executed").exists()
 
 

@@ -10,7 +10,8 @@ import time
 import pytest
 
 from jaxconv.runs.cli import exit_codes
-from tests.support import EXPERIMENTS, SMALL_RUN
+from jaxconv.runs.progress import Progress
+from tests.support import EXPERIMENTS, ROOT, SMALL_RUN
 from tests.support.command_line_runs import run_cli
 
 
@@ -84,15 +85,33 @@ def test_an_experiment_has_the_options_of_its_net(monkeypatch, capsys):
         assert ("epochs must be a positive integer" in text) is known, (net, option)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--epochs", "1", "--quiet"]])
-def test_a_closed_stdout_ends_quietly(arguments, tmp_path):
-    command = [sys.executable, str(SMALL_RUN), "dense", *arguments]
+@pytest.mark.parametrize(
+    "command",
+    [
+        [SMALL_RUN, "dense", "--help"],
+        [SMALL_RUN, "dense", "--epochs", "1", "--quiet"],
+        [EXPERIMENTS / "report.py", "--help"],  # so short that Python flushes it at its end
+    ],
+)
+def test_a_closed_stdout_ends_quietly(command, tmp_path, monkeypatch):
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+    command = [sys.executable, *map(str, command)]
     read, write = os.pipe()
     os.close(read)
     process = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
     os.close(write)
-    assert process.returncode != 0
-    assert "Traceback" not in process.stderr
+    assert process.returncode == 141
+    assert process.stderr == ""
+
+
+def test_a_stdout_that_was_closed_before_the_start_prints_nowhere(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    with Progress(1) as progress:  # in your own code
+        progress.on_chunk({"epoch": 1, "step": 1, "steps": 1})
+    with exit_codes():
+        print("nowhere", flush=True)
+    assert sys.stdout.name == os.devnull
+    sys.stdout.close()
 
 
 @pytest.mark.parametrize("epochs_first", [0, 2])
@@ -176,18 +195,39 @@ def test_every_end_has_its_exit_code(error, code, capsys):
     assert capsys.readouterr().err.startswith("error: ")
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "lines", "last"),
+    [
+        ("JAX_PLATFORMS", "x", 1, "error: JAX has no device here for JAX_PLATFORMS='x' "),
+        ("JAX_NUM_CPU_DEVICES", "x", 5, 'ValueError: Invalid value "x" for JAX flag jax_num_cpu_'),
+    ],
+)
+def test_a_variable_that_jax_refuses_is_named_without_its_traceback(name, value, lines, last):
+    code = "from jaxconv.runs import exit_codes\nimport jax\nwith exit_codes(): jax.devices('cpu')"
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, name: value},
+        cwd=ROOT,
+    )
+    printed = run.stderr.splitlines()
+    assert len(printed) == lines, run.stderr
+    assert printed[-1].startswith(last)
+
+
 def test_signals_end_the_process_with_theirs():
     code = (
         "import os\n"
-        "from jaxconv.runs.cli import exit_codes; from jaxconv.runs.signals import Terminated\n"
-        "for interrupt in (KeyboardInterrupt, Terminated):\n"
+        "from jaxconv.runs.cli import exit_codes; from jaxconv.runs.signals import *\n"
+        "for interrupt in (KeyboardInterrupt, Terminated, HungUp):\n"
         "    if os.fork() == 0:\n"
         "        with exit_codes(): raise interrupt\n"
         "    print(os.waitstatus_to_exitcode(os.wait()[1]))\n"
     )
     command = [sys.executable, "-W", "ignore", "-c", code]
     run = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert run.stdout.split() == ["130", "143"]
+    assert run.stdout.split() == ["130", "143", "129"]
     assert "Traceback" not in run.stderr
 
 

@@ -64,6 +64,7 @@ def test_seeds_are_a_number_or_a_list(text, start, seeds):
         ("2", 2**32 - 1, r"in \[0, 2\*\*32\), not 4294967296"),
         ("3,7", 1, "seed 1 and the list of seeds '3,7' exclude each other"),
         ("²", 0, "not '²'"),
+        ("7," + "1" * 5000, 0, "not a number of 5000 digits"),
     ],
 )
 def test_other_seeds_are_refused(text, start, message):

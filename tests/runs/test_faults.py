@@ -23,7 +23,11 @@ def test_runs_killed_at_any_moment_resume_to_the_bit(tmp_path):
 
 @pytest.mark.parametrize(
     ("number", "code"),
-    [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)],
+    [
+        (signal.SIGTERM, 143),
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow),
+    ],
 )
 def test_a_signal_saves_and_ends_with_its_code_and_a_second_run_is_refused(number, code, tmp_path):
     folder, options = tmp_path / "a", ["--epochs", "100000", "--save-every", "1000000"]
@@ -98,6 +102,7 @@ def test_a_file_named_checkpoints_prints_a_warning_and_the_training_goes_on(tmp_
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "checkpoints").write_text("a file")
     printed = finish(start("dense", tmp_path / "a", "--epochs", "2", "--resume"))
+    assert "a/checkpoints is not a folder, so it has no checkpoint, and none can be" in printed
     assert "a/checkpoints/10 WAS NOT SAVED: " in printed
     assert "File exists" in printed
     assert "Traceback" not in printed

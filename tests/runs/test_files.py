@@ -1,11 +1,12 @@
 import json
+import os
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
-from jaxconv.runs.files import append_row, read_arrays, write_arrays, write_json
+from jaxconv.runs.files import append_row, read_arrays, write_arrays, write_json, write_text
 
 
 def test_json_is_written_whole_and_rows_one_by_one(tmp_path):
@@ -56,3 +57,8 @@ def test_arrays_come_back_and_nothing_else_is_read(tmp_path):
             read_arrays(tmp_path / f"{name}.npz")
     with pytest.raises(FileNotFoundError):
         read_arrays(tmp_path / "none.npz")
+
+
+def test_the_name_of_a_folder_that_is_not_utf_8_can_be_written(tmp_path):
+    write_text(tmp_path / "page.html", "--output-dir " + os.fsdecode(b"caf\xe9"))
+    assert (tmp_path / "page.html").read_text() == r"--output-dir caf\udce9"

@@ -32,10 +32,29 @@ def test_a_folder_that_holds_a_run_is_refused_and_overwritten_on_request(tmp_pat
     assert {file.name for file in folder.iterdir()} == {"notes.txt", ".lock"}
 
 
+@pytest.mark.parametrize(
+    ("name", "make", "kind"),
+    [
+        ("checkpoints", lambda path: path.symlink_to(path.parent), "a link"),
+        ("checkpoints", lambda path: path.symlink_to("nowhere"), "a link"),
+        ("checkpoints", lambda path: path.touch(), "a file"),
+        ("result.json", lambda path: path.mkdir(), "a folder"),
+    ],
+)
+def test_overwriting_deletes_nothing_where_no_run_made_a_file(name, make, kind, tmp_path):
+    write_json(tmp_path / "config.json", {"a": 1})
+    make(tmp_path / name)
+    with pytest.raises(FileExistsError, match=f"/{name} is {kind}, which no run makes: move it aw"):
+        created("x", str(tmp_path), overwrite=True)
+    assert {file.name for file in tmp_path.iterdir()} == {"config.json", name, ".lock"}
+    with pytest.raises(FileExistsError, match="already holds a run"):
+        created("x", str(tmp_path))
+
+
 def test_a_file_in_the_way_is_an_os_error(tmp_path, monkeypatch):
-    (tmp_path / "runs").write_text("")
+    (tmp_path / "runs").write_text("")  # as in a folder that cannot be written
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(OSError, match="runs"):
+    with pytest.raises(OSError, match=r"runs/lab6-0-1 cannot be made .*: name .* --output-dir"):
         created("lab6-0")
     with pytest.raises(OSError, match="runs"):
         created("lab6-0", str(tmp_path / "runs" / "x"))

@@ -2,7 +2,7 @@ import sys
 
 import pytest
 
-from jaxconv.runs.progress import Progress, epoch_line
+from jaxconv.runs.progress import Progress, epoch_line, spinner
 
 ROW = {"loss": 0.03076, "accuracy": 0.99031}
 
@@ -35,20 +35,52 @@ def test_without_a_terminal_an_epoch_is_one_plain_line(capsys):
     assert lines == [f"Epoch 1/2 - {expected}", f"Epoch 2/2 - {expected}"]
 
 
-def test_a_terminal_gets_a_live_bar_and_then_whole_lines(capsys, monkeypatch):
+def be_a_terminal(monkeypatch) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "80")
-    bars = []
-    progress = Progress(2)
-    monkeypatch.setattr(
-        progress._bar, "update", lambda *_, completed, line: bars.append((completed, line))
-    )
+
+
+def test_a_bar_pulses_while_jax_compiles_or_evaluates(capsys, monkeypatch):
+    be_a_terminal(monkeypatch)
+    progress, seen = Progress(2), []
+    bar = progress._bar
+
+    def look():
+        (task,) = bar.tasks
+        seen.append((task.description, task.total, task.completed, task.fields["line"]))
+
+    monkeypatch.setattr(bar, "start", look)
+    on_chunk = progress.on_chunk
+    monkeypatch.setattr(progress, "on_chunk", lambda row: (on_chunk(row), look()))
     show(progress)
+    lines = [f"{n}/10 - accuracy: 0.9903 - loss: 0.0308" for n in (5, 10)]
+    end = ("Evaluating", None, 0, lines[1])
+    assert seen == [
+        ("Compiling", None, 0, ""),
+        *[("Epoch 1/2", 10, 5, lines[0]), end],
+        *[("Epoch 2/2", 10, 5, lines[0]), end],
+    ]
+
+
+def test_a_terminal_gets_a_live_bar_and_then_whole_lines(capsys, monkeypatch):
+    be_a_terminal(monkeypatch)
+    show(Progress(2))
     out = capsys.readouterr().out
-    assert bars == [(n, f"{n}/10 - accuracy: 0.9903 - loss: 0.0308") for n in (5, 10, 5, 10)]
+    assert "Compiling" in out
     assert "━" in out
     assert "Epoch 2/2 - 10/10 - 0s - 50ms/step - accuracy: 0.9903 - loss: 0.0308\n" in out
+
+
+def test_a_terminal_alone_gets_a_spinner(capsys, monkeypatch):
+    be_a_terminal(monkeypatch)
+    with spinner("Loading"), spinner("Loading", quiet=True):
+        pass
+    assert capsys.readouterr().out.count("Loading") == 1
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: False)
+    with spinner("Loading"):
+        pass
+    assert capsys.readouterr().out == ""
 
 
 def test_quiet_is_quiet(capsys):

@@ -12,7 +12,7 @@ import jaxconv
 from jaxconv import runs
 from jaxconv.runs import experiment, prepare
 from jaxconv.runs import files as run_files
-from jaxconv.runs.resume import fingerprints
+from jaxconv.runs.resume import check_settings, fingerprints
 from jaxconv.runs.signals import Terminated
 from tests.runs.kill_runs import outcome
 from tests.support.run_folders import REPORT_FILES, read_rows, without_seconds
@@ -116,6 +116,13 @@ def test_a_run_warns_of_damaged_checkpoints_and_ends_all_the_same(tmp_path, caps
     assert result["resumed_at_step"] == 4
     assert outcome(tmp_path / "a") == expected
     assert json.loads((tmp_path / "a" / "config.json").read_text())["experiment"] == "dense"
+
+
+@pytest.mark.parametrize("content", ["[1]", "[]", "{}", "null", "{", "[" * 100_000, "\x00"])
+def test_a_damaged_config_is_named(content, tmp_path, capsys):
+    (tmp_path / "config.json").write_text(content)
+    assert not check_settings(tmp_path, {"epochs": 3})
+    assert "config.json is damaged, so its settings are unknown: " in capsys.readouterr().out
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path, capsys):

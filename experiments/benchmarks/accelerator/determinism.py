@@ -69,10 +69,7 @@ def resume_in_middle(fit: Callable[..., Any], first: TrainState, every: int) -> 
             with contextlib.suppress(KilledError):
                 fit(first, save=save, save_every=every)
         with Checkpoints(folder) as saves:
-            restored = saves.restore(first)
-    if restored is None:
-        raise RuntimeError("there was no checkpoint to resume from")
-    state, point = restored
+            state, point = saves.restore(first)
     return fit(state, resume=point)[0]
 
 

@@ -51,12 +51,12 @@ class Peer(Protocol):
 def main(make: Callable[[str, Notebook], Peer], *packages: str) -> None:
     """Does the work that the command line names, and prints one line of JSON."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("net")
-    parser.add_argument("notebook", help="its `Notebook`, as JSON")
-    parser.add_argument("--data", type=Path, required=True, help="MNIST, in Keras' layout")
-    parser.add_argument("--steps", type=int, help="time so many warm steps, not the whole job")
-    parser.add_argument("--epochs", type=int, help="of the job, if not the notebook's")
-    parser.add_argument("--started", type=float, default=time.time(), help="the parent's time()")
+    parser.add_argument("net", help="The name of the net.")
+    parser.add_argument("notebook", help="Its `Notebook`, as JSON.")
+    parser.add_argument("--data", type=Path, required=True, help="MNIST, in Keras' layout.")
+    parser.add_argument("--steps", type=int, help="Time so many warm steps, not the whole job.")
+    parser.add_argument("--epochs", type=int, help="Epochs of the job (the notebook's).")
+    parser.add_argument("--started", type=float, default=time.time(), help="The parent's time().")
     given = parser.parse_args()
     notebook = Notebook(**json.loads(given.notebook))
     with np.load(given.data) as file:

@@ -64,6 +64,19 @@ def test_two_results_stand_side_by_side(tmp_path, capsys):
     ]
 
 
+def test_two_settings_stand_side_by_side(tmp_path, capsys):
+    rows = {"lab6, loop": [1.0] * 3, "lab6, map, 5 replicas": [4.0] * 3, "intro, loop": [1.0] * 3}
+    same = result(tmp_path / "x.json", rows)
+    bench_compare.main(same, same, ("loop", "map, 5 replicas"))
+    assert capsys.readouterr().out.splitlines()[3:] == [
+        "| lab6, loop → map, 5 replicas | 1 s (1 to 1) | 4 s (4 to 4) | 4.000 | slower |",
+        "",
+        "In x.json alone: intro, loop → map, 5 replicas",
+    ]
+    with pytest.raises(ValueError, match="No case has the setting 'xla': the cases are lab6, loop"):
+        bench_compare.main(same, same, ("loop", "xla"))
+
+
 @pytest.mark.parametrize(
     "text",
     [
