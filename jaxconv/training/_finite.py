@@ -23,7 +23,7 @@ def raise_if_not_finite(states: TrainState, epoch: int, sums: Mapping[str, np.nd
     if bad.size:
         step, replica = bad[0]
         found = f"The loss is {sums['loss'][replica, step]} at step {step + 1} of epoch {epoch}"
-    elif not _all_finite((states.params, states.batch_stats)):
+    elif not jax.device_get(_all_finite((states.params, states.batch_stats))):
         step = int(np.max(jax.device_get(states.step)))
         found = f"A parameter is no longer finite after step {step}, in epoch {epoch}"
     else:

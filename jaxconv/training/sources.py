@@ -96,7 +96,7 @@ class StreamedEpochs:
             )
         steps = -(-len(self._data) // self._batch_size)
         if not self._sums:
-            self._compile(states, np.asarray(orders)[0], steps)
+            self._compile(states, jax.device_get(orders)[0], steps)
         epoch_sums = {
             name: np.zeros((1, steps, *x.shape[1:]), x.dtype) for name, x in self._sums.items()
         }
@@ -130,5 +130,5 @@ class StreamedEpochs:
         if self._batches is None or orders is not self._order or start != self._next_step:
             self.close()
             self._order = orders
-            self._batches = self._data.batches(np.asarray(orders)[0], self._batch_size, start)
+            self._batches = self._data.batches(jax.device_get(orders)[0], self._batch_size, start)
         return self._batches
