@@ -69,7 +69,11 @@ def parse_name(name: str) -> tuple[str, str | None, str | None]:
 
 
 def find_folder(name: str, data_dir: str | None) -> tuple[Path, bool]:
-    """The folder of a set, of its newest version if none is named, and whether there is one."""
+    """The folder of a set, of its newest version if none is named, and whether there is one.
+
+    Raises:
+      FileNotFoundError: if there are other versions alone.
+    """
     stem, config, version = parse_name(name)
     root = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
     folder = root.expanduser() / stem
@@ -77,11 +81,14 @@ def find_folder(name: str, data_dir: str | None) -> tuple[Path, bool]:
         with _content(default) as content:
             config = parse_name(f"{stem}/{content['default_config_name']}")[1]
     folder /= config or ""
-    found = [x for x in folder.glob("*.*.*") if re.fullmatch(r"\d+\.\d+\.\d+", x.name)]
-    found = [x for x in found if x.is_dir() and version in (None, x.name)]
-    if not found:
-        return folder / (version or ""), False
-    return max(found, key=lambda x: [int(number) for number in x.name.split(".")]), True
+    found = {x.name: x for x in folder.glob("*.*.*") if re.fullmatch(r"\d+\.\d+\.\d+", x.name)}
+    if version is None and found:
+        version = max(found, key=lambda x: [int(number) for number in x.split(".")])
+    if found and version not in found:
+        raise FileNotFoundError(
+            f"{folder} has no version {version} of the TFDS set, but {', '.join(sorted(found))}."
+        )
+    return folder / (version or ""), version in found
 
 
 def read_set(folder: Path) -> SetFiles:

@@ -122,6 +122,10 @@ def test_the_newest_version_of_the_default_config_is_read(sets):
             change(path, configName="large", version=path.parent.name)
         source = Source(name, "test", str(sets))
         assert source.identity.startswith(f"digits/large/{version} test [10] ")
+    with pytest.raises(
+        FileNotFoundError, match=r"no version 8\.0\.0 .* 10\.0\.0, 9\.0\.0"
+    ):
+        Source("digits:8.0.0", "test", str(sets))
     default.write_text('{"default_config_name": "../.."}')
     with pytest.raises(ValueError, match=r"metadata\.json: A TFDS set is named"):
         load(sets)
