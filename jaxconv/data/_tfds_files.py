@@ -22,6 +22,7 @@ from jaxconv.data.arrays import IMAGE_DTYPES
 
 MAX_PIXELS = 2**24
 MAX_JSON_BYTES = 2**26
+MAX_CLASSES = 2**20
 KINDS = {
     "features_dict.FeaturesDict": "featuresDict",
     "image_feature.Image": "image",
@@ -108,6 +109,8 @@ def read_set(folder: Path) -> SetFiles:
         decoders = {"image": _image_decoder(features["image"]), "label": _integer}
         label = _settings("its label", features["label"])[1]
         num_classes = int(label.get("numClasses", 0)) or None
+        if num_classes is not None and num_classes > MAX_CLASSES:  # so large would the net be
+            raise ValueError(f"it has {num_classes} classes, more than {MAX_CLASSES}.")
     with _content(folder / "dataset_info.json") as content:
         names = [content["name"], content.get("configName"), content["version"]]
         full_name = "/".join(name for name in names if name)
@@ -176,9 +179,10 @@ def _image_decoder(feature: Any) -> Decode:
 
 
 def _integer(field: Any) -> int:
-    if len(field.int64_list.value) != 1:
-        raise ValueError("its label is not one integer.")
-    return field.int64_list.value[0]
+    found = field.int64_list.value
+    if len(found) != 1 or found[0] >= MAX_CLASSES:
+        raise ValueError(f"its label is not one integer below {MAX_CLASSES}.")
+    return found[0]
 
 
 def _tensor(
