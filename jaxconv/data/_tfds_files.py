@@ -144,7 +144,7 @@ def _content(path: Path) -> Iterator[Any]:
             raise ValueError("there is no such file: the set is damaged.")
         if (size := path.stat().st_size) > MAX_JSON_BYTES:
             raise ValueError(f"it has {size} bytes.")
-        yield json.loads(path.read_text())
+        yield json.loads(path.read_bytes())
     except (AttributeError, KeyError, OSError, RecursionError, TypeError, ValueError) as error:
         reason = error if type(error) is ValueError else f"TFDS did not write it so: {error!r}."
         raise ValueError(f"{path}: {reason}") from error
