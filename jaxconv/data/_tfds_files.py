@@ -22,6 +22,7 @@ from jaxconv.data.arrays import IMAGE_DTYPES
 
 MAX_PIXELS = 2**24
 MAX_JSON_BYTES = 2**26
+MAX_CLASSES = 2**20
 KINDS = {
     "features_dict.FeaturesDict": "featuresDict",
     "image_feature.Image": "image",
@@ -69,7 +70,11 @@ def parse_name(name: str) -> tuple[str, str | None, str | None]:
 
 
 def find_folder(name: str, data_dir: str | None) -> tuple[Path, bool]:
-    """The folder of a set, of its newest version if none is named, and whether there is one."""
+    """The folder of a set, of its newest version if none is named, and whether there is one.
+
+    Raises:
+      FileNotFoundError: if there are other versions alone.
+    """
     stem, config, version = parse_name(name)
     root = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
     folder = root.expanduser() / stem
@@ -77,11 +82,14 @@ def find_folder(name: str, data_dir: str | None) -> tuple[Path, bool]:
         with _content(default) as content:
             config = parse_name(f"{stem}/{content['default_config_name']}")[1]
     folder /= config or ""
-    found = [x for x in folder.glob("*.*.*") if re.fullmatch(r"\d+\.\d+\.\d+", x.name)]
-    found = [x for x in found if x.is_dir() and version in (None, x.name)]
-    if not found:
-        return folder / (version or ""), False
-    return max(found, key=lambda x: [int(number) for number in x.name.split(".")]), True
+    found = {x.name: x for x in folder.glob("*.*.*") if re.fullmatch(r"\d+\.\d+\.\d+", x.name)}
+    if version is None and found:
+        version = max(found, key=lambda x: [int(number) for number in x.split(".")])
+    if found and version not in found:
+        raise FileNotFoundError(
+            f"{folder} has no version {version} of the TFDS set, but {', '.join(sorted(found))}."
+        )
+    return folder / (version or ""), version in found
 
 
 def read_set(folder: Path) -> SetFiles:
@@ -101,6 +109,8 @@ def read_set(folder: Path) -> SetFiles:
         decoders = {"image": _image_decoder(features["image"]), "label": _integer}
         label = _settings("its label", features["label"])[1]
         num_classes = int(label.get("numClasses", 0)) or None
+        if num_classes is not None and num_classes > MAX_CLASSES:  # so large would the net be
+            raise ValueError(f"it has {num_classes} classes, more than {MAX_CLASSES}.")
     with _content(folder / "dataset_info.json") as content:
         names = [content["name"], content.get("configName"), content["version"]]
         full_name = "/".join(name for name in names if name)
@@ -134,7 +144,7 @@ def _content(path: Path) -> Iterator[Any]:
             raise ValueError("there is no such file: the set is damaged.")
         if (size := path.stat().st_size) > MAX_JSON_BYTES:
             raise ValueError(f"it has {size} bytes.")
-        yield json.loads(path.read_text())
+        yield json.loads(path.read_bytes())
     except (AttributeError, KeyError, OSError, RecursionError, TypeError, ValueError) as error:
         reason = error if type(error) is ValueError else f"TFDS did not write it so: {error!r}."
         raise ValueError(f"{path}: {reason}") from error
@@ -169,9 +179,10 @@ def _image_decoder(feature: Any) -> Decode:
 
 
 def _integer(field: Any) -> int:
-    if len(field.int64_list.value) != 1:
-        raise ValueError("its label is not one integer.")
-    return field.int64_list.value[0]
+    found = field.int64_list.value
+    if len(found) != 1 or found[0] >= MAX_CLASSES:
+        raise ValueError(f"its label is not one integer below {MAX_CLASSES}.")
+    return found[0]
 
 
 def _tensor(

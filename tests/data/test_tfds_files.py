@@ -122,6 +122,8 @@ def test_the_newest_version_of_the_default_config_is_read(sets):
             change(path, configName="large", version=path.parent.name)
         source = Source(name, "test", str(sets))
         assert source.identity.startswith(f"digits/large/{version} test [10] ")
+    with pytest.raises(FileNotFoundError, match=r"no version 8\.0\.0 .* 10\.0\.0, 9\.0\.0"):
+        Source("digits:8.0.0", "test", str(sets))
     default.write_text('{"default_config_name": "../.."}')
     with pytest.raises(ValueError, match=r"metadata\.json: A TFDS set is named"):
         load(sets)
@@ -185,6 +187,13 @@ def test_a_json_file_made_to_fill_the_memory_is_not_read(sets):
     path.symlink_to("/dev/zero")
     with pytest.raises(ValueError, match=r"features\.json: there is no such file"):
         load(sets)
+
+
+def test_a_number_of_classes_made_to_fill_the_memory_is_refused(sets):
+    path = sets / "digits" / "1.0.0" / "features.json"
+    path.write_text(path.read_text().replace('"numClasses": "10"', f'"numClasses": "{MANY}"'))
+    with pytest.raises(ValueError, match=f"features.json: it has {MANY} classes, more than"):
+        stream(sets)
 
 
 def test_damaged_records_are_an_error_or_harmless(sets):
@@ -299,6 +308,7 @@ def test_tensors_and_scalars_are_read_too(tmp_path):
         ({"shape": (4, 5, 2), "encoding": "zlib"}, np.int32, "its image has the settings .*'zlib'"),
         ({"shape": (40,)}, np.int32, r"its image has the settings .*'dimensions': \['40'\]"),
         ({"shape": (4, 5, 2)}, np.float32, "sample 0 .* its label is not one integer"),
+        ({"shape": (4, 5, 2)}, np.int64, "sample 0 .* its label is not one integer below 1048576"),
         ({"shape": (4, 5, 2)}, str, "its label is of the class 'tensorflow_datasets.*Text'"),
     ],
 )
@@ -309,7 +319,7 @@ def test_other_features_are_refused(image, label, message, tmp_path):
         "image": features.Tensor(dtype=np.float32, **image),
         "label": features.Text() if label is str else features.Scalar(label),
     }
-    rows = [{"image": np.ones(image["shape"], np.float32), "label": label(1)}]
+    rows = [{"image": np.ones(image["shape"], np.float32), "label": label(1 << 30)}]
     build(tmp_path, "made", {"train": rows, "test": rows}, both)
     with pytest.raises(ValueError, match=message):
         jaxconv.load_dataset("tfds:made", data_dir=str(tmp_path))
