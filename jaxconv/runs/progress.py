@@ -38,11 +38,15 @@ class Progress:
         self._steps, self._bar, self._task = 0, None, None
         if not quiet and sys.stdout.isatty():
             from rich import progress
+            from rich.table import Column
 
+            # In a narrow terminal the means lose their end before the bar loses its length.
+            rest = Column(ratio=1, no_wrap=True, overflow="ellipsis")
             self._bar = progress.Progress(
-                "Epoch {task.fields[epoch]}",
-                progress.BarColumn(bar_width=20),
-                "{task.fields[line]}",
+                progress.TextColumn("Epoch {task.fields[epoch]}"),
+                progress.BarColumn(bar_width=10, table_column=Column(width=10)),
+                progress.TextColumn("{task.fields[line]}", table_column=rest),
+                expand=True,
                 refresh_per_second=5,
             )
 
