@@ -7,7 +7,7 @@ import dataclasses
 import hashlib
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -76,6 +76,8 @@ class Dataset:
     test: Split
     num_classes: int
     validation: Split | None = None
+    class_names: tuple[str, ...] | None = None
+    """The classes' names, where the set has them; a run's page shows them."""
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -92,6 +94,7 @@ class Dataset:
         test_label: npt.ArrayLike,
         *,
         num_classes: int | None = None,
+        class_names: Sequence[str] | None = None,
         name: str = "arrays",
     ) -> "Dataset":
         """Makes a data set from arrays and checks them.
@@ -102,13 +105,15 @@ class Dataset:
           train_label: `[samples]`, integers in `[0, num_classes)`.
           test_image: as `train_image`.
           test_label: as `train_label`.
-          num_classes: the number of classes; by default the largest label plus one.
+          num_classes: the number of classes; by default that of their names, or the largest label
+            plus one.
+          class_names: the classes' names, in the order of their labels.
           name: the set's name in messages and results.
 
         Raises:
           ValueError: for a wrong rank or dtype, channels in front, lengths or image sizes that
-            differ, labels out of range, NaN or infinite pixels, an empty split. The message quotes
-            the bad value.
+            differ, labels out of range, NaN or infinite pixels, an empty split, names of another
+            number of classes. The message quotes the bad value.
 
         Warns:
           UserWarning: for floating-point images that are not scaled, and for labels that count from
@@ -121,6 +126,12 @@ class Dataset:
           (3, (28, 28, 1), 4)
         """
         labels = [np.asarray(label) for label in (train_label, test_label)]
+        if class_names is not None:
+            num_classes = num_classes or len(class_names)
+            if len(class_names) != num_classes:
+                raise ValueError(
+                    f"There are {len(class_names)} class_names for {num_classes} classes."
+                )
         if num_classes is None:
             found = [int(x.max()) for x in labels if x.size and x.dtype.kind in "iu"]
             num_classes = 1 + max([0, *found])  # negative ones are refused below
@@ -137,7 +148,8 @@ class Dataset:
                 raise ValueError(f"Train and test images differ in {aspect}: {a} and {b}.")
         _warn_of_labels(train.label, test.label)
         warn_of_scale(train.image, stacklevel=3)
-        return cls(name, train, test, num_classes)
+        names = None if class_names is None else tuple(class_names)
+        return cls(name, train, test, num_classes, class_names=names)
 
     def split_validation(self, fraction: float) -> "Dataset":
         """Cuts the last part of the training split off for validation, before any shuffle.

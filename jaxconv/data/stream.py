@@ -135,6 +135,7 @@ class StreamedDataset:
     test: Split
     num_classes: int
     validation: Split | None = None
+    class_names: tuple[str, ...] | None = None
 
     @property
     def input_shape(self) -> tuple[int, int, int]:

@@ -136,13 +136,13 @@ def macs(kernel_shape: Sequence[int], output_shape: Sequence[int]) -> int:
     return math.prod(kernel_shape) * math.prod(output_shape[:-1])
 
 
-def train_step_flops(layers: Sequence[int], batch_size: int = 1) -> int:
+def train_step_flops(layers: Sequence[int | None], batch_size: int = 1) -> int:
     """The nominal floating-point operations of a train step: two for each multiply-add.
 
     A step computes three products for each layer: the output, the gradient of the weights and that
     of the input. The first layer needs no gradient of its input. As is usual, the count leaves out
     biases, activations, pooling, the loss and the optimizer. `layers` holds the multiply-adds of
-    each layer on one sample, in order, 0 for a layer without weights.
+    each layer on one sample, in order, 0 or None for a layer that is not counted.
 
     Example:
       >>> import jaxconv
@@ -150,5 +150,5 @@ def train_step_flops(layers: Sequence[int], batch_size: int = 1) -> int:
       >>> train_step_flops([row.macs for row in rows])
       18210816
     """
-    first = next((layer for layer in layers if layer), 0)
-    return 2 * batch_size * (3 * sum(layers) - first)
+    counted = [layer for layer in layers if layer]
+    return 2 * batch_size * (3 * sum(counted) - sum(counted[:1]))

@@ -7,7 +7,7 @@ from typing import Any
 from jaxconv.inspection._printing import printable
 from jaxconv.inspection.arithmetic import effective_kernel_size, explicit_padding, output_size
 from jaxconv.inspection.receptive_field import ReceptiveField, receptive_field
-from jaxconv.inspection.summary import LayerRow, trace_layers
+from jaxconv.inspection.summary import LayerRow, total_text, trace_layers
 from jaxconv.models.forward import Model
 
 
@@ -120,6 +120,6 @@ def _product(numbers: Sequence[int]) -> str:
     return "·".join(map(str, numbers))
 
 
-def _sum(numbers: Sequence[int]) -> str:
-    numbers, total = [n for n in numbers if n], f"{sum(numbers):,}"
-    return f"{' + '.join(f'{n:,}' for n in numbers)} = {total}" if len(numbers) > 1 else total
+def _sum(numbers: Sequence[int | None]) -> str:
+    terms, total = [f"{n:,}" for n in numbers if n], total_text(numbers)
+    return f"{' + '.join(terms)} = {total}" if len(terms) > 1 else total

@@ -25,10 +25,10 @@ class LayerRow(NamedTuple):
     output_shape: tuple[int, ...]
     params: int
     """How many parameters and running statistics the layer itself holds."""
-    macs: int
+    macs: int | None
     """Multiply-adds: for dense layers and convolutions the kernel's size times the positions that
     it is applied at (a convolution called together with a pooling counts those that the pooling
-    leaves), for other layers 0."""
+    leaves); 0 for pooling, Flatten and Dropout; None, not counted, for layers of other kinds."""
     input_shape: tuple[int, ...] = ()
     arrays: Mapping[str, tuple[int, ...]] = {}
     """The shapes of its parameters and running statistics."""
@@ -94,7 +94,7 @@ def summary(model: Model, input_shape: Sequence[int]) -> None:
     cells = [("Layer", "Output shape", "Params", "Multiply-adds")]
     for row in rows:
         shape = f"(None, {', '.join(map(str, row.output_shape))})"
-        cells.append((f"{row.name} ({row.kind})", shape, f"{row.params:,}", f"{row.macs:,}"))
+        cells.append((f"{row.name} ({row.kind})", shape, f"{row.params:,}", total_text([row.macs])))
     first, second, third, fourth = (max(map(len, column)) for column in zip(*cells, strict=True))
     header, *lines = (
         f"{a:<{first}}  {b:<{second}}  {c:>{third + 2}}  {d:>{fourth + 2}}" for a, b, c, d in cells
@@ -110,7 +110,19 @@ def summary(model: Model, input_shape: Sequence[int]) -> None:
     print(f"Total params: {total:,} ({memory})")
     print(f"Trainable params: {learned:,}")
     print(f"Non-trainable params: {total - learned:,}")
-    print(f"Multiply-adds a sample: {sum(row.macs for row in rows):,}")
+    print(f"Multiply-adds a sample: {total_text([row.macs for row in rows])}")
+
+
+def total_text(counts: Sequence[int | None]) -> str:
+    """Writes the sum of layers' counts, and whether some have none.
+
+    Example:
+      >>> total_text([24_336, 640]), total_text([640, None]), total_text([None])
+      ('24,976', '640 + not counted', 'not counted')
+    """
+    counted = [n for n in counts if n is not None]
+    parts = [f"{sum(counted):,}"] if counted else []
+    return " + ".join(parts + ["not counted"] * (len(counted) < len(counts)))
 
 
 def trace_layers(
@@ -149,11 +161,16 @@ def trace_layers(
         image = jax.ShapeDtypeStruct((1, *input_shape), model_dtype(net))
         program, (_, variables) = jax.make_jaxpr(init, return_shape=True)(image)
     variables = nn.unbox(variables)
-    owned = [item for tree in variables.values() for item in flatten_dict(tree).items()]
-    callers = {row.path[:depth] for _, row in calls for depth in range(len(row.path))}
+    paths = {row.path for _, row in calls}
+    callers = {path[:depth] for path in paths for depth in range(len(path))}
+    owned: dict[Any, dict[str, Any]] = {path: {} for path in paths}
+    for tree in variables.values():
+        for path, x in flatten_dict(tree).items():  # the innermost module that was called owns it
+            depth = max(n for n in range(len(path)) if path[:n] in paths)
+            owned[path[:depth]]["/".join(path[depth:])] = x
     rows, seen, row_of = [], set(), {}
     for number, row in calls:
-        arrays: dict[str, Any] = {p[-1]: x for p, x in owned if p[:-1] == row.path}
+        arrays = owned[row.path]
         own = {} if row.path in seen else arrays
         seen.add(row.path)
         if not own and row.path in callers:
@@ -162,12 +179,16 @@ def trace_layers(
         kernel = arrays["kernel"].shape if "kernel" in arrays else ()
         # Another layer with a kernel may apply it in another way.
         plain = (len(kernel) == 2 or row.kind == "Conv") and shape[-1:] == kernel[-1:]
-        params, products = sum(x.size for x in own.values()), macs(kernel, shape) if plain else 0
+        others = 0 if row.kind in ("Dropout", "Flatten", "Pool") else None
+        params, products = (
+            sum(x.size for x in own.values()),
+            macs(kernel, shape) if plain else others,
+        )
         shapes = {name: x.shape for name, x in arrays.items()}
         rows.append(row._replace(params=params, macs=products, arrays=shapes))
     found = origins(program.jaxpr, row_of)
-    for number, row in row_of.items():
-        rows[row] = rows[row]._replace(origin=found.get(number, Origin()))
+    for number, index in row_of.items():
+        rows[index] = rows[index]._replace(origin=found.get(number, Origin()))
     return rows, variables
 
 

@@ -1,6 +1,5 @@
 """Pictures of a run, by matplotlib (its object interface: no global state, no display)."""
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ def plot_run(
     histories: Sequence[Sequence[Mapping[str, float]]],
     tests: Sequence[Mapping[str, float]],
     lost: Sequence[bool],
-    path: Path | io.BytesIO,
+    path: Path,
     *,
     title: str,
 ) -> None:
@@ -30,28 +29,25 @@ def plot_run(
       histories: the rows of each seed, as `fit` returns them.
       tests: the final `loss` and `accuracy` of each seed.
       lost: whether each seed diverged. No mean contains it, and it does not widen the axes' limits.
-      path: the PNG to write, or a file in memory.
+      path: the PNG to write.
       title: the line on top.
 
     Raises:
       ModuleNotFoundError: without matplotlib.
     """
     from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-        _draw_metric(axes, name, histories, tests, lost)
-        axes.set(xlabel="epoch", ylabel=name)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(alpha=0.25)
-        axes.legend(frameon=False)
+        draw_metric(axes, name, histories, tests, lost)
     figure.suptitle(title + (", mean ± std" if list(lost).count(False) > 1 else ""))
     figure.savefig(path, dpi=120)
 
 
-def _draw_metric(axes: Any, name: str, histories: Any, tests: Any, lost: Sequence[bool]) -> None:
+def draw_metric(axes: Any, name: str, histories: Any, tests: Any, lost: Sequence[bool]) -> None:
+    """Draws one of the metrics over the epochs on matplotlib's axes; arguments as in `plot_run`."""
+    from matplotlib.ticker import MaxNLocator
+
     epochs = [row["epoch"] for row in histories[0]]
     whole = [i for i, away in enumerate(lost) if not away]
     away = [i for i, away in enumerate(lost) if away]
@@ -75,6 +71,11 @@ def _draw_metric(axes: Any, name: str, histories: Any, tests: Any, lost: Sequenc
                 axes.plot(epochs, values, ":", lw=0.6, color="#444444")
         axes.set_ylim(limits)
         axes.plot([], [], " ", label=f"{len(away)} of {len(tests)} diverged")
+    axes.set(xlabel="epoch", ylabel=name)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False)
 
 
 def draw_band(
@@ -88,18 +89,25 @@ def draw_band(
 
 
 def tile_images(
-    images: Shaped[np.ndarray, "number height width"], columns: int
+    images: Shaped[np.ndarray, "number height width"], columns: int, gap: int = 1
 ) -> Float[np.ndarray, "rows columns"]:
-    """Images side by side in one array, one cell of NaN between neighbours.
+    """Images side by side in one array, with a gap of cells of NaN between neighbours.
+
+    Small images are enlarged by a whole number, to some 28 cells, so that the gap is as thin beside
+    them as beside larger ones.
 
     Example:
+      >>> tile_images(np.ones((3, 28, 28)), columns=2).shape
+      (57, 57)
       >>> tile_images(np.ones((3, 2, 2)), columns=2).shape
-      (5, 5)
+      (57, 57)
     """
+    scale = max(1, 28 // max(images.shape[1:]))
+    images = images.repeat(scale, axis=1).repeat(scale, axis=2)
     number, height, width = images.shape
     rows = -(-number // columns)
-    sheet = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1), np.nan)
+    sheet = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap), np.nan)
     for i, tile in enumerate(images):
-        top, left = i // columns * (height + 1), i % columns * (width + 1)
+        top, left = i // columns * (height + gap), i % columns * (width + gap)
         sheet[top : top + height, left : left + width] = tile
     return sheet

@@ -62,11 +62,15 @@ class Progress:
         self._steps, self._bar = 0, None
         if not quiet and _on_terminal():
             from rich import progress
+            from rich.table import Column
 
+            # In a narrow terminal the means lose their end before the bar loses its length.
+            rest = Column(ratio=1, no_wrap=True, overflow="ellipsis")
             self._bar = progress.Progress(
-                "{task.description}",
-                progress.BarColumn(bar_width=20),
-                "{task.fields[line]}",
+                progress.TextColumn("{task.description}"),
+                progress.BarColumn(bar_width=10, table_column=Column(width=10)),
+                progress.TextColumn("{task.fields[line]}", table_column=rest),
+                expand=True,
                 refresh_per_second=5,
                 transient=True,
             )

@@ -44,8 +44,8 @@ class Session:
         seeds = [self.plan.seeds[i] for i in members]
 
         def write(path: Path) -> None:
-            own = self.world.own(states)
-            save_diagnostics(path, self.net.model, own, seeds, self.data.test)
+            own, data = self.world.own(states), self.data
+            save_diagnostics(path, self.net.model, own, seeds, data.test, data.class_names)
 
         with self.clock("report"):
             self.folder.write(DIAGNOSTICS, write)

@@ -35,6 +35,8 @@ LABEL = np.array([0, 1, 2, 0, 1, 2])
         ({"train_label": LABEL + 1, "num_classes": 3}, "at index 2 is 3, .*: if they count from 1"),
         ({"train_label": LABEL[:4]}, "train split has 6 images and 4 labels"),
         ({"num_classes": 2}, r"train label at index 2 is 2, outside \[0, 2\)"),
+        ({"class_names": "ab"}, r"train label at index 2 is 2, outside \[0, 2\)"),
+        ({"class_names": "abc", "num_classes": 4}, "There are 3 class_names for 4 classes"),
         ({"test_label": -LABEL, "num_classes": 3}, r"test label at index 1 is -1, outside"),
         ({"train_image": IMAGE.astype(np.longdouble)}, "must be one of uint8, .* not float128"),
         ({"train_label": LABEL * 0 - 1, "test_label": LABEL * 0 - 1}, r"is -1, outside \[0, 1\)"),
@@ -71,6 +73,8 @@ def test_odd_but_legal_arrays_pass():
     assert unsigned.train.label.dtype == np.int32
     swapped = IMAGE.astype(">f4")  # as other tools dump them
     assert Dataset.from_arrays(swapped, LABEL, swapped, LABEL).train.image.dtype == np.float32
+    named = Dataset.from_arrays(IMAGE, LABEL, IMAGE, LABEL, class_names=list("abcd"))
+    assert (named.num_classes, named.class_names) == (4, ("a", "b", "c", "d"))
     image = np.full((6, 4, 5, 3), -7.5, np.float64)
     assert Dataset.from_arrays(image, LABEL, image, LABEL).train.image.dtype == np.float64
 

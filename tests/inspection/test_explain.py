@@ -222,7 +222,7 @@ def test_products_of_other_layers_are_not_counted(capsys):
     parts = explained(capsys, Products(), (8, 8, 4))
     for name, params in {"transposed": 111, "general": 40}.items():
         assert parts[name].splitlines()[1:] == [f"  params: {params}"]
-    assert parts["Params:"].splitlines()[1] == "Multiply-adds a sample: 0"
+    assert parts["Params:"].splitlines()[1] == "Multiply-adds a sample: not counted"
 
 
 class Stack(nn.Module):

@@ -1,3 +1,5 @@
+import re
+
 import jax.numpy as jnp
 import pytest
 from flax import linen as nn
@@ -69,8 +71,11 @@ def test_any_linen_model_has_a_table(capsys):
     assert [rows[i, "Dense"].params for i in (3, 4)] == [72, 0]  # shared: counted once
     assert rows[3, "Dense"].macs == rows[4, "Dense"].macs == 64
     assert rows[5, "Own"].params == 8
+    assert rows[1, "BatchNorm"].macs is rows[5, "Own"].macs is None
     jaxconv.summary(Own(), (6, 6, 2))
     printed = capsys.readouterr().out
+    assert re.search(r"BatchNorm.* 16 +not counted\n", printed)
+    assert f"Multiply-adds a sample: {16 * 72 + 512 + 128:,} + not counted" in printed
     assert f"Total params: {76 + 16 + 520 + 72 + 8}" in printed
     assert "Non-trainable params: 8" in printed
 
@@ -128,4 +133,7 @@ def test_the_layers_of_a_model_with_setup_have_their_sources():
 
 def test_an_nnx_net_has_a_summary(capsys):
     jaxconv.summary(Lab6, (28, 28, 1))
-    assert "Total params: 104,202" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert re.search(r"ToLinen.* 104,202 +not counted\n", printed)
+    assert "Total params: 104,202" in printed
+    assert "Multiply-adds a sample: not counted" in printed

@@ -1,6 +1,8 @@
+import io
 import sys
 
 import pytest
+from rich.console import Console
 
 from jaxconv.runs.progress import Progress, epoch_line, spinner
 
@@ -81,6 +83,19 @@ def test_a_terminal_alone_gets_a_spinner(capsys, monkeypatch):
     with spinner("Loading"):
         pass
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(("columns", "means"), [(30, ""), (40, " - acc"), (80, " - loss: 0.0308")])
+def test_a_narrow_terminal_keeps_the_bar(monkeypatch, columns, means):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    progress = Progress(10)
+    progress.on_chunk({"epoch": 3, "step": 469, "steps": 938, "seconds": 0.1, **ROW})
+    console = Console(file=io.StringIO(), width=columns, force_terminal=True, color_system=None)
+    console.print(progress._bar.get_renderable())
+    (line,) = console.file.getvalue().splitlines()
+    assert line.startswith("Epoch 3/10 ━━━━━ ")
+    assert "469/938" in line
+    assert means in line
 
 
 def test_quiet_is_quiet(capsys):

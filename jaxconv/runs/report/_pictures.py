@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,12 +10,22 @@ import numpy as np
 from jaxconv.runs.plots import tile_images
 
 
-def figures_of(arrays: Mapping[str, np.ndarray]) -> list[tuple[str, str, list[dict[str, Any]]]]:
-    """Mistakes, filters and feature maps: each with its title, a line, and pictures."""
-    label, prediction, confidence = (arrays[x] for x in ("label", "prediction", "confidence"))
+def figures_of(
+    arrays: Mapping[str, np.ndarray], classes: Sequence[str]
+) -> list[tuple[str, str, list[dict[str, Any]]]]:
+    """Mistakes, filters and feature maps: each with its title, a line, and pictures.
+
+    `arrays` are those of `collect_diagnostics`, `classes` the classes' names.
+    """
+    label, prediction = ([classes[i] for i in arrays[x]] for x in ("label", "prediction"))
     mistakes = [
-        _picture(image, f"{label[i]}, taken for {prediction[i]} ({confidence[i]:.1%})", int(i))
-        for i, image in zip(arrays["mistake"], arrays["mistake_image"], strict=True)
+        _picture(image, f"{label[i]}, taken for {prediction[i]} ({share:.1%})", int(i))
+        for i, image, share in zip(
+            arrays["mistake"],
+            arrays["mistake_image"],
+            arrays["confidence"][arrays["mistake"]],
+            strict=True,
+        )
     ]
     text = "The label, and the prediction with its probability."
     found = [("The most confident mistakes", text, mistakes)]
@@ -30,15 +40,16 @@ def figures_of(arrays: Mapping[str, np.ndarray]) -> list[tuple[str, str, list[di
         sheet = _sheet(filters.mean(axis=2), text, signed=True)
         found.append(("The filters of the first layer", "", [sheet]))
     likely, names = int(arrays["probabilities"].argmax()), arrays["map_layer"]
-    outcome = f"label {label[0]}, prediction {likely} ({arrays['probabilities'][likely]:.1%})"
-    sheets = [_picture(arrays["image"], f"the first test sample: {outcome}", 0)]
+    share = arrays["probabilities"][likely]
+    outcome = f"label {label[0]}, prediction {classes[likely]} ({share:.1%})"
+    sheets = [_picture(arrays["image"], outcome, 0)]
     for i, (name, channels) in enumerate(zip(names, arrays["map_channels"], strict=True)):
         maps = arrays[f"map_{i}"]
         signed = bool((maps < 0).any())
         text = f"{name}: {maps.shape[0]}×{maps.shape[1]}, {_shown_of(maps, int(channels))} maps"
         text += "; red above 0, blue below" if signed else ""
         sheets.append(_sheet(maps, text, signed=signed))
-    text = "The maps of a layer share one scale."
+    text = "The first test sample, and its maps; those of a layer share one scale."
     return [*found, ("The feature maps of one sample", text, sheets)] if len(names) else found
 
 
@@ -49,9 +60,10 @@ def _shown_of(shown: np.ndarray, count: int) -> str:
 def _sheet(tiles: np.ndarray, caption: str, *, signed: bool) -> dict[str, Any]:
     """Tiles `[height, width, tiles]` side by side, blue over white at 0 to red if `signed`."""
     _, width, count = tiles.shape
-    scale = max(1, min(10, 56 // width))
-    columns = max(1, min(count, 16, 900 // (scale * (width + 1))))
-    pixels = tile_images(tiles.transpose(2, 0, 1), columns)
+    columns = max(1, min(count, 8, 900 // (width + 1)))
+    gap = 4 if signed else 1  # white is a colour of signed tiles too
+    pixels = tile_images(tiles.transpose(2, 0, 1), columns, gap)
+    scale = 2 if width <= 28 else 1
     finite = pixels[np.isfinite(pixels)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
     if signed:

@@ -21,13 +21,19 @@ MAX_MISTAKES, MAX_CHANNELS = 24, 64
 """The most mistakes to keep, and the most filters or feature maps of a layer."""
 
 
-def collect_diagnostics(model: nn.Module, state: TrainState, test: Split) -> dict[str, np.ndarray]:
+def collect_diagnostics(
+    model: nn.Module,
+    state: TrainState,
+    test: Split,
+    class_names: Sequence[str] | None = None,
+) -> dict[str, np.ndarray]:
     """Collects predictions, mistakes, filters and feature maps, to be read without the net.
 
     Args:
       model: the Linen classifier.
       state: its trained state.
       test: the test samples, images `[samples, height, width, channels]`.
+      class_names: the classes' names, if they have some.
 
     Returns:
       - `label`, `prediction` and `confidence`, the prediction's probability, all `[samples]`;
@@ -37,7 +43,9 @@ def collect_diagnostics(model: nn.Module, state: TrainState, test: Split) -> dic
       - `image`, the first test image, and `probabilities`, the net's output for it `[classes]`;
       - `map_layer`, the layers that give feature maps for it, `map_channels`, how many, and
         `map_0`, `map_1` and so on, each `[height, width, channels]`;
-      - `layer`, `layer_kind`, `layer_shape`, `layer_params` and `layer_macs`: the summary.
+      - `layer`, `layer_kind`, `layer_shape`, `layer_params` and `layer_macs`: the summary, with -1
+        for multiply-adds that are not counted;
+      - `class_name`, if given.
 
     Raises:
       ValueError: if the images do not fit the model.
@@ -77,12 +85,18 @@ def collect_diagnostics(model: nn.Module, state: TrainState, test: Split) -> dic
         "layer_kind": np.array([row.kind for row in rows]),
         "layer_shape": np.array([str(row.output_shape) for row in rows]),
         "layer_params": np.array([row.params for row in rows]),
-        "layer_macs": np.array([row.macs for row in rows]),
+        "layer_macs": np.array([-1 if row.macs is None else row.macs for row in rows]),
+        **({} if class_names is None else {"class_name": np.array(class_names, np.str_)}),
     }
 
 
 def save_diagnostics(
-    path: Path, model: nn.Module, states: TrainState, seeds: Sequence[int], test: Split
+    path: Path,
+    model: nn.Module,
+    states: TrainState,
+    seeds: Sequence[int],
+    test: Split,
+    class_names: Sequence[str] | None = None,
 ) -> None:
     """Writes the diagnostics, with its `seed`, of the first replica that did not diverge, if any.
 
@@ -92,6 +106,7 @@ def save_diagnostics(
       states: the trained states of the replicas, stacked.
       seeds: the seed of each replica.
       test: the test samples, images `[samples, height, width, channels]`.
+      class_names: the classes' names, if they have some.
 
     Raises:
       OSError: if the file cannot be written.
@@ -99,7 +114,8 @@ def save_diagnostics(
     for index, seed in enumerate(seeds):
         own = _replica(states, index)
         if all(np.isfinite(_floats(x)).all() for x in jax.tree.leaves(own.params)):
-            write_arrays(path, collect_diagnostics(model, own, test) | {"seed": np.array(seed)})
+            arrays = collect_diagnostics(model, own, test, class_names)
+            write_arrays(path, arrays | {"seed": np.array(seed)})
             return
 
 

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from jaxconv._checks import check_installed
+from jaxconv.inspection.summary import total_text
 from jaxconv.measure.environment import environment
 from jaxconv.runs import folder as run_folder
 from jaxconv.runs.files import read_arrays, write_text
-from jaxconv.runs.plots import COLORS, plot_run
+from jaxconv.runs.plots import COLORS, draw_metric
 from jaxconv.runs.report._pictures import figures_of
 from jaxconv.runs.result import name_seeds
 
@@ -63,16 +64,16 @@ def write_report(folder: Path, result: Mapping[str, Any] | None = None) -> Path:
     except (KeyError, OSError, TypeError, ValueError) as error:
         left_out.append(f"The epochs are left out: {error}")
     try:
-        net = _net(folder / run_folder.DIAGNOSTICS, len(result["seeds"]) > 1)
+        net = _net(folder / run_folder.DIAGNOSTICS, result)
     except (OSError, ValueError) as error:
         left_out.append(f"The net's predictions are left out: {error}")
     for line in left_out:
         print(line)
     where = jinja2.FileSystemLoader(Path(__file__).parent)
     pages = jinja2.Environment(loader=where, autoescape=True, undefined=jinja2.StrictUndefined)
-    numeral = re.compile(r"|[-+]?\d[\d.,e+%± s-]*")
+    numeral = re.compile(r"|none|not (counted|finite)|[-+]?\d[\d.,e+%± s-]*(not counted)?")
     pages.tests["numeral"] = lambda x: not isinstance(x, bool) and numeral.fullmatch(str(x))
-    pages.filters |= {"digits": _digits, "words": _words, "seeds": name_seeds}
+    pages.filters |= {"digits": _digits, "seconds": _seconds, "words": _words, "seeds": name_seeds}
     groups = [x for x in config.values() if isinstance(x, Mapping)]
     keys = [key for key in (histories or [[{}]])[0][0] if not key.startswith("test_")]
     try:
@@ -83,13 +84,18 @@ def write_report(folder: Path, result: Mapping[str, Any] | None = None) -> Path:
             config=config,
             left_out=left_out,
             histories=histories,
-            curves=_curves(result, histories) if histories else "",
+            curves=_curves(result, histories) if histories else [],
             epoch_keys=keys,
-            epochs=[[_digits(row.get(key)) for key in keys] for row in (histories or [[]])[0]],
+            epochs=[
+                [(_seconds if key == "seconds" else _digits)(row.get(key)) for key in keys]
+                for row in (histories or [[]])[0]
+            ],
             seed_table=_seed_table(result),
             net=net,
             times=[
-                (x, f"{result[k]:.2f} s") for k, x in TIMES.items() if result.get(k) is not None
+                (x, f"{_seconds(result[k])} s")
+                for k, x in TIMES.items()
+                if result.get(k) is not None
             ],
             machine=[(_words(k), result[k]) for k in environment() if result.get(k)],
             device=f"{result.get('device_kind')}, jax {result.get('jax_version')}",
@@ -136,6 +142,12 @@ def _digits(value: float | None, digits: int = 4) -> str:
     return "not finite" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
 
 
+def _seconds(value: float | None) -> str:
+    """Seconds with three digits, or all that are whole: 0.02, 3.79, 20.8, 1234."""
+    whole = len(str(int(value))) if value and math.isfinite(value) else 3
+    return _digits(value, max(0, 3 - whole))
+
+
 def _seed_table(result: Mapping[str, Any]) -> tuple[list[list[Any]], list[str]]:
     """Each seed's metrics and their statistics, with the titles of the columns."""
     names = [f"{kind}_{x}" for kind in ("train", "val", "test") for x in ("loss", "accuracy")]
@@ -149,10 +161,11 @@ def _seed_table(result: Mapping[str, Any]) -> tuple[list[list[Any]], list[str]]:
     return rows, ["seed", *map(_words, names)]
 
 
-def _curves(result: Mapping[str, Any], histories: Any) -> Any:
+def _curves(result: Mapping[str, Any], histories: Any) -> list[Any]:
     """Loss and accuracy by epoch as SVG in the page's colours; the same run draws the same."""
     import matplotlib
     from markupsafe import Markup
+    from matplotlib.figure import Figure
 
     ends = zip(result["test_loss_by_seed"], result["test_accuracy_by_seed"], strict=True)
     ends = [[math.nan if x is None else x for x in values] for values in ends]
@@ -161,47 +174,68 @@ def _curves(result: Mapping[str, Any], histories: Any) -> Any:
     parts = ("text", "axes.label", "axes.edge", "xtick.", "ytick.")
     style: dict[str, Any] = {
         **{f"{part}{'.' if part == 'text' else ''}color": _INK for part in parts},
-        "savefig.format": "svg",
         "savefig.transparent": True,
         "svg.fonttype": "none",
-        "svg.hashsalt": "jaxconv",
     }
-    content = io.BytesIO()
-    with matplotlib.rc_context(style):  # pyright: ignore[reportArgumentType]
-        plot_run(histories, tests, lost, content, title="each seed" if len(lost) > 1 else "")
-    svg = content.getvalue().decode()
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.S)
-    svg = svg.replace(_INK, "currentColor").replace("#444444", "currentColor")
-    for name, color in COLORS.items():
-        svg = svg.replace(color, f"var(--{name})")
-    label = "loss and accuracy by epoch"
-    return Markup(svg.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1))
+    drawings = []
+    for name in ("loss", "accuracy"):
+        content = io.StringIO()
+        # The salt also keeps the names of one drawing's parts apart from those of the other.
+        with matplotlib.rc_context({**style, "svg.hashsalt": name}):  # pyright: ignore[reportArgumentType]
+            figure = Figure(figsize=(4.2, 3.2), layout="constrained")
+            draw_metric(figure.subplots(), name, histories, tests, lost)
+            figure.savefig(content, format="svg")
+        svg = content.getvalue()
+        svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.S)
+        svg = re.sub(r'<g id="[^"]*">', "<g>", svg)
+        svg = svg.replace(_INK, "currentColor").replace("#444444", "currentColor")
+        for kind, color in COLORS.items():
+            svg = svg.replace(color, f"var(--{kind})")
+        label = f"{name} by epoch"
+        drawings.append(Markup(svg.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)))
+    return drawings
 
 
-def _net(path: Path, several: bool) -> dict[str, Any]:
+def _net(path: Path, result: Mapping[str, Any]) -> dict[str, Any]:
     """What the page shows of the trained net, from its diagnostics."""
     arrays = read_arrays(path)
     try:
         label, prediction = arrays["label"], arrays["prediction"]
         count = max(len(arrays["probabilities"]), int(label.max()) + 1)
+        names = [*map(str, arrays.get("class_name", range(count)))]
         matrix = np.zeros((count, count), int)
         np.add.at(matrix, (label, prediction), 1)
         wrong = [(int(n), i, j) for (i, j), n in np.ndenumerate(matrix) if i != j and n]
         totals, right = matrix.sum(axis=1), matrix.diagonal()
         shares = [f"{n / m:.2%}" if m else "none" for n, m in zip(right, totals, strict=True)]
-        layers = zip(*(arrays[f"layer{x}"] for x in ("", "_kind", "_shape")), strict=True)
-        sizes = [arrays["layer_params"], arrays["layer_macs"]]
-        rows = [[*x, *(f"{n:,}" for n in m)] for x, *m in zip(layers, *sizes, strict=True)]
+        confused = sorted(wrong, reverse=True)[:20]
         return {
-            "by": f" by seed {arrays['seed']}" if several else "",
+            "by": f" by seed {arrays['seed']}" if len(result["seeds"]) > 1 else "",
             "right": int(right.sum()),
             "samples": len(label),
             "matrix": matrix.tolist(),
             "most": max((n for n, *_ in wrong), default=1),
-            "confused": [(f"{i} taken for {j}", n) for n, i, j in sorted(wrong, reverse=True)[:20]],
-            "classes": [(i, f"{totals[i]:,}", share) for i, share in enumerate(shares)],
-            "figures": figures_of(arrays),
-            "layers": [*rows, ["total", "", "", *(f"{n.sum():,}" for n in sizes)]],
+            "confused": [(f"{names[i]} taken for {names[j]}", n) for n, i, j in confused],
+            "classes": [
+                (name, f"{total:,}", share)
+                for name, total, share in zip(names, totals, shares, strict=True)
+            ],
+            "figures": figures_of(arrays, names),
+            "layers": _layers(arrays, result["params_count"]),
         }
     except (IndexError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path.name} is of another version ({error}).") from error
+
+
+def _layers(arrays: Mapping[str, np.ndarray], trainable: int) -> list[list[Any]]:
+    """The rows of the net's layers, and the totals."""
+    params = arrays["layer_params"]
+    macs = [None if n < 0 else n for n in arrays["layer_macs"].tolist()]
+    texts = zip(*(arrays[f"layer{x}"] for x in ("", "_kind", "_shape")), strict=True)
+    rows = [
+        [*text, f"{n:,}", total_text([m])] for text, n, m in zip(texts, params, macs, strict=True)
+    ]
+    rows.append(["total", "", "", f"{params.sum():,}", total_text(macs)])
+    if trainable != params.sum():  # the rest are running statistics
+        rows.append(["trainable", "", "", f"{trainable:,}", ""])
+    return rows

@@ -3,7 +3,8 @@
     python tests/runs/report/browser_check.py CHROMIUM PAGE.html PICTURE.png
 
 Prints JSON: messages of the console, requests, the natural width of each picture, the visible text,
-the background's colour in a light and a dark scheme and on paper, and the width of the content.
+the background's colour in a light and a dark scheme and on paper, and sizes in windows
+of several widths.
 """
 
 import json
@@ -11,6 +12,18 @@ import sys
 from pathlib import Path
 
 from playwright.sync_api import sync_playwright
+
+SIZES = """() => {
+  const all = (what, size) => [...document.querySelectorAll(what)].map(size);
+  const box = x => x.getBoundingClientRect();
+  return {
+    content: document.documentElement.scrollWidth,
+    stretched: Math.max(...all("img", x => Math.abs(
+      box(x).width / box(x).height / (x.naturalWidth / x.naturalHeight) - 1))),
+    text: Math.min(...all("svg text", x => box(x).height)),
+    row: Math.max(...all("table:not(.facts) tbody tr", x => box(x).height)),
+  };
+}"""
 
 
 def main(chromium: str, path: str, picture: str) -> None:
@@ -25,9 +38,6 @@ def main(chromium: str, path: str, picture: str) -> None:
         page.on("request", lambda request: seen["requests"].append(request.url[:40]))
         page.goto(Path(path).resolve().as_uri())
         seen["pictures"] = page.eval_on_selector_all("img", "all => all.map(x => x.naturalWidth)")
-        seen["drawings"] = page.eval_on_selector_all(
-            "svg", "all => all.map(x => x.getBoundingClientRect().width)"
-        )
         seen["text"] = page.inner_text("body")
         seen["light"] = page.evaluate(background)
         page.screenshot(path=picture, full_page=True)
@@ -36,8 +46,10 @@ def main(chromium: str, path: str, picture: str) -> None:
         page.emulate_media(media="print")
         seen["paper"] = page.evaluate(background)
         page.emulate_media(media="screen")
-        page.set_viewport_size({"width": 400, "height": 800})
-        seen["narrow"] = page.evaluate("document.documentElement.scrollWidth")
+        seen["sizes"] = {}
+        for width in (400, 700, 1200):
+            page.set_viewport_size({"width": width, "height": 800})
+            seen["sizes"][width] = page.evaluate(SIZES)
         seen["pdf"] = len(page.pdf())
         browser.close()
     print(json.dumps(seen))

@@ -38,6 +38,7 @@ def test_they_hold_the_nets_output_for_every_sample(digits):
     assert diagnostics["layer_params"].sum() == 40_394
     assert diagnostics["map_layer"].tolist() == ["conv1", "conv2", "conv3"]
     assert diagnostics["map_2"].shape == (2, 2, 64)
+    assert "class_name" not in diagnostics
 
 
 class Sums(nn.Module):
@@ -64,7 +65,10 @@ def test_a_dense_layers_weights_are_images_of_its_input(shape):
     assert len(diagnostics["map_layer"]) == 0
     bare = Sums()
     state = jaxconv.create_train_state(bare, jaxconv.adam(), jax.random.key(0), shape)
-    assert "filters" not in collect_diagnostics(bare, state, test)
+    diagnostics = collect_diagnostics(bare, state, test, tuple("abcdefghij"))
+    assert "filters" not in diagnostics
+    assert diagnostics["class_name"].tolist() == list("abcdefghij")
+    assert diagnostics["layer_macs"].tolist() == [-1]
 
 
 def test_bfloat16_images_are_kept_as_float32():

@@ -1,3 +1,4 @@
+import dataclasses
 import html
 import importlib
 import importlib.util
@@ -65,10 +66,10 @@ def test_it_holds_the_numbers_of_the_run(one):
         assert f"{result[name]:.4f}" in text
     for row in read_rows(one):
         assert all(f"{row[name]:.4f}" in text for name in ("loss", "val_loss", "val_accuracy"))
-    assert "34,826" in text
+    assert text.count("34,826") == 2  # above, and in the layers' total
+    assert "trainable" not in text.partition("Model")[2]
     assert shlex.join(sys.argv) in text
     assert result["jax_version"] in text
-    assert f"{result['seconds_train']:.2f} s" in text
     assert "conv1 Conv (26, 26, 32) 320 194,688" in " ".join(text.split())
 
     diagnostics = read_arrays(one / "diagnostics.npz")
@@ -96,6 +97,47 @@ def test_it_needs_nothing_from_elsewhere_and_is_made_the_same_again(one, three):
         assert {*sources} <= {b"data:"} | {x for x in sources if x.startswith(b"#")}
         (folder / "report.html").unlink()
         assert script.main(str(folder)).read_bytes() == page
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.0212, "0.02"), (3.7884, "3.79"), (20.8259, "20.8"), (1234.5, "1234")],
+)
+def test_seconds_have_three_digits(one, seconds, text):
+    path = one / "result.json"
+    result = json.loads(path.read_text()) | {"seconds_train": seconds}
+    path.write_text(json.dumps(result))
+    rows = [row | {"seconds": seconds} for row in read_rows(one)]
+    (one / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    page = write_report(one).read_text()
+    assert f"training<b>{text} s</b>" in page
+    assert page.count(f'<td class="number">{text}</td>') == len(rows)
+
+
+def test_statistics_and_layers_that_are_not_counted_are_told_apart(one):
+    diagnostics = read_arrays(one / "diagnostics.npz")
+    diagnostics["layer_params"][0] += 64
+    diagnostics["layer_macs"][0] = -1
+    write_arrays(one / "diagnostics.npz", diagnostics)
+    text = " ".join(text_of(write_report(one).read_text()).split())
+    assert "trainable parameters 34,826" in text
+    assert "conv1 Conv (26, 26, 32) 384 not counted" in text
+    macs = diagnostics["layer_macs"][1:].sum()
+    assert f"total 34,890 {macs:,} + not counted trainable 34,826" in text
+
+
+def test_classes_have_their_names(one):
+    diagnostics = read_arrays(one / "diagnostics.npz")
+    names = [f"<name {i}>" for i in range(10)]
+    write_arrays(one / "diagnostics.npz", diagnostics | {"class_name": np.array(names)})
+    page = write_report(one).read_text()
+    assert "<name" not in page
+    text = " ".join(text_of(page).split())
+    assert " ".join(["label", *names, "samples accuracy", names[0]]) in text
+    first = diagnostics["mistake"][0]
+    label, prediction = (names[diagnostics[x][first]] for x in ("label", "prediction"))
+    assert f"{label}, taken for {prediction} ({diagnostics['confidence'][first]:.1%})" in text
+    assert f"label {names[diagnostics['label'][0]]}, prediction <name " in text
 
 
 def test_several_seeds_have_their_table_and_curves(three):
@@ -274,8 +316,10 @@ def test_a_page_that_cannot_be_written_ends_no_run(tmp_path, digits, monkeypatch
 @pytest.mark.parametrize("settings", [{}, {"seeds": "2"}])
 def test_a_run_resumed_at_its_end_writes_the_diagnostics(settings, tmp_path, digits):
     options = {"epochs": 1, "save_every": "epoch", **settings}
+    digits = dataclasses.replace(digits, class_names=tuple("abcdefghij"))
     run("dense", tmp_path / "a", digits, **options)
     whole = read_arrays(tmp_path / "a" / "diagnostics.npz")
+    assert whole["class_name"].tolist() == list(digits.class_names)
     for name in ("diagnostics.npz", "result.json", "report.html"):
         (tmp_path / "a" / name).unlink()
     result = run("dense", tmp_path / "a", digits, resume=True, **options)
@@ -289,7 +333,13 @@ def test_a_real_browser_shows_it(finished, tmp_path):
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
         pytest.skip("no Chromium: apt-get install chromium")
-    for name in ("one", "three"):
+    many = shutil.copytree(finished / "one", finished / "many")
+    arrays = read_arrays(many / "diagnostics.npz")
+    arrays["label"], arrays["prediction"] = np.divmod(np.arange(25 * 25, dtype=np.int32), 25)
+    arrays["class_name"] = np.array([f"a rather long name {i}" for i in range(25)])
+    write_arrays(many / "diagnostics.npz", arrays)
+    write_report(many)
+    for name in ("one", "three", "many"):
         path, picture = finished / name / "report.html", tmp_path / f"{name}.png"
         command = [
             sys.executable,
@@ -303,13 +353,16 @@ def test_a_real_browser_shows_it(finished, tmp_path):
         assert len(seen["requests"]) == 1  # the page itself
         assert len(seen["pictures"]) == path.read_text().count("<img")
         assert all(width > 0 for width in seen["pictures"])
-        assert [width > 500 for width in seen["drawings"]] == [True]
         result = json.loads((finished / name / "result.json").read_text())
         figures = ("test_accuracy", "test_loss", "train_loss")
         assert all(f"{result[figure]:.4f}" in seen["text"] for figure in figures)
         assert f"{result['params_count']:,}" in seen["text"]
         assert seen["light"] == seen["paper"] == "rgb(255, 255, 255)"
         assert seen["dark"] == "rgb(22, 25, 29)"
-        assert seen["narrow"] <= 400
+        for width, sizes in seen["sizes"].items():
+            assert sizes["content"] <= int(width)
+            assert sizes["stretched"] < 0.05
+            assert sizes["text"] > 9
+            assert sizes["row"] < 30  # one line
         assert picture.stat().st_size > 50_000
         assert seen["pdf"] > 20_000
