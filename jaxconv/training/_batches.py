@@ -33,7 +33,17 @@ def on_device(data: Split | Batch) -> dict[str, Array]:
     # A compiled program would read past the end of a field that is too short, without an error.
     if len(lengths) != 1 or lengths & {0, None}:
         raise ValueError(f"All fields need the same number of samples, at least one, not {shapes}.")
-    return {name: x if isinstance(x, jax.Array) else jax.device_put(x) for name, x in batch.items()}
+    return put(dict(batch))
+
+
+def put(tree: PyTree) -> PyTree[Array]:
+    """Puts NumPy arrays and numbers on the default device; arrays on devices stay there.
+
+    Example:
+      >>> put({"step": 3})
+      {'step': Array(3, dtype=int32, weak_type=True)}
+    """
+    return jax.tree.map(lambda x: x if isinstance(x, jax.Array) else jax.device_put(x), tree)
 
 
 def as_batch(data: Split | Batch) -> Batch:

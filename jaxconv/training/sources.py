@@ -12,7 +12,7 @@ from jaxtyping import Array, Shaped
 
 from jaxconv.data.arrays import Batch, Split
 from jaxconv.data.stream import Stream
-from jaxconv.training._batches import on_device
+from jaxconv.training._batches import on_device, put
 from jaxconv.training._stacked import Orders, Strategy, each
 from jaxconv.training.epoch import Bound, train_epoch
 from jaxconv.training.state import TrainState
@@ -40,7 +40,7 @@ def open_epochs(
     more: Any = {"train_step": train_step, "batch_size": batch_size, "strategy": strategy}
 
     def take_steps(states: TrainState, orders: Orders, start: int, stop: int) -> Any:
-        return _jitted(states, batch, *jax.device_put((orders, start, stop)), **more)
+        return _jitted(states, batch, *put((orders, start, stop)), **more)
 
     yield Epochs(len(jax.tree.leaves(batch)[0]), take_steps)
 
@@ -104,7 +104,7 @@ class StreamedEpochs:
             return states, epoch_sums
         batches, taken = self._batches_from(orders, start), []
         for _ in range(start, stop):
-            states, sums = self._step(states, jax.device_put(next(batches)))
+            states, sums = self._step(states, put(next(batches)))
             taken.append(sums)
             jax.block_until_ready(taken[: len(taken) - self._in_flight][-1:])
         self._next_step = stop

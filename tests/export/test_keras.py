@@ -302,7 +302,7 @@ class Dense(nn.Module):
             r"params\['conv1'\]\['bias'\] is \(1,\) float32, but the model's is \(4,\) float32",
         ),
         (Normed(), lambda params: params, "'BatchNorm_0' of Normed is a BatchNorm of 4 parameters"),
-        (Loose(), lambda params: params, "Loose has parameters outside of its layers: gain"),
+        (Loose(), lambda params: params, "'Loose' of Loose is a Loose of 3 parameters"),
         (
             nn.Sequential((Dense(),)),
             lambda params: params,

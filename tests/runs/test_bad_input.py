@@ -130,6 +130,7 @@ def test_odd_but_legal_settings_work(arguments, monkeypatch, capsys, tmp_path):
     assert "Test accuracy: " in text
 
 
+@pytest.mark.filterwarnings("ignore:All 1 train labels are 3")
 def test_a_data_set_of_one_sample_trains(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     image, label = np.zeros((1, *SHAPE), np.uint8), np.array([3])

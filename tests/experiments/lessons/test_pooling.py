@@ -9,8 +9,8 @@ from experiments.lessons import lesson, pooling
 @pytest.fixture
 def one_digit_in_a_hundred(mnist, monkeypatch):
     few = mnist.from_arrays(
-        mnist.train.image[:10],
-        mnist.train.label[:10],
+        mnist.train.image[:20],  # all ten classes
+        mnist.train.label[:20],
         mnist.test.image[:100],
         mnist.test.label[:100],
     )
