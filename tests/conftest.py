@@ -109,6 +109,12 @@ def untyped():
 
 
 @pytest.fixture
+def wrapped(pytestconfig) -> bool:
+    """Whether type checks wrap every function: then the stack has more frames than a user's."""
+    return bool(pytestconfig.getoption("jaxtyping_packages", None))
+
+
+@pytest.fixture
 def x64():
     """Enables 64-bit types for one test."""
     with jax.enable_x64(True):
