@@ -28,7 +28,7 @@ from jaxconv.measure import Summary, cache_if_possible, summarize
 from jaxconv.runs import cli, diverged, name_seeds, parse_seeds
 from jaxconv.runs import files as run_files
 from jaxconv.runs import folder as run_folder
-from jaxconv.runs.plots import COLORS, draw_band
+from jaxconv.runs.plots import COLORS
 from jaxconv.training import choose_strategy, fit_seeds
 
 
@@ -195,7 +195,7 @@ def table(by_rate: dict[float, list[float]]) -> str:
 def plot_sweep(
     groups: Mapping[float, Sequence[float]], path: Path, *, xlabel: str, ylabel: str, title: str
 ) -> None:
-    """Draws a figure over a hyperparameter: every seed, and the means.
+    """Draws a figure over a hyperparameter: every seed, their range, and the means.
 
     Args:
       groups: the figure of each seed, by the hyperparameter's value. A seed that diverged has one
@@ -215,7 +215,10 @@ def plot_sweep(
     kept = {x: [y for y in values if math.isfinite(y)] for x, values in sorted(groups.items())}
     drawn = [x for x, values in kept.items() if values]
     if drawn:
-        draw_band(axes, drawn, [summarize(kept[x]) for x in drawn], "test", "mean ± std")
+        means = [summarize(kept[x]).mean for x in drawn]
+        axes.plot(drawn, means, "o-", ms=3, color=COLORS["test"], label="mean, min to max")
+        low, high = ([end(kept[x]) for x in drawn] for end in (min, max))
+        axes.fill_between(drawn, low, high, lw=0, alpha=0.2, color=COLORS["test"])
         points = [(x, y) for x in drawn for y in kept[x]]
         seeds: dict[str, Any] = {"ms": 4, "alpha": 0.5, "color": COLORS["test"]}
         axes.plot(*zip(*points, strict=True), ".", **seeds, label="one seed")

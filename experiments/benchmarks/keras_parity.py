@@ -231,7 +231,7 @@ def plot_parity(
             lower.plot(epochs, distance, "o-", ms=3, color=color)
         upper.set(title=net, ylim=(0, None))
         lower.set(xlabel="epoch", yscale="log", ylim=(1e-17, 1))
-        lower.xaxis.set_major_locator(MaxNLocator(integer=True))
+        lower.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         for axes in (upper, lower):
             axes.spines[["top", "right"]].set_visible(False)
             axes.grid(alpha=0.25)

@@ -36,7 +36,7 @@ from experiments.lessons.gradients import (
     deep_gradients,
     factor_per_layer,
 )
-from experiments.lessons.grids import INK
+from experiments.lessons.grids import INK, draw_tiles
 from jaxconv import Dataset, load_dataset
 from jaxconv._checks import check_positive
 from jaxconv.inspection import conv_params
@@ -105,7 +105,7 @@ def main(config: Config) -> dict[str, Any]:
         result |= comparison
 
         def draw(figure: Any) -> None:
-            upper, middle, lower = figure.subfigures(3, 1, height_ratios=(1, 1, 0.5))
+            upper, middle, lower = figure.subfigures(3, 1, height_ratios=(1, 1, 0.42))
             *both, right = upper.subplots(1, 3, width_ratios=(1, 1, 1.3))
             draw_curves(both, curves)
             draw_norms(right, result, NORMS, "gradient norms at initialisation (glorot-uniform)")
@@ -113,7 +113,7 @@ def main(config: Config) -> dict[str, Any]:
             draw_norms(left, result, RELU_NORMS, "the same for relu, by its kernels")
             draw_dead(centre, result, config.large_rate)
             lesson.draw_accuracies(right, comparison, ("linear", "relu"))
-            draw_kernels(lower, kernel, result)
+            draw_kernels(lower.subplots(), kernel, result)
 
         return lesson.finish(folder, result, draw, figsize=(11, 9))
 
@@ -203,7 +203,7 @@ def draw_norms(axes: Any, result: dict[str, Any], lines: dict[str, Any], title: 
         label = f"{label}: × {factor_per_layer(np.asarray(norms)):.2f} a layer"
         axes.semilogy(range(1, len(norms) + 1), norms, ms=3, lw=1, label=label, **style)
     axes.set_xlabel("layer", fontsize=8)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     finish_axes(axes, title, legend=True)
 
 
@@ -219,18 +219,16 @@ def draw_dead(axes: Any, result: dict[str, Any], large_rate: float) -> None:
     finish_axes(axes, "dense's relu units after an epoch")
 
 
-def draw_kernels(figure: Any, kernel: np.ndarray, result: dict[str, Any]) -> None:
+def draw_kernels(axes: Any, kernel: np.ndarray, result: dict[str, Any]) -> None:
     """Draws the first ten filters of the collapsed kernel: red adds, blue subtracts."""
     size, stride = kernel.shape[0], result["collapsed_stride"]
-    figure.suptitle(
+    title = (
         f"strided's three linear convolutions are one of {size}×{size}, stride {stride}: its first "
-        f"10 kernels (outputs differ by {result['largest_difference']:.0e})",
-        fontsize=9,
+        f"10 kernels (outputs differ by {result['largest_difference']:.0e})"
     )
-    for i, axes in enumerate(figure.subplots(1, 10)):
-        largest = np.abs(kernel[..., 0, i]).max()
-        axes.imshow(kernel[..., 0, i], vmin=-largest, vmax=largest, cmap="RdBu_r")
-        axes.set(xticks=(), yticks=())
+    tiles = kernel[..., 0, :10].transpose(2, 0, 1)
+    tiles = tiles / np.abs(tiles).max(axis=(1, 2), keepdims=True)
+    draw_tiles(axes, tiles, columns=10, title=title, signed=True)
 
 
 def finish_axes(axes: Any, title: str, *, legend: bool = False) -> None:

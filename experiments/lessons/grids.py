@@ -68,12 +68,12 @@ def draw_tiles(
     """
     import matplotlib
 
-    sheet = tile_images(images, columns)
+    sheet = tile_images(images, columns, gap=6 if signed else 2)  # white is a signed colour too
     largest = float(np.nanmax(np.abs(sheet))) or 1.0
     if signed:
-        axes.imshow(sheet, cmap="RdBu_r", vmin=-largest, vmax=largest)
+        axes.imshow(sheet, "RdBu_r", vmin=-largest, vmax=largest, interpolation="nearest")
     else:
         gray = matplotlib.colormaps["gray"].with_extremes(bad=GROUND)  # white would hide borders
-        axes.imshow(sheet, cmap=gray, vmin=0, vmax=largest)
+        axes.imshow(sheet, gray, vmin=0, vmax=largest, interpolation="nearest")
     axes.set_title(title, fontsize=9)
     axes.axis("off")

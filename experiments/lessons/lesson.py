@@ -56,8 +56,11 @@ def finish(
       The facts about this machine, and then the result: the content of `result.json`.
     """
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    figure, path = Figure(figsize=figsize, layout="constrained"), folder / run_folder.PICTURE
+    # A title stands nearer to its own picture than to the one above.
+    layout = ConstrainedLayoutEngine(h_pad=0.1)
+    figure, path = Figure(figsize=figsize, layout=layout), folder / run_folder.PICTURE
     with run_files.warn_if_not_written(path):
         draw(figure)
         figure.savefig(path, dpi=120)
@@ -83,4 +86,5 @@ def draw_accuracies(axes: Any, comparison: Mapping[str, Any], names: tuple[str, 
     p = comparison["test_accuracy_p"]
     test = "" if p is None else f"\n(p = {p:.2g})"
     axes.set_title(f"test accuracy of {comparison['pairs']} seeds{test}", fontsize=9)
+    axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from jaxconv.measure.statistics import Summary, summarize
+from jaxconv.measure.statistics import summarize
 
 COLORS = {"train": "#0b6e99", "validation": "#d9730d", "test": "#0f7b6c", "peer": "#a5a29a"}
 """The color of each kind of curve or bar, in all pictures."""
@@ -57,7 +57,10 @@ def draw_metric(axes: Any, name: str, histories: Any, tests: Any, lost: Sequence
         curves = [[row[key] for row in histories[i]] for i in whole]
         for curve in curves if len(curves) > 1 else ():
             axes.plot(epochs, curve, lw=0.6, alpha=0.4, color=COLORS[label])
-        draw_band(axes, epochs, [summarize(x) for x in zip(*curves, strict=True)], label)
+        columns = [summarize(x) for x in zip(*curves, strict=True)]
+        low, high = ([s.mean + sign * (s.std or 0) for s in columns] for sign in (-1, 1))
+        axes.plot(epochs, [s.mean for s in columns], "o-", ms=3, color=COLORS[label], label=label)
+        axes.fill_between(epochs, low, high, lw=0, alpha=0.2, color=COLORS[label])
     if whole:
         test = summarize([tests[i][name] for i in whole])
         axes.axhline(test.mean, ls="--", lw=1, color=COLORS["test"], label=f"test {test}")
@@ -78,31 +81,21 @@ def draw_metric(axes: Any, name: str, histories: Any, tests: Any, lost: Sequence
     axes.legend(frameon=False)
 
 
-def draw_band(
-    axes: Any, x: Sequence[float], columns: Sequence[Summary], color: str, label: str | None = None
-) -> None:
-    """Draws means as a line, and a band of one standard deviation on both sides."""
-    means, reach = [s.mean for s in columns], [s.std or 0.0 for s in columns]
-    low, high = ([m + sign * r for m, r in zip(means, reach, strict=True)] for sign in (-1, 1))
-    axes.plot(x, means, "o-", ms=3, color=COLORS[color], label=label or color)
-    axes.fill_between(x, low, high, lw=0, alpha=0.2, color=COLORS[color])
-
-
 def tile_images(
-    images: Shaped[np.ndarray, "number height width"], columns: int, gap: int = 1
+    images: Shaped[np.ndarray, "number height width"], columns: int, gap: int = 2
 ) -> Float[np.ndarray, "rows columns"]:
     """Images side by side in one array, with a gap of cells of NaN between neighbours.
 
-    Small images are enlarged by a whole number, to some 28 cells, so that the gap is as thin beside
+    Small images are enlarged by a whole number, to some 56 cells, so that the gap is as thin beside
     them as beside larger ones.
 
     Example:
       >>> tile_images(np.ones((3, 28, 28)), columns=2).shape
-      (57, 57)
+      (114, 114)
       >>> tile_images(np.ones((3, 2, 2)), columns=2).shape
-      (57, 57)
+      (114, 114)
     """
-    scale = max(1, 28 // max(images.shape[1:]))
+    scale = max(1, 56 // max(images.shape[1:]))
     images = images.repeat(scale, axis=1).repeat(scale, axis=2)
     number, height, width = images.shape
     rows = -(-number // columns)

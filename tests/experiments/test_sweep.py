@@ -97,7 +97,12 @@ def test_a_sweep_shows_means_seeds_and_where_they_diverged(drawn, tmp_path):
     assert list(axes.lines[0].get_xdata()) == [0.001, 0.1, 10.0]
     assert list(axes.lines[0].get_ydata()) == pytest.approx([0.5, 0.925, 0.5])
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert labels == ["mean ± std", "one seed", "diverged"]
+    assert labels == ["mean, min to max", "one seed", "diverged"]
+    (band,) = axes.collections
+    corners = band.get_paths()[0].vertices
+    reach = {x: [y for at, y in corners if at == x] for x in (0.001, 0.1, 10.0)}
+    found = {x: (min(heights), max(heights)) for x, heights in reach.items()}
+    assert found == {0.001: (0.25, 0.75), 0.1: (0.9, 0.95), 10.0: (0.5, 0.5)}
     assert list(axes.lines[2].get_xdata()) == [10.0, 100.0]
     assert [text.get_text() for text in axes.texts] == ["1 of 2", "2 of 2"]
     assert (axes.get_xscale(), axes.get_xlabel(), axes.get_ylabel()) == ("log", "rate", "accuracy")

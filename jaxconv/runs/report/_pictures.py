@@ -61,16 +61,15 @@ def _sheet(tiles: np.ndarray, caption: str, *, signed: bool) -> dict[str, Any]:
     """Tiles `[height, width, tiles]` side by side, blue over white at 0 to red if `signed`."""
     _, width, count = tiles.shape
     columns = max(1, min(count, 8, 900 // (width + 1)))
-    gap = 4 if signed else 1  # white is a colour of signed tiles too
+    gap = 6 if signed else 2  # white is a colour of signed tiles too
     pixels = tile_images(tiles.transpose(2, 0, 1), columns, gap)
-    scale = 2 if width <= 28 else 1
     finite = pixels[np.isfinite(pixels)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
     if signed:
         low, high = -max(-low, high), max(-low, high)
     high += float(high == low)  # matplotlib would paint the gaps too
     colors = {"cmap": "RdBu_r" if signed else "gray", "vmin": low, "vmax": high}
-    return _png(np.where(np.isfinite(pixels), pixels, np.nan), caption, scale, **colors)
+    return _png(np.where(np.isfinite(pixels), pixels, np.nan), caption, 1, **colors)
 
 
 def _picture(image: np.ndarray, caption: str, index: int) -> dict[str, Any]:

@@ -29,6 +29,27 @@ def test_a_comparison_without_pairs_is_named_in_its_panel():
     assert axes.get_title() == "every seed diverged"
 
 
+def test_the_ticks_of_accuracies_are_as_large_as_those_of_other_panels():
+    axes = Figure().subplots()
+    sides = {f"{x}_test_accuracy_by_seed": [0.9, 0.8] for x in ("first", "second")}
+    lesson.draw_accuracies(axes, {"pairs": 2, "test_accuracy_p": 0.5, **sides}, ("a", "b"))
+    assert {x.get_fontsize() for x in axes.get_xticklabels() + axes.get_yticklabels()} == {8}
+
+
+def test_a_title_is_nearer_to_its_own_picture_than_to_the_one_above(tmp_path):
+    panels = []
+
+    def draw(figure):
+        panels.extend(figure.subplots(4, 1))
+        for axes in panels:
+            axes.set(title="a title", xticks=())
+
+    with lesson.lesson_folder("x", lesson.Config(output_dir=str(tmp_path / "a"))) as folder:
+        lesson.finish(folder, {}, draw, figsize=(3, 4))
+    title = panels[1].title.get_window_extent()
+    assert panels[0].bbox.y0 - title.y1 > 5 * (title.y0 - panels[1].bbox.y1)
+
+
 def test_each_notebooks_lesson_is_a_script():
     trained = ["activations", "dense_vs_conv", "features", "padding"]
     others = ["animate", "conv1d", "losses", "pooling"]
