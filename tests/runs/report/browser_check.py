@@ -16,11 +16,17 @@ from playwright.sync_api import sync_playwright
 SIZES = """() => {
   const all = (what, size) => [...document.querySelectorAll(what)].map(size);
   const box = x => x.getBoundingClientRect();
+  const lines = x => {
+    const range = document.createRange();
+    range.selectNodeContents(x);
+    return range.getClientRects().length;
+  };
   return {
     content: document.documentElement.scrollWidth,
     stretched: Math.max(...all("img", x => Math.abs(
       box(x).width / box(x).height / (x.naturalWidth / x.naturalHeight) - 1))),
     text: Math.min(...all("svg text", x => box(x).height)),
+    lines: Math.max(...all("td.number", lines)),
     row: Math.max(...all("table:not(.facts) tbody tr", x => box(x).height)),
   };
 }"""

@@ -363,6 +363,7 @@ def test_a_real_browser_shows_it(finished, tmp_path):
             assert sizes["content"] <= int(width)
             assert sizes["stretched"] < 0.05
             assert sizes["text"] > 9
+            assert sizes["lines"] == 1
             assert sizes["row"] < 30  # one line
         assert picture.stat().st_size > 50_000
         assert seen["pdf"] > 20_000
