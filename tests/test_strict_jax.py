@@ -1,6 +1,7 @@
 """A training and a look at it, under the settings by which JAX shows mistakes."""
 
 import jax
+import numpy as np
 import pytest
 
 import jaxconv
@@ -24,7 +25,8 @@ def test_a_training_a_summary_and_a_page_pass(setting, digits):
         net = jaxconv.classifier(MODEL, jaxconv.adam())  # new functions, which JAX traces here
         state = net.init(jax.random.key(0), digits.input_shape)
         options = {"epochs": 1, "batch_size": 32, "validation": digits.test}
-        state, _ = jaxconv.fit(net, state, digits.train[:48], **options)
+        batch = digits.train[:48].batch() | {"weight": np.ones(48, np.float32)}
+        state, _ = jaxconv.fit(net, state, batch, **options)
         jaxconv.summary(MODEL, digits.input_shape)
         jaxconv.explain(MODEL, digits.input_shape)
         collect_diagnostics(MODEL, state, digits.test)

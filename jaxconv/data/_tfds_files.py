@@ -18,11 +18,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Shaped
 
-from jaxconv.data.arrays import IMAGE_DTYPES
+from jaxconv.data.arrays import IMAGE_DTYPES, MAX_CLASSES
 
 MAX_PIXELS = 2**24
 MAX_JSON_BYTES = 2**26
-MAX_CLASSES = 2**20
 KINDS = {
     "features_dict.FeaturesDict": "featuresDict",
     "image_feature.Image": "image",

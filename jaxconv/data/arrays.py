@@ -6,21 +6,25 @@ Images stay uint8, or the float that they came in, until a step makes them the m
 import dataclasses
 import hashlib
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Array, Int32, Shaped
 
 from jaxconv._checks import check_positive
+from jaxconv.data.hints import (
+    is_channels_first,
+    label_hint,
+    shape_hint,
+    warn_of_labels,
+    warn_of_scale,
+)
 
 Batch = Mapping[str, Array | np.ndarray]
 """The fields of a batch: `image` `[N, H, W, C]`, `label` `[N]`, and perhaps `mask` `[N]`."""
-LARGE = 32
-"""The largest floating-point pixel that passes without a warning: scaled ones stay far below."""
+MAX_CLASSES = 2**20
 IMAGE_DTYPES = [np.dtype(x) for x in ("uint8", jnp.bfloat16, "float16", "float32", "float64")]
 
 
@@ -136,8 +140,8 @@ class Dataset:
             found = [int(x.max()) for x in labels if x.size and x.dtype.kind in "iu"]
             num_classes = 1 + max([0, *found])  # negative ones are refused below
         check_positive("num_classes", num_classes)
-        if num_classes >= 2**31:
-            raise ValueError(f"Labels are int32: {num_classes} classes are too many.")
+        if num_classes > MAX_CLASSES:  # JAX would make a net so large, and wait for ever
+            raise ValueError(f"{num_classes} classes are too many: {MAX_CLASSES} are the most.")
         train = check_split("train", np.asarray(train_image), labels[0], num_classes)
         test = check_split("test", np.asarray(test_image), labels[1], num_classes)
         for aspect, a, b in (
@@ -146,7 +150,7 @@ class Dataset:
         ):
             if a != b:
                 raise ValueError(f"Train and test images differ in {aspect}: {a} and {b}.")
-        _warn_of_labels(train.label, test.label)
+        warn_of_labels(train.label, test.label)
         warn_of_scale(train.image, stacklevel=3)
         names = None if class_names is None else tuple(class_names)
         return cls(name, train, test, num_classes, class_names=names)
@@ -210,10 +214,10 @@ def check_split(name: str, image: np.ndarray, label: np.ndarray, num_classes: in
       Traceback (most recent call last):
       ValueError: The train label at index 0 is 10, outside [0, 10).
     """
-    if image.ndim != 4 or _is_channels_first(image.shape):
+    if image.ndim != 4 or is_channels_first(image.shape):
         raise ValueError(
             f"The {name} images must be [samples, height, width, channels], not {image.shape}"
-            f"{_shape_hint(image.shape)}."
+            f"{shape_hint(image.shape)}."
         )
     image = image.astype(image.dtype.newbyteorder("="), copy=False)
     if image.dtype not in IMAGE_DTYPES:
@@ -225,7 +229,7 @@ def check_split(name: str, image: np.ndarray, label: np.ndarray, num_classes: in
     if label.ndim != 1 or label.dtype.kind not in "iu":
         raise ValueError(
             f"The {name} labels must be integers [samples], not {label.dtype} {label.shape}"
-            f"{_label_hint(label)}."
+            f"{label_hint(label)}."
         )
     if len(image) != len(label):
         raise ValueError(f"The {name} split has {len(image)} images and {len(label)} labels.")
@@ -245,63 +249,3 @@ def check_split(name: str, image: np.ndarray, label: np.ndarray, num_classes: in
             index = tuple(np.argwhere(~finite)[0].tolist())
             raise ValueError(f"The {name} images hold {image[index]} at index {index}.")
     return Split(image, label.astype(np.int32))
-
-
-def warn_of_scale(image: Shaped[Array | np.ndarray, "..."], *, stacklevel: int) -> None:
-    """Warns of floating-point images that nobody has scaled; a step leaves them as they are.
-
-    Example:
-      >>> warn_of_scale(np.ones((1, 28, 28, 1), np.float32), stacklevel=2)
-    """
-    if jnp.issubdtype(image.dtype, jnp.floating) and image.size:
-        largest = float(jax.device_get(image.max()))
-        if LARGE < largest < math.inf:
-            warnings.warn(
-                f"The images go up to {largest:g}: divide them by 255, or pass them as uint8, for "
-                "a step to scale. It leaves floating-point images as they are.",
-                stacklevel=stacklevel,
-            )
-
-
-def _warn_of_labels(train: np.ndarray, test: np.ndarray) -> None:
-    classes, lowest = np.unique(train), min(train.min(), test.min())
-    lacking = np.setdiff1d(test, classes)
-    if len(classes) == 1:
-        found = f"All {len(train)} train labels are {classes[0]}: there is nothing to learn."
-    elif lowest == 1:
-        found = "No label is 0: if the labels count from 1, pass label - 1."
-    elif lacking.size:
-        found = f"No train sample has the test labels {lacking[:10].tolist()}: no net learns them."
-    else:
-        return
-    warnings.warn(found, stacklevel=3)
-
-
-def _is_channels_first(shape: tuple[int, ...]) -> bool:
-    _, channels, height, width = shape
-    return channels in (1, 3) and height == width > 4
-
-
-def _shape_hint(shape: tuple[int, ...]) -> str:
-    if len(shape) == 4:
-        return ": move the channels with np.moveaxis(image, 1, -1)"
-    if len(shape) == 3:
-        return ": add the channel axis with image[..., None]"
-    side = math.isqrt(shape[1]) if len(shape) == 2 else 0
-    square = f", such as image.reshape(-1, {side}, {side}, 1)" if side**2 == shape[-1] > 1 else ""
-    return f": give every pixel its place{square}" if len(shape) == 2 else ""
-
-
-def _label_hint(label: np.ndarray) -> str:
-    if label.ndim == 2 and label.shape[1] == 1:
-        return ": pass label[:, 0]"
-    if label.ndim == 2 and label.dtype.kind in "iufb":
-        one_hot = (label.sum(axis=1) == 1).all() and (label.max(axis=1) == 1).all()
-        return ": for these one-hot labels pass label.argmax(-1)" if one_hot else ""
-    if label.ndim != 1:
-        return ""
-    try:
-        whole = (label.astype(int) == label.astype(float)).all()
-    except (TypeError, ValueError):
-        return ": number them with names, label = np.unique(label, return_inverse=True)"
-    return ": pass label.astype(int)" if whole else ""

@@ -1,7 +1,7 @@
 """A whole split as one batch: its way to the device, and a loop over its parts."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -10,7 +10,9 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, PyTree
 
-from jaxconv.data.arrays import Batch, Dataset, Split, warn_of_scale
+from jaxconv.data.arrays import Batch, Dataset, Split
+from jaxconv.data.hints import warn_of_scale
+from jaxconv.data.stream import Stream
 from jaxconv.training.state import TrainState
 from jaxconv.training.step import Classifier
 
@@ -69,8 +71,10 @@ def check_samples(net: Classifier, state: TrainState, data: Any) -> None:
     Raises:
       ValueError: with the first such label.
     """
-    batch = data.batch() if isinstance(data, Split) else data
-    if not isinstance(batch, Mapping) or not {"image", "label"} <= batch.keys():
+    if data is None or isinstance(data, Stream):
+        return
+    batch = as_batch(data)
+    if not {"image", "label"} <= batch.keys():
         return
     image, label = batch["image"], batch["label"]
     if not all(getattr(x, "is_fully_addressable", True) for x in (image, label)):

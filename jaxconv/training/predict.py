@@ -7,7 +7,8 @@ import numpy as np
 from jaxtyping import Array, Float, Shaped
 
 from jaxconv._checks import check_positive
-from jaxconv.data.arrays import Dataset, Split, warn_of_scale
+from jaxconv.data.arrays import Dataset, Split
+from jaxconv.data.hints import warn_of_scale
 from jaxconv.training._batches import as_batch, over_batches
 from jaxconv.training.state import TrainState
 from jaxconv.training.step import Classifier
@@ -36,7 +37,7 @@ def predict(
       TypeError: for a whole data set.
 
     Warns:
-      UserWarning: if floating-point images go far above 1.
+      UserWarning: if floating-point images in NumPy go far above 1.
 
     Example:
       >>> import jaxconv
@@ -51,7 +52,8 @@ def predict(
         image = as_batch(image)["image"]
     if len(image) == 0:
         raise ValueError(f"There is no image to predict: the shape is {image.shape}.")
-    warn_of_scale(image, stacklevel=3)
+    if not isinstance(image, jax.Array):  # it may be traced, or would have to come back first
+        warn_of_scale(image, stacklevel=3)
     return _predict(state, image, function=net.predict, batch_size=batch_size)
 
 

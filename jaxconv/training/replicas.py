@@ -121,8 +121,9 @@ def fit_seeds(
                 states, point = _begin(make_state, [keys[i] for i in members]), None
                 check_keys(states.rng, strategy, len(members))
                 if members.start == 0:
+                    one = jax.eval_shape(first_state, states)
                     for samples in (data, validation, test):
-                        check_samples(net, jax.eval_shape(first_state, states), samples)
+                        check_samples(net, one, samples)
             else:
                 (states, point), resume = resume, None
                 steps_before = point.step - sum_steps(states)

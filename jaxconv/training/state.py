@@ -12,7 +12,7 @@ from jaxtyping import Array, Int, PyTree, Shaped
 from jaxconv._checks import check_input_shape, check_params
 from jaxconv.models.forward import Model, as_linen, call_arguments, check_flag, model_dtype
 from jaxconv.training.keys import Rng, as_key, dropout_key, init_key
-from jaxconv.training.optimizers import check_tx
+from jaxconv.training.transforms import check_tx
 
 
 class TrainState(NamedTuple):

@@ -21,9 +21,9 @@ from jaxconv.data.arrays import Batch
 from jaxconv.models.forward import Model, as_float, as_linen, call_arguments
 from jaxconv.training.keys import dropout_key
 from jaxconv.training.losses import Loss, sparse_categorical_crossentropy, widen
-from jaxconv.training.metrics import Metric, accuracy
-from jaxconv.training.optimizers import check_opt_state, check_tx, update
+from jaxconv.training.metrics import Metric, accuracy, add_up, with_loss
 from jaxconv.training.state import TrainState, create_train_state
+from jaxconv.training.transforms import check_opt_state, check_tx, update
 
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]
 EvalStep = Callable[[TrainState, Batch], dict[str, Array]]
@@ -61,7 +61,7 @@ def make_train_step(
       >>> int(state.step), sorted(sums), int(sums["count"])
       (1, ['accuracy', 'count', 'loss'], 4)
     """
-    net, metric_fns = as_linen(model), _metric_fns(loss, metrics)
+    net, metric_fns = as_linen(model), with_loss(loss, metrics)
     check_tx(tx)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
@@ -77,7 +77,7 @@ def make_train_step(
             logits, batch_stats = _logits(
                 net, params, state.batch_stats, batch["image"], train=True, rngs=rngs
             )
-            sums = _sums(metric_fns, logits, batch)
+            sums = add_up(metric_fns, logits, batch)
             count = jnp.maximum(sums["count"], 1).astype(sums["loss"].dtype)
             return sums["loss"] / count, (sums, batch_stats)
 
@@ -117,10 +117,10 @@ def make_eval_step(
       >>> int(jaxconv.make_eval_step(model)(state, batch)["count"])
       3
     """
-    metric_fns = _metric_fns(loss, metrics)
+    metric_fns = with_loss(loss, metrics)
 
     def eval_step(state: TrainState, batch: Batch) -> dict[str, Array]:
-        return _sums(metric_fns, eval_logits(model, state, batch["image"]), batch)
+        return add_up(metric_fns, eval_logits(model, state, batch["image"]), batch)
 
     return eval_step
 
@@ -211,51 +211,3 @@ def _logits(
             "module that returns them alone."
         )
     return logits, updated.get("batch_stats", {})
-
-
-def _metric_fns(loss: Loss, metrics: Mapping[str, Metric]) -> dict[str, Metric]:
-    taken = sorted({"loss", "count", "weight"} & metrics.keys())
-    if taken:
-        raise ValueError(f"The steps report {' and '.join(taken)} themselves: rename the metric.")
-    return {"loss": loss, **metrics}
-
-
-def _sums(metric_fns: Mapping[str, Metric], logits: Array, batch: Batch) -> dict[str, Array]:
-    """The sum of each metric over the samples that count, and their count."""
-    samples, label, sums = logits.shape[:1], jnp.asarray(batch["label"]), {}
-    mask, weight = (
-        jnp.asarray(batch[name]) if name in batch else None for name in ("mask", "weight")
-    )
-    for name, values in (("mask", mask), ("weight", weight)):
-        if values is not None and values.shape != samples:
-            raise ValueError(
-                f"The {name} must have one value per sample, {samples}, not {values.shape}."
-            )
-    if mask is not None and jnp.issubdtype(mask.dtype, jnp.floating):
-        raise ValueError(
-            f"The mask says which samples count: pass booleans, not {mask.dtype}. Fractions are "
-            "weights: name the field 'weight'."
-        )
-    if label.shape not in (samples, logits.shape):
-        raise ValueError(
-            f"Labels must be integers {samples} or one-hot {logits.shape}, not {label.shape}"
-            f"{': pass label[:, 0]' if label.shape == (*samples, 1) else ''}."
-        )
-
-    def add_up(values: Array) -> Array:
-        if weight is not None:
-            values = values * weight
-        # No mask, no `where`: XLA does not always fold a mask of ones, and rounding would differ.
-        return jnp.sum(values if mask is None else jnp.where(mask.astype(bool), values, 0))
-
-    for name, metric_fn in metric_fns.items():
-        values = metric_fn(logits, label)
-        if values.shape != samples:
-            raise ValueError(
-                f"{name!r} must give one value per sample, {samples}, not {values.shape}."
-            )
-        sums[name] = add_up(values)
-    if weight is not None:
-        sums["weight"] = add_up(jnp.ones(samples, sums["loss"].dtype))
-    count = samples[0] if mask is None else jnp.sum(mask.astype(bool), dtype=jnp.int32)
-    return sums | {"count": jnp.asarray(count, jnp.int32)}

@@ -39,7 +39,7 @@ LABEL = np.array([0, 1, 2, 0, 1, 2])
         ({"test_label": -LABEL, "num_classes": 3}, r"test label at index 1 is -1, outside"),
         ({"train_image": IMAGE.astype(np.longdouble)}, "must be one of uint8, .* not float128"),
         ({"train_label": LABEL * 0 - 1, "test_label": LABEL * 0 - 1}, r"is -1, outside \[0, 1\)"),
-        ({"num_classes": 2**31}, "2147483648 classes are too many"),
+        ({"num_classes": 2**20 + 1}, "1048577 classes are too many"),
         ({"num_classes": 0}, "num_classes must be a positive integer, not 0"),
         ({"test_image": IMAGE[:0], "test_label": LABEL[:0]}, "test split is empty"),
         ({"train_image": IMAGE[:, :0]}, r"train split is empty: its images have shape \(6, 0"),

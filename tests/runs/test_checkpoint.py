@@ -21,22 +21,11 @@ from jaxconv import create_train_state
 from jaxconv.runs import checkpoint
 from jaxconv.runs.checkpoint import Checkpoints
 from jaxconv.training import ResumePoint
-from tests.support.checkpoints import MODEL, SETTINGS, TX, new_state, restored, save_two
+from tests.support.checkpoints import MODEL, SETTINGS, TX, restored
 from tests.support.oracles import bits
 
 HERE = ResumePoint(1, range(1), [[]])
 UNFINISHED = "15.orbax-checkpoint-tmp"
-
-
-@pytest.fixture
-def state():
-    return new_state()
-
-
-@pytest.fixture
-def saved(tmp_path, digits):
-    """Two checkpoints, of epochs 1 and 2, and the states in them."""
-    return tmp_path / "saves", save_two(tmp_path / "saves", digits.train)
 
 
 def test_the_newest_comes_back_with_every_bit(saved, state):

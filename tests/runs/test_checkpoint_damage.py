@@ -11,19 +11,8 @@ import pytest
 
 from jaxconv.runs import _orbax, checkpoint
 from jaxconv.runs._checksums import LATER, write_sums
-from tests.support.checkpoints import SETTINGS, new_state, restored, save_two
+from tests.support.checkpoints import SETTINGS, restored
 from tests.support.oracles import bits
-
-
-@pytest.fixture
-def state():
-    return new_state()
-
-
-@pytest.fixture
-def saved(tmp_path, digits):
-    """Two checkpoints, of epochs 1 and 2, and the states in them."""
-    return tmp_path / "saves", save_two(tmp_path / "saves", digits.train)
 
 
 def files_of(folder: Path) -> list[Path]:

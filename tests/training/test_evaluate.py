@@ -55,3 +55,18 @@ def test_nothing_to_evaluate_or_predict_is_refused(state, digits):
     masked = {**digits.test.batch(), "mask": np.zeros(70, bool)}
     with pytest.raises(ValueError, match="No sample was counted"):
         evaluate(NET, state, masked)
+
+
+def test_predict_passes_under_jit(state, digits):
+    image = digits.test.image[:4] / np.float32(255)
+    found = jax.jit(lambda image: predict(NET, state, image))(image)
+    np.testing.assert_allclose(found, predict(NET, state, image), atol=1e-6)
+
+
+def test_floats_that_nobody_scaled_give_a_warning(state, digits):
+    image = digits.test.image[:4].astype(np.float32)
+    with pytest.warns(UserWarning, match="The images go up to 255: divide them by 255"):
+        predict(NET, state, image)
+    batch = {"image": jax.numpy.asarray(image), "label": digits.test.label[:4]}
+    with pytest.warns(UserWarning, match="The images go up to 255: divide them by 255"):
+        evaluate(NET, state, batch)

@@ -5,7 +5,6 @@ import optax
 import pytest
 
 from jaxconv import adam, rmsprop
-from jaxconv.training.optimizers import update
 
 STEPS = 50
 GRADIENTS = np.random.default_rng(0).normal(size=(STEPS, 7)) * np.logspace(-6, 1, 7)
@@ -100,16 +99,3 @@ def test_a_gradient_through_a_step_is_finite_where_a_parameter_got_none(make):
     slope = jax.grad(after)(jnp.array([2.0, 3.0]))
     assert np.isfinite(slope).all()
     assert slope[1] == 1  # it stays where it is
-
-
-def test_an_optimizer_gets_those_of_the_loss_that_it_takes():
-    """optax.contrib.sam takes no more than optax.sgd does."""
-    inner, ascent = optax.sgd(0.1), optax.sgd(0.05)
-    tx = optax.contrib.sam(inner, ascent, sync_period=2, reset_state=False)
-    params, grads = {"x": jnp.ones(3)}, {"x": jnp.ones(3)}
-    updates, _ = update(tx, grads, tx.init(params), params, value=1.0, grad=grads, value_fn=sum)
-    np.testing.assert_allclose(updates["x"], 0.05 * np.ones(3))  # SAM's first step goes up
-    tx = optax.lookahead(inner, 5, 0.5)
-    opt_state = tx.init(params)
-    with pytest.raises(ValueError, match=r"The optimizer lookahead fails: .* one tree of param"):
-        update(tx, grads, opt_state, params)
