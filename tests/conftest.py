@@ -26,9 +26,12 @@ from jaxconv.runs.run_folder import REPORT
 from tests.support import ROOT
 from tests.support.digits import load_digits
 
-# A process in the background ignores SIGINT, and so do its children, but tests send it.
+# A process in the background ignores SIGINT, one under nohup SIGHUP, and so do their children, but
+# tests send both.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 QUICK = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 if os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] == "1":

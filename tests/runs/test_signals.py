@@ -86,7 +86,7 @@ def test_who_prints_to_a_reader_that_the_signal_ended_still_saves(terminal, tmp_
     assert os.read(reader, 5) == b"ready"
     os.close(reader)
     process.send_signal(signal.SIGHUP)  # to a terminal's own processes the kernel sends it
-    assert process.wait() == 129
+    assert process.wait(timeout=60) == 129
     assert path.read_text() == "all"
 
 
