@@ -196,13 +196,13 @@ def test_every_end_has_its_exit_code(error, code, capsys):
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "lines", "last"),
+    ("name", "value", "frames", "last"),
     [
-        ("JAX_PLATFORMS", "x", 1, "error: JAX has no device here for JAX_PLATFORMS='x' "),
-        ("JAX_NUM_CPU_DEVICES", "x", 5, 'ValueError: Invalid value "x" for JAX flag jax_num_cpu_'),
+        ("JAX_PLATFORMS", "x", 0, "error: JAX has no device here for JAX_PLATFORMS='x' "),
+        ("JAX_NUM_CPU_DEVICES", "x", 2, 'ValueError: Invalid value "x" for JAX flag jax_num_cpu_'),
     ],
 )
-def test_a_variable_that_jax_refuses_is_named_without_its_traceback(name, value, lines, last):
+def test_a_variable_that_jax_refuses_is_named_without_its_traceback(name, value, frames, last):
     code = "from jaxconv.runs import exit_codes\nimport jax\nwith exit_codes(): jax.devices('cpu')"
     run = subprocess.run(
         [sys.executable, "-c", code],
@@ -212,7 +212,8 @@ def test_a_variable_that_jax_refuses_is_named_without_its_traceback(name, value,
         cwd=ROOT,
     )
     printed = run.stderr.splitlines()
-    assert len(printed) == lines, run.stderr
+    assert run.stderr.count('  File "') == frames, run.stderr
+    assert len(printed) <= 1 + 3 * frames, run.stderr  # Python 3.13 shows the code of -c as well
     assert printed[-1].startswith(last)
 
 
