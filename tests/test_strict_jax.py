@@ -1,5 +1,7 @@
 """A training and a look at it, under the settings by which JAX shows mistakes."""
 
+import gc
+
 import jax
 import numpy as np
 import pytest
@@ -10,6 +12,16 @@ from jaxconv.runs.report.collect import collect_diagnostics
 MODEL = jaxconv.create_model("dropout", filters=(2, 3))
 
 
+@pytest.fixture
+def small_heap():
+    """Hides the objects of other tests, all of which JAX searches for leaks after each trace."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("small_heap")
 @pytest.mark.parametrize(
     "setting",
     [

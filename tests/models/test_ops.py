@@ -165,10 +165,10 @@ def test_a_window_of_more_than_256_cells_still_finds_its_winner(form):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_bfloat16_cells_are_averaged_in_float32(form):
-    image = jnp.ones((1, 32, 32, 1), jnp.bfloat16)  # a sum in bfloat16 stops at 256
-    found = avg_pool(image, 32, form=form)
+    image = jnp.array([256, 1, 1, 1], jnp.bfloat16).reshape(1, 2, 2, 1)
+    found = avg_pool(image, form=form)
     assert found.dtype == jnp.bfloat16
-    np.testing.assert_array_equal(found, 1)
+    np.testing.assert_array_equal(found, jnp.bfloat16(259 / 4))  # 256 + 1 is 256 in bfloat16
 
 
 @pytest.mark.parametrize("form", FORMS)
