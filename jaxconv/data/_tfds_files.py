@@ -21,7 +21,10 @@ from jaxtyping import Shaped
 from jaxconv.data.arrays import IMAGE_DTYPES, MAX_CLASSES
 
 MAX_PIXELS = 2**24
-MAX_JSON_BYTES = 2**26
+MAX_BYTES = 2**26
+"""The most that a file of JSON or of class names may hold."""
+MAX_NAME = 100
+"""The most characters of a class' name."""
 KINDS = {
     "features_dict.FeaturesDict": "featuresDict",
     "image_feature.Image": "image",
@@ -40,7 +43,7 @@ Decode = Callable[[Any], Any]
 
 
 class SetFiles(NamedTuple):
-    """What the JSON files of a prepared set say."""
+    """What the files of a prepared set say, but for its records."""
 
     folder: Path
     full_name: str
@@ -49,6 +52,7 @@ class SetFiles(NamedTuple):
     decoders: Mapping[str, Decode]
     """How to read the fields `image` and `label`."""
     num_classes: int | None
+    class_names: tuple[str, ...] | None
 
     def paths(self, split: str) -> Iterator[Path]:
         """The files with the records of a split."""
@@ -92,7 +96,7 @@ def find_folder(name: str, data_dir: str | None) -> tuple[Path, bool]:
 
 
 def read_set(folder: Path) -> SetFiles:
-    """Reads the JSON files of a set.
+    """Reads the JSON files of a set, and the names of its classes.
 
     Raises:
       ValueError: if one is missing or damaged, or says what is not supported; it names the file.
@@ -132,18 +136,26 @@ def read_set(folder: Path) -> SetFiles:
                 f"the set has no train and test split, but {sorted(splits)}: read it with TFDS "
                 "and use Dataset.from_arrays."
             )
-    return SetFiles(folder, full_name, splits, decoders, num_classes)
+    class_names = None
+    if (path := folder / "label.labels.txt").is_file():
+        with _content(path, bytes.decode) as content:
+            class_names = tuple(filter(None, map(str.strip, content.split("\n"))))
+            if len(class_names) != num_classes:
+                raise ValueError(f"it has {len(class_names)} names for {num_classes} classes.")
+            if len(longest := max(class_names, key=len)) > MAX_NAME:
+                raise ValueError(f"it has a name of {len(longest)} characters: {longest[:20]!r}...")
+    return SetFiles(folder, full_name, splits, decoders, num_classes, class_names)
 
 
 @contextlib.contextmanager
-def _content(path: Path) -> Iterator[Any]:
-    """Reads a JSON file; an exception in the `with` block becomes a `ValueError` that names it."""
+def _content(path: Path, parse: Callable[[bytes], Any] = json.loads) -> Iterator[Any]:
+    """Reads a file; an exception in the `with` block becomes a `ValueError` that names it."""
     try:
         if not path.is_file():
             raise ValueError("there is no such file: the set is damaged.")
-        if (size := path.stat().st_size) > MAX_JSON_BYTES:
+        if (size := path.stat().st_size) > MAX_BYTES:
             raise ValueError(f"it has {size} bytes.")
-        yield json.loads(path.read_bytes())
+        yield parse(path.read_bytes())
     except (AttributeError, KeyError, OSError, RecursionError, TypeError, ValueError) as error:
         reason = error if type(error) is ValueError else f"TFDS did not write it so: {error!r}."
         raise ValueError(f"{path}: {reason}") from error

@@ -203,6 +203,7 @@ def open_streamed(
         checked.test,
         classes,
         checked.train if validation_split else None,
+        train.class_names,
     )
 
 

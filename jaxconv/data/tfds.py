@@ -42,7 +42,12 @@ def load(name: str, *, data_dir: str | None = None) -> Dataset:
     """
     parts = [Source(name, split, data_dir) for split in ("train", "test")]
     arrays = [array for part in parts for array in part.read(range(len(part))).values()]
-    return Dataset.from_arrays(*arrays, num_classes=parts[0].num_classes, name=f"tfds:{name}")
+    return Dataset.from_arrays(
+        *arrays,
+        num_classes=parts[0].num_classes,
+        class_names=parts[0].class_names,
+        name=f"tfds:{name}",
+    )
 
 
 class Source:
@@ -82,7 +87,7 @@ class Source:
                 f"{files.folder}: the {split} split has {len(self._rows)} samples, where "
                 f"dataset_info.json says {sum(lengths)}."
             )
-        self.num_classes = files.num_classes
+        self.num_classes, self.class_names = files.num_classes, files.class_names
         self.identity = f"{files.full_name} {split} {lengths} {size}"
         """Identifies this split without reading it: name, version, counts, bytes."""
 

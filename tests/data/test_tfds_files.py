@@ -235,6 +235,7 @@ def png(width: int, height: int) -> bytes:
 
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n%%EndComments\n%%EOF\n"
+NAMES = ("cat", "dog")
 GREY = Image.fromarray(np.arange(16, dtype=np.uint8).reshape(4, 4) * 16)
 BAD_IMAGES = [
     (EPS, "its image is neither PNG nor JPEG"),
@@ -287,6 +288,33 @@ def test_images_get_the_channels_of_their_feature(tmp_path):
     np.testing.assert_array_equal(found[[0, 3]], [grey, grey])
     assert np.abs(found[1].astype(int) - grey).max() < 8  # JPEG
     np.testing.assert_array_equal(found[2], np.eye(4, dtype=int)[..., None] * [10, 20, 30])
+
+
+def test_class_names_are_read(tmp_path):
+    from tensorflow_datasets import features
+
+    rows = [{"image": GREY, "label": name} for name in ("dog", "cat")]
+    named = {"image": features.Image(shape=(4, 4, 1)), "label": features.ClassLabel(names=NAMES)}
+    build(tmp_path, "digits", {"train": rows, "test": rows}, named)
+    assert load(tmp_path).train.label.tolist() == [1, 0]
+    for read in (load, stream):
+        assert read(tmp_path).class_names == NAMES
+
+
+@pytest.mark.parametrize("read", [load, stream])
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (b"cat\n" * 9, "it has 9 names for 10 classes"),
+        (b"", "it has 0 names for 10 classes"),
+        (b"cat\n" * 9 + b"\xff\n", "TFDS did not write it so: UnicodeDecodeError"),
+        (b"cat\n" * 9 + b"x" * 101, "it has a name of 101 characters: 'xxxxxxxxxxxxxxxxxxxx'"),
+    ],
+)
+def test_damaged_class_names_are_refused(names, message, read, sets):
+    (sets / "digits" / "1.0.0" / "label.labels.txt").write_bytes(names)
+    with pytest.raises(ValueError, match=rf"label\.labels\.txt: {message}"):
+        read(sets)
 
 
 def test_tensors_and_scalars_are_read_too(tmp_path):
