@@ -16,9 +16,9 @@ from flax.traverse_util import flatten_dict
 from jaxconv._checks import check_choice, check_input_shape
 from jaxconv.data.arrays import IMAGE_DTYPES
 from jaxconv.models import ConvNet, as_hashable, call_arguments
-from jaxconv.runs.tensors import DTYPES
 
 FORMAT = 1
+FLOATS = ("bfloat16", "float16", "float32", "float64")
 _WRONG = (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError)
 Shapes = Mapping[str, jax.ShapeDtypeStruct]
 
@@ -61,7 +61,8 @@ def rebuild(path: Path, content: Mapping[str, Any], arrays: Shapes) -> nn.Module
         for name in settings:
             check_choice("setting of ConvNet", name, _names())
         for name in ("dtype", "param_dtype"):
-            check_choice("dtype", settings[name], DTYPES.values())
+            check_choice("dtype", settings[name], FLOATS)
+            settings = {**settings, name: getattr(jnp, settings[name])}
         # A net of a million layers would be traced for hours.
         if len(settings["filters"]) + len(settings["hidden"]) > len(arrays):
             raise ValueError("it has more layers than arrays.")
@@ -93,10 +94,13 @@ def read_fields(path: Path, content: Mapping[str, Any]) -> tuple[dict[str, Any],
             "versions": dict(content["versions"]),
         }
         steps = list(map(int, content["steps"]))
-        check_input_shape(fields["input_shape"])
+        height, width, channels = fields["input_shape"]
+        check_input_shape((height, width, channels))
         check_choice("input_dtype", fields["input_dtype"], [x.name for x in IMAGE_DTYPES])
         if not len(steps) == len(fields["seeds"]) >= 1:
             raise ValueError(f"it has {len(steps)} states for {len(fields['seeds'])} seeds.")
+        if not all(0 <= seed < 2**32 for seed in fields["seeds"]):
+            raise ValueError(f"its seeds are {fields['seeds']}.")
         return fields, steps
     except _WRONG as error:
         raise ValueError(f"{path} cannot be read: {error!r}") from error
@@ -120,16 +124,16 @@ def shapes_of(model: nn.Module, shape: Sequence[int]) -> tuple[dict[str, Any], A
 
 
 def check_arrays(
-    path: Path, model: nn.Module, arrays: Shapes, shape: Sequence[int], states: int
+    path: Path, model: nn.Module, arrays: Shapes, fields: Mapping[str, Any], states: int
 ) -> None:
     """Refuses arrays other than those of the module, before any is read.
 
     Raises:
       ValueError: naming the first that differs, with both shapes and dtypes.
     """
-    module = type(model).__name__
+    module, shape, names = type(model).__name__, fields["input_shape"], fields["class_names"]
     try:
-        variables, _ = shapes_of(model, shape)
+        variables, logits = shapes_of(model, shape)
     except _WRONG as error:
         raise ValueError(f"{path}: {module} takes no images of {shape}: {error}") from error
     own: dict[str, Any] = flatten_dict(variables, sep="/")
@@ -142,3 +146,5 @@ def check_arrays(
                 f"{path} does not fit {module}: {name} is {found.get(name, 'missing')}, and should "
                 f"be {wanted.get(name, 'missing')}."
             )
+    if names is not None and len(names) != logits.shape[-1]:
+        raise ValueError(f"{path} has {len(names)} names for {logits.shape[-1]} classes.")

@@ -27,7 +27,7 @@ from jaxconv.runs.tensors import read_header, read_tensors, write_tensors
 from jaxconv.training import ResumePoint, TrainState
 
 ENDING = ".safetensors"
-NAME = re.compile(r"(\d+)(?:-(\d+))?\.safetensors")
+NAME = re.compile(r"([0-9]+)(?:-([0-9]+))?\.safetensors")
 """The name of a checkpoint: the steps taken, and the first replica unless it is 0."""
 
 Template = TrainState | Callable[[ResumePoint], TrainState]
@@ -125,12 +125,13 @@ class Checkpoints:
         if resume_point.step == self._last:
             return
         self._clean()
-        self._last, first = resume_point.step, resume_point.members.start
+        first = resume_point.members.start
         path = self.folder / f"{resume_point.step}{f'-{first}' if first else ''}{ENDING}"
         content = to_object(resume_point) | {"settings": self.settings, "versions": _versions()}
         # On the host, and a copy: the training goes on in the state's memory.
         arrays = jax.tree.map(np.array, jax.device_get(_named(state)))
         self._saving = path, self._writer.submit(self._write, path, arrays, content)
+        self._last = resume_point.step
 
     def _write(
         self, path: Path, arrays: Mapping[str, np.ndarray], content: Mapping[str, Any]
@@ -145,19 +146,24 @@ class Checkpoints:
         """Returns once the last save is on the disk, or has failed and given a warning."""
         if self._saving is None:
             return
-        (path, saved), self._saving = self._saving, None
-        if (error := saved.exception()) is not None:
+        path, saved = self._saving
+        error, self._saving = saved.exception(), None
+        if error is not None:
             reason = str(error).strip().partition("\n")[0]
             self.failed, self._last = self.failed + 1, None
             self._clean()
             self._warn(
                 f"THE CHECKPOINT {path} WAS NOT SAVED: {reason}. The training goes on; the last "
-                f"good checkpoint is {max(self.steps(), default='none')}."
+                f"good checkpoint is {[None, *self.paths()][-1]}."
             )
 
     def steps(self) -> list[int]:
         """The steps of all checkpoints, good or damaged, oldest first."""
-        return sorted(_step(path) for own in self._groups().values() for path in own)
+        return list(map(_step, self.paths()))
+
+    def paths(self) -> list[Path]:
+        """The files of all checkpoints, good or damaged, oldest first."""
+        return sorted((path for own in self._groups().values() for path in own), key=_step)
 
     def _groups(self) -> dict[int, list[Path]]:
         """The files of each group of replicas by its first one, oldest first."""
@@ -253,7 +259,7 @@ class Checkpoints:
     def _clean(self) -> None:
         """Takes possession of the folder: deletes the remains of saves that were killed."""
         self._mine = True
-        for leftover in self.folder.glob(f"*{DRAFT}"):
+        for leftover in self.folder.glob(f"[0-9]*{DRAFT}"):
             with contextlib.suppress(OSError):
                 leftover.unlink()
 

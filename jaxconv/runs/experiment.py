@@ -10,7 +10,6 @@ These walls must stand:
 - `result.json` is the last file to be written.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +26,14 @@ from jaxconv.parallel import World, name_devices, name_lost_peer
 from jaxconv.runs._resume_point import from_object, to_object
 from jaxconv.runs.clock import Clock
 from jaxconv.runs.config import Config
+from jaxconv.runs.ensemble import ensemble_figures
 from jaxconv.runs.plan import Plan
 from jaxconv.runs.prepare import Samples, build, is_keras_file, load
 from jaxconv.runs.progress import Progress, spinner
 from jaxconv.runs.recipe import Recipe
 from jaxconv.runs.result import (
     Outcome,
+    diverged,
     joint_row,
     name_seeds,
     nets_of,
@@ -157,24 +158,20 @@ def begin(session: Session) -> Start:
             states = None if i + 1 < len(points) else states
         resume.append((None if states is None else world.place(states), point))
     all_groups = groups(len(plan.seeds), net.group)
-    check_whole(plan, all_groups, points, histories)
+    check_whole(plan, all_groups, [point.members for point in points])
     rows = list(rows_so_far(histories, all_groups))
     world.on_first(lambda: session.folder.begin(rows))
     return Start(resume, histories, nets)
 
 
-def check_whole(
-    plan: Plan, all_groups: list[range], points: list[ResumePoint], histories: list[list[Row]]
-) -> None:
-    """Refuses to go on without the checkpoint of a group that is neither finished nor to come."""
-    last = max((point.members.start for point in points), default=0)
-    given = [point.members for point in points]
+def check_whole(plan: Plan, all_groups: list[range], given: list[range]) -> None:
+    """Refuses to go on without the checkpoint of a group that was trained before another one."""
+    last = max((members.start for members in given), default=0)
     for members in all_groups:
-        left = any(len(histories[i]) < plan.epochs for i in members)
-        if members.start < last and members not in given and left:
+        if members.start < last and members not in given:
             raise ValueError(
                 f"There is no good checkpoint of {name_seeds([plan.seeds[i] for i in members])}, "
-                "so not all seeds can go on: begin anew in another folder."
+                "so their nets are lost: begin anew in another folder."
             )
 
 
@@ -245,6 +242,9 @@ def train(session: Session, samples: Samples, start: Start) -> Outcome:
 def finish(session: Session, outcome: Outcome, start: Start, cache: str | None) -> dict[str, Any]:
     """Prints the result, and writes the last files."""
     config, data, net = session.config, session.data, session.net
+    trained = trained_nets(session, outcome)
+    with session.clock("report"):
+        together = ensemble_figures(trained, data.test)
     result = summarise(
         outcome,
         name=session.plan.name,
@@ -253,7 +253,7 @@ def finish(session: Session, outcome: Outcome, start: Start, cache: str | None) 
         seconds_before=seconds_of(start.histories) + sum(x.seconds for _, x in start.groups),
         clock=session.clock,
         cache=cache,
-        facts=session.facts(start),
+        facts=together | session.facts(start),
     )
     if not config.run.quiet:
         compiled = f"{result['programs_compiled']} of {result['programs']} programs compiled"
@@ -264,7 +264,6 @@ def finish(session: Session, outcome: Outcome, start: Start, cache: str | None) 
         if table := seed_table(result):
             print(table)
     print(result_lines(result))
-    trained = trained_nets(session, outcome, result)
 
     def export() -> None:
         if (path := config.run.export_keras) is not None:
@@ -277,16 +276,17 @@ def finish(session: Session, outcome: Outcome, start: Start, cache: str | None) 
     return result
 
 
-def trained_nets(session: Session, outcome: Outcome, result: Mapping[str, Any]) -> Trained:
+def trained_nets(session: Session, outcome: Outcome) -> Trained:
     """The nets of all seeds, with what using them needs."""
     plan, data = session.plan, session.data
     groups = [outcome.nets[members] for members in sorted(outcome.nets, key=lambda x: x.start)]
     stacked = jax.tree.map(lambda *x: np.concatenate(x), *groups)
+    lost = diverged(outcome.histories, outcome.tests)
     return Trained(
         session.net.model,
         tuple(
             TrainState(
-                jnp.int32(result["steps"]),
+                jnp.int32(session.steps),
                 rng=jax.random.key(seed),
                 opt_state=(),
                 **jax.tree.map(lambda x, i=i: x[i], stacked),
@@ -299,5 +299,7 @@ def trained_nets(session: Session, outcome: Outcome, result: Mapping[str, Any]) 
         dataset=data.name,
         experiment=plan.name,
         seeds=plan.seeds,
-        test_accuracy=tuple(result["test_accuracy_by_seed"]),
+        test_accuracy=tuple(
+            None if away else x["accuracy"] for x, away in zip(outcome.tests, lost, strict=True)
+        ),
     )

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -119,6 +120,11 @@ def _initial_params(config: Config, model: nn.Module, shape: tuple[int, int, int
         return None
     if is_keras_file(path):
         return load_weights(path, model, shape)
+    if not path or not (Path(path).is_dir() or path.endswith(".safetensors")):
+        raise ValueError(
+            "init_from takes a run's folder, its model.safetensors, NAME.weights.h5 or NAME.keras, "
+            f"not {path!r}."
+        )
     trained = load_run(path, model)
     if len(trained.states) > 1:
         raise ValueError(

@@ -168,6 +168,8 @@ def statistics_lines(result: Mapping[str, Any]) -> str:
       Test loss: 0.3750 ± 0.1768 (0.2500 to 0.5000; 95% interval of the mean 0.0000 to 1.9633)
       Test accuracy: 0.8750 ± 0.1768 (0.7500 to 1.0000; 95% interval of the mean 0.0000 to 1.0000)
       Mean ± std of 2 seeds
+
+    If there are figures of the ensemble, they stand in a line of their own.
     """
     count = len(result["seeds"]) - len(result["diverged"])
     lines = []
@@ -182,6 +184,13 @@ def statistics_lines(result: Mapping[str, Any]) -> str:
         lines.append(f"{name.capitalize().replace('_', ' ')}: {mean:.4f}{rest}")
     if count > 1:
         lines.append(f"Mean ± std of {count} seeds")
+    if "ensemble_loss" in result:
+        parts = [
+            f"{name.replace('_', ' ')} {result[f'ensemble_{name}']:.4f}"
+            f" ({result[f'test_{name}']:.4f})"
+            for name in ("accuracy", "loss", "calibration_error")
+        ]
+        lines.append(f"Their ensemble (and the mean of the seeds): {', '.join(parts)}")
     if result["diverged"]:
         lines.append(f"Diverged, and left out: {name_seeds(result['diverged'])}")
     return "\n".join(lines)

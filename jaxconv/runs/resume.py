@@ -150,8 +150,8 @@ def report_resume_point(folder: Path, checkpoints: Checkpoints) -> Iterator[None
         raise
     except FloatingPointError as error:
         checkpoints.wait()
-        steps = checkpoints.steps()
-        last = f"is {checkpoints.folder / str(steps[-1])}" if steps else "does not exist"
+        paths = checkpoints.paths()
+        last = f"is {paths[-1]}" if paths else "does not exist"
         raise FloatingPointError(f"{error} The last good checkpoint {last}.") from None
 
 

@@ -162,12 +162,15 @@ class RunFolder(Elsewhere):
         lost, path = diverged(outcome.histories, outcome.tests), self.path / CURVES
         with warn_if_not_written(path):
             plot_run(outcome.histories, outcome.tests, lost, path, title=title)
-        failures = []
-        for write in (lambda: keep(self.path / MODEL), export):
-            try:
-                write()
-            except OSError as error:  # the rest is written all the same
-                failures.append(error)
+        failures = []  # the rest is written all the same
+        try:
+            keep(self.path / MODEL)
+        except OSError as error:
+            failures.append(error)
+        try:
+            export()
+        except OSError as error:
+            failures.append(OSError(f"{error} The trained net is in {self.path / MODEL}."))
         self._rows.flush()
         with warn_if_not_written(self.path / REPORT):
             write_report(self.path, result)

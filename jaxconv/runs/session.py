@@ -71,14 +71,18 @@ class Session:
             self.world.leave()
             self.interrupts.raise_for(number)
 
+    @property
+    def steps(self) -> int:
+        """The number of steps of a whole training."""
+        return self.plan.epochs * -(-len(self.data.train) // self.plan.batch_size)
+
     def facts(self, start: Start) -> dict[str, Any]:
         """The values of `result.json` that no training changes."""
-        steps = -(-len(self.data.train) // self.plan.batch_size)
         return {
             "dataset": self.data.name,
             "params_count": self.net.params_count,
             "epochs": self.plan.epochs,
-            "steps": self.plan.epochs * steps,
+            "steps": self.steps,
             "resumed_at_step": start.step if self.config.run.resume else None,
             "devices": self.world.mesh.size,
             "processes": self.world.count,

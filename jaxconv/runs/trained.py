@@ -75,6 +75,13 @@ class Trained:
         """The first state."""
         return self.states[0]
 
+    @property
+    def kept(self) -> list[int]:
+        """The places in `states` of the nets that did not diverge; of all if all did."""
+        accuracies = self.test_accuracy or (0.0,) * len(self.states)
+        kept = [i for i, x in enumerate(accuracies) if x is not None]
+        return kept or list(range(len(self.states)))
+
     @functools.cached_property
     def num_classes(self) -> int:
         """The number of classes."""
@@ -124,9 +131,7 @@ class Trained:
                 "uint8: prepare them as those were."
             )
         if members is None:
-            accuracies = self.test_accuracy or (0.0,) * len(self.states)
-            members = [i for i, x in enumerate(accuracies) if x is not None]
-            members = members or range(len(self.states))
+            members = self.kept
         if not members or not all(0 <= i < len(self.states) for i in members):
             raise ValueError(
                 f"members must be places in the {len(self.states)} states, not {members!r}."
@@ -196,7 +201,7 @@ def load_run(path: str | os.PathLike[str], model: Model | None = None) -> Traine
     shapes, content = read_header(given)
     own = rebuild(given, content, shapes) if model is None else as_linen(model)
     fields, steps = read_fields(given, content)
-    check_arrays(given, own, shapes, fields["input_shape"], len(steps))
+    check_arrays(given, own, shapes, fields, len(steps))
     variables = {"params": {}, "batch_stats": {}} | unflatten_dict(read_tensors(given), sep="/")
     states = tuple(
         TrainState(

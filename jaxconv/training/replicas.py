@@ -130,6 +130,7 @@ def fit_seeds(
         for members in all_groups:
             states, point = starts.get(members, (None, None))
             if states is None and members.start < begun:
+                steps_before = steps_before if point is None else point.step
                 continue  # it is finished
             if states is None:
                 states = _begin(make_state, [keys[i] for i in members])

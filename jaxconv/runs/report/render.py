@@ -1,8 +1,10 @@
 """Makes the page of a run, `report.html`, from the files in the run's folder alone."""
 
 import io
+import json
 import math
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ TIMES = {
     "seconds_report": "predictions and feature maps for this page",
     "seconds_total": "from the start of the run to the result",
 }
+ENSEMBLE = ("accuracy", "loss", "calibration_error")
 _INK = "#010203"  # drawings in this colour take the page's own
 
 
@@ -95,7 +98,13 @@ def write_report(folder: Path, result: Mapping[str, Any] | None = None) -> Path:
                 for row in (histories or [[]])[0]
             ],
             seed_table=_seed_table(result),
+            ensemble=[
+                [title, *(_digits(result.get(f"{kind}_{name}")) for name in ENSEMBLE)]
+                for kind, title in (("ensemble", "ensemble"), ("test", "mean of the seeds"))
+            ],
             net=net,
+            use=(folder / run_folder.MODEL).exists()
+            and {"python": json.dumps(str(folder)), "shell": shlex.quote(str(folder))},
             times=[
                 (x, f"{_seconds(result[k])} s")
                 for k, x in TIMES.items()
@@ -215,6 +224,8 @@ def _net(path: Path, result: Mapping[str, Any]) -> dict[str, Any]:
                 for name, total, share in zip(names, totals, shares, strict=True)
             ],
             "figures": figures_of(arrays, names),
+            "shape": ", ".join(map(str, arrays["image"].shape)),
+            "drawable": arrays["image"].shape == (28, 28, 1),
             "layers": _layers(arrays, result["params_count"]),
         }
     except (IndexError, KeyError, TypeError, ValueError) as error:
