@@ -113,8 +113,8 @@ def _ink(grey: Pixels) -> tuple[Pixels, float]:
     difference = grey - np.floor(down + across - middle + 0.5)
     # Cubed: the digit is few pixels that differ much, a shadow many that differ little.
     ink = np.maximum(difference if (difference**3).sum() > 0 else -difference, 0)
-    border = [difference[0], difference[-1], difference[:, 0], difference[:, -1]]
-    noise = 6 * _median(np.abs(np.concatenate(border)))  # 4 standard deviations of Gaussian noise
+    border = np.sort(np.concatenate([ink[0], ink[-1], ink[:, 0], ink[:, -1]]))
+    noise = 6 * float(border[3 * len(border) // 4])  # 4 standard deviations, clipped at 0 or not
     return np.where(ink > noise, ink, 0), noise
 
 
