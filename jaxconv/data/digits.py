@@ -48,7 +48,7 @@ def prepare_digit(image: Shaped[Array | np.ndarray, "..."]) -> UInt8[np.ndarray,
     """
     ink, noise = _ink(_grey(np.asarray(image)))
     # A faint haze around the digit, and lines with a speck of noise, do not widen the crop.
-    clear = np.where(16 * ink > ink.max(), ink, 0)
+    clear = np.where(32 * ink > ink.max(), ink, 0)
     rows, columns = (clear.sum(axis=axis) > 3 * noise for axis in (1, 0))
     if ink.max() < CONTRAST or not rows.any() or not columns.any():
         raise ValueError(

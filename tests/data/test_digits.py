@@ -44,12 +44,12 @@ def test_mnists_digits_come_back_from_anywhere_in_a_picture(mnist):
         return picture
 
     off = differences(mnist, paste)
-    assert (off <= 1).mean() > 0.89  # 254 may become 255
+    assert (off <= 1).mean() > 0.95  # 254 may become 255
     assert np.median(off) == 0
 
 
 def test_large_digits_come_back(mnist):
-    assert (differences(mnist, enlarge) <= 1).mean() > 0.89
+    assert (differences(mnist, enlarge) <= 1).mean() > 0.95
 
 
 def _inverted(picture):
