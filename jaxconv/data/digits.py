@@ -47,16 +47,17 @@ def prepare_digit(image: Shaped[Array | np.ndarray, "..."]) -> UInt8[np.ndarray,
     Source: http://yann.lecun.com/exdb/mnist/, on how NIST's digits became MNIST's.
     """
     ink, noise = _ink(_grey(np.asarray(image)))
-    # A faint haze around the digit, and lines with a speck of noise, do not widen the crop.
-    clear = np.where(32 * ink > ink.max(), ink, 0)
+    # JPEG's haze, a shadow on the paper, and lines with a speck of noise do not widen the crop.
+    clear = np.where(ink > np.clip(2 * noise, ink.max() / 32, ink.max() / 4), ink, 0)
     rows, columns = (clear.sum(axis=axis) > 3 * noise for axis in (1, 0))
     if ink.max() < CONTRAST or not rows.any() or not columns.any():
         raise ValueError(
             f"The picture is blank: nothing but noise differs from its border by {CONTRAST} of 255 "
             f"levels, {ink.max():g} at most. Draw darker, or raise the contrast."
         )
-    ink = ink[_span(rows), _span(columns)]
-    _check_single(clear[_span(rows), _span(columns)], noise)
+    box = _span(rows), _span(columns)
+    _check_single(clear[box], columns[box[1]])
+    ink = ink[box]
     height, width = ink.shape
     longer = max(height, width)
     fitted = _overlaps(height, _round(FIT * height / longer)) @ ink
@@ -118,13 +119,13 @@ def _ink(grey: Pixels) -> tuple[Pixels, float]:
     return np.where(ink > noise, ink, 0), noise
 
 
-def _check_single(clear: Pixels, noise: float) -> None:
+def _check_single(clear: Pixels, columns: Bool[np.ndarray, " width"]) -> None:
     """Refuses digits side by side: parts with an empty column between, each of a digit's height."""
     height, width = clear.shape
-    filled = np.flatnonzero(clear.sum(axis=0) > 3 * noise)
+    filled = np.flatnonzero(columns)
     parts = np.split(filled, np.flatnonzero(np.diff(filled) > 1) + 1)
-    rows = [np.flatnonzero(clear[:, part].sum(axis=1) > 3 * noise) for part in parts]
-    digits = sum(np.ptp(row) + 1 >= 0.6 * height for row in rows if row.size)
+    rows = [np.flatnonzero(clear[:, part].any(axis=1)) for part in parts]
+    digits = sum(np.ptp(row) + 1 >= 0.6 * height for row in rows)
     if digits > 1 or width > 3 * height:
         wide = f"something {width} pixels wide and {height} high"
         found = f"{digits} digits side by side" if digits > 1 else wide

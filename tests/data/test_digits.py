@@ -128,12 +128,41 @@ def test_the_average_is_over_the_exact_area(old, new):
     np.testing.assert_array_equal(_overlaps(old, new) @ values, exact)
 
 
-@pytest.mark.parametrize("black", [40, 0], ids=["grey", "clipped"])
-def test_noise_does_not_widen_the_crop(seven, black):
+@pytest.mark.parametrize(
+    ("black", "shadow", "sigma"),
+    [(40, 0, 5), (0, 0, 5), (40, 15, 5), (40, 0, 20)],
+    ids=["grey", "clipped", "shadow", "strong"],
+)
+def test_noise_does_not_widen_the_crop(seven, black, shadow, sigma):
     """On black, half of the noise is clipped: half of the border is exactly 0."""
     rng = np.random.default_rng(2)
-    noisy = np.clip(enlarge(seven) * 0.7 + black + rng.normal(0, 5, (300, 330)), 0, 255)
-    assert np.abs(prepare_digit(noisy.astype(np.uint8)).astype(int) - seven).max() < 40
+    noise = rng.normal(0, sigma, (300, 330))
+    noise[5:35, 20:60] += shadow
+    noisy = np.clip(enlarge(seven) * 0.7 + black + noise, 0, 255)
+    off = np.abs(prepare_digit(noisy.astype(np.uint8)).astype(int) - seven)
+    assert off.mean() < sigma / 5  # a crop wider by a tenth: 10 and more
+
+
+def test_a_light_paper_with_a_lighter_middle_remains_a_background(seven):
+    """The digit is darker, though most pixels of the picture are lighter than the border."""
+    paper = np.full((300, 330), 200.0)
+    paper[20:-20, 20:-20] += 20
+    ink = enlarge(seven) / 255
+    picture = np.floor(paper + ink * (30 - paper))
+    assert np.abs(prepare_digit(picture.astype(np.uint8)).astype(int) - seven).max() < 30
+
+
+@pytest.mark.parametrize("alpha", [255, 128])
+def test_colours_become_luma_and_alpha_lies_over_white(alpha):
+    """Closed form: 0.299 red, 0.587 green; the darker half is stretched to 255."""
+    picture = np.full((60, 60, 4), 255, np.uint8)
+    picture[20:40, 20:30] = 255, 0, 0, alpha
+    picture[20:40, 30:40] = 0, 255, 0, alpha
+    over = np.floor(255 + (np.array([0.299, 0.587]) * 255 - 255) * alpha / 255 + 0.5)
+    red, green = 255 - over
+    assert red > green
+    values = np.unique(prepare_digit(picture))
+    np.testing.assert_array_equal(values, [0, np.floor(255 * green / red + 0.5), 255])
 
 
 @pytest.mark.parametrize(
@@ -141,7 +170,7 @@ def test_noise_does_not_widen_the_crop(seven, black):
     [
         (np.full((28, 28), 255, np.uint8), r"blank: .*by 25 of 255 levels, 0 at most"),
         (np.zeros((28, 28, 4), np.uint8), "blank"),
-        (np.random.default_rng(0).normal(0.5, 0.05, (90, 90)), "blank: nothing but noise"),
+        (np.random.default_rng(0).normal(0.5, 0.05, (300, 300)), "blank: nothing but noise"),
         (np.eye(28) * 0.05, r"blank: .*, 13 at most"),
         (np.zeros((3, 28, 28), np.uint8), r"one picture, \[H, W\] or .*, not \(3, 28, 28\)"),
         (np.zeros((28, 28, 2), np.uint8), r"not \(28, 28, 2\)"),
@@ -168,6 +197,6 @@ def test_digits_side_by_side_are_refused(mnist, numbers):
 
 def test_a_line_of_writing_is_refused():
     line = np.zeros((40, 200), np.uint8)
-    line[15:20, 20:180] = 255
-    with pytest.raises(ValueError, match="something 160 pixels wide and 5 high where one digit"):
+    line[15:30, 20:180] = 255
+    with pytest.raises(ValueError, match="something 160 pixels wide and 15 high where one digit"):
         prepare_digit(line)
