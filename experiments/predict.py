@@ -46,7 +46,8 @@ def main(run: str, files: Sequence[str], *, as_json: bool = False, show: bool = 
             if show:
                 write_seen(file, picture)
         except (ValueError, OSError) as error:
-            print(f"{file}: {error}", file=sys.stderr)
+            reason = getattr(error, "strerror", None) or error
+            print(f"{file}: {reason}", file=sys.stderr)
         else:
             asked.append(file)
             given.append(picture)

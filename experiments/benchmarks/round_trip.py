@@ -89,7 +89,7 @@ TRIPS: Mapping[str, Callable[[Any, np.random.Generator], np.ndarray]] = {
     "paper": lambda digit, rng: levels(on_paper(paste(digit), rng)),
     "all together": together,
 }
-"""Each makes a picture of a digit; all but the first and the last change one thing about `large`."""
+"""Each makes a picture; all but the first and the last change one thing about `large`."""
 
 
 def measure(

@@ -1,6 +1,7 @@
 import json
 import types
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -8,6 +9,7 @@ from PIL import Image
 import jaxconv
 from experiments import predict
 from jaxconv.data import prepare_digit
+from jaxconv.runs.trained import Trained
 
 NAMES = tuple(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"])
 
@@ -27,7 +29,7 @@ def trained(monkeypatch, mnist):
     net = types.SimpleNamespace(
         input_shape=(28, 28, 1), dataset="mnist", class_names=None, num_classes=10, predict=predict
     )
-    monkeypatch.setattr(jaxconv, "load_run", lambda run: net, raising=False)
+    monkeypatch.setattr(jaxconv, "load_run", lambda _: net)
     return net
 
 
@@ -75,6 +77,7 @@ def test_pictures_that_fail_have_a_line_and_the_others_are_answered(
     assert [line.split()[1] for line in printed.out.splitlines()] == ["class", "7", "2"]
     lines = printed.err.splitlines()[1:]
     assert [file in line for file, line in zip(bad, lines, strict=True)] == [True] * 3
+    assert lines[0] == f"{bad[0]}: No such file or directory"
     assert "blank" in lines[2]
 
 
@@ -112,3 +115,22 @@ def test_colours_and_alpha_come_to_prepare_digit(trained, tmp_path, mnist):
     Image.fromarray(red).save(tmp_path / "red.png")
     predict.main("run", [str(tmp_path / "red.png")])
     np.testing.assert_array_equal(trained.asked[0], prepare_digit(red))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_a_kept_net_is_asked(files, mnist, tmp_path, capsys, dtype):
+    """Against the softmax of its logits; a net that learned from floats does not guess a scale."""
+    model = jaxconv.create_model("dense")
+    state = jaxconv.classifier(model, jaxconv.rmsprop()).init(jax.random.key(0), (28, 28, 1))
+    kept = str(tmp_path / "kept.safetensors")
+    Trained(model, (state,), (28, 28, 1), input_dtype=dtype).save(kept)
+    if dtype == "float32":
+        with pytest.raises(ValueError, match="trained on float32 images as they are"):
+            predict.main(kept, files)
+        return
+    predict.main(kept, files, as_json=True)
+    logits = model.apply({"params": state.params}, mnist.test.image[:2] / np.float32(255))
+    likely = np.asarray(jax.nn.softmax(logits))
+    for line, own in zip(capsys.readouterr().out.splitlines(), likely, strict=True):
+        assert json.loads(line)["class"] == str(own.argmax())
+        assert json.loads(line)["probability"] == pytest.approx(own.max(), abs=1e-6)
