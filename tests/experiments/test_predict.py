@@ -129,7 +129,8 @@ def test_a_kept_net_is_asked(files, mnist, tmp_path, capsys, dtype):
             predict.main(kept, files)
         return
     predict.main(kept, files, as_json=True)
-    logits = model.apply({"params": state.params}, mnist.test.image[:2] / np.float32(255))
+    pixels = jax.numpy.asarray(mnist.test.image[:2] / np.float32(255))
+    logits = model.apply({"params": state.params}, pixels)
     likely = np.asarray(jax.nn.softmax(logits))
     for line, own in zip(capsys.readouterr().out.splitlines(), likely, strict=True):
         assert json.loads(line)["class"] == str(own.argmax())
