@@ -46,8 +46,8 @@ def main(run: str, files: Sequence[str], *, as_json: bool = False, show: bool = 
             if show:
                 write_seen(file, picture)
         except (ValueError, OSError) as error:
-            reason = getattr(error, "strerror", None) or error
-            print(f"{file}: {reason}", file=sys.stderr)
+            reason = str(getattr(error, "strerror", None) or error)
+            print(reason if file in reason else f"{file}: {reason}", file=sys.stderr)
         else:
             asked.append(file)
             given.append(picture)

@@ -87,13 +87,13 @@ def _grey(image: Shaped[np.ndarray, "..."]) -> Pixels:
                 "scale them to 0..1, or pass uint8."
             )
     elif image.dtype == np.uint8:
-        levels = image.astype(np.float64)
+        levels = image
     else:
         raise ValueError(
             f"The picture is {image.dtype}: pass uint8 from 0 to 255, or floats from 0 to 1."
         )
     if levels.shape[2] == 1:
-        return levels[..., 0]
+        return levels[..., 0].astype(np.float64)
     red, green, blue = levels[..., 0], levels[..., 1], levels[..., 2]
     grey = 0.299 * red + 0.587 * green + 0.114 * blue
     if levels.shape[2] == 4:
@@ -113,7 +113,9 @@ def _ink(grey: Pixels) -> tuple[Pixels, float]:
     middle = (top + bottom + left + right) / 4
     difference = grey - np.floor(down + across - middle + 0.5)
     # Cubed: the digit is few pixels that differ much, a shadow many that differ little.
-    ink = np.maximum(difference if (difference**3).sum() > 0 else -difference, 0)
+    ink = np.maximum(
+        difference if (difference * difference * difference).sum() > 0 else -difference, 0
+    )
     border = np.sort(np.concatenate([ink[0], ink[-1], ink[:, 0], ink[:, -1]]))
     noise = 6 * float(border[3 * len(border) // 4])  # 4 standard deviations, clipped at 0 or not
     return np.where(ink > noise, ink, 0), noise

@@ -76,8 +76,7 @@ def test_pictures_that_fail_have_a_line_and_the_others_are_answered(
     printed = capsys.readouterr()
     assert [line.split()[1] for line in printed.out.splitlines()] == ["class", "7", "2"]
     lines = printed.err.splitlines()[1:]
-    assert [file in line for file, line in zip(bad, lines, strict=True)] == [True] * 3
-    assert lines[0] == f"{bad[0]}: No such file or directory"
+    assert [line.count(file) for file, line in zip(bad, lines, strict=True)] == [1] * 3
     assert "blank" in lines[2]
 
 
