@@ -43,7 +43,7 @@ def imported_rooms(module: ast.Module) -> Iterator[str]:
 
 
 def test_the_import_loads_the_core_alone():
-    """No tyro, matplotlib, Orbax, grain, h5py, SciPy or TFDS, nor anything else."""
+    """No tyro, matplotlib, safetensors, grain, h5py, SciPy or TFDS, nor anything else."""
     run = subprocess.run(
         [sys.executable, "-c", IMPORTS], capture_output=True, text=True, check=True, cwd=ROOT
     )

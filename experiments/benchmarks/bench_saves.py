@@ -60,7 +60,7 @@ def main(
                     )
                 return time.perf_counter() - began
 
-        for kind in KINDS:  # compiles, and imports Orbax
+        for kind in KINDS:  # compiles
             epoch(kind)
         seconds = {kind: [] for kind in KINDS}
         for _ in range(rounds):

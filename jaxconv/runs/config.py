@@ -71,13 +71,13 @@ class Run:
     overwrite: bool = False
     """Replace the run in --output-dir and the file that --export-keras names."""
     resume: bool = False
-    """Resume the run in --output-dir, or else the newest run of this seed in runs/."""
+    """Resume the run in --output-dir, or the newest of this seed in runs/; --epochs may grow."""
     save_every: int | Literal["epoch"] | None = None
-    """Save after so many steps, or after each epoch (epoch). An interrupted run always saves."""
+    """Save after so many steps, or each epoch (epoch). At its end a run always saves."""
     keep: int = 2
     """The number of newest checkpoints to keep; at least 2 survive a damaged one."""
     init_from: str | None = None
-    """Start from the weights in a Keras file, NAME.weights.h5 or NAME.keras, not random ones."""
+    """Start from the net in a run's folder, or in Keras' NAME.weights.h5 or NAME.keras."""
     export_keras: str | None = None
     """Also write the trained weights for Keras, to NAME.weights.h5."""
     data_dir: str | None = None

@@ -55,10 +55,7 @@ def write_draw_page(trained: Trained, path: Path) -> Path:
     dtype = jnp.dtype(model_dtype(model))
     if jnp.finfo(dtype).bits < 32:
         print(f"The net computes in {dtype} and the page in float32: the two differ slightly.")
-    accuracies = trained.test_accuracy or [0.0] * len(trained.states)
-    pairs = list(zip(trained.states, accuracies, strict=True))
-    # As `predict` does: without those that diverged, if others did not.
-    states = [state for state, accuracy in pairs if accuracy is not None] or trained.states
+    states = [trained.states[i] for i in trained.kept]
     layers = describe(model)
     net = {
         "classes": list(map(str, trained.class_names or range(model.num_classes))),
