@@ -1,8 +1,7 @@
 """Guards for files that may come from anywhere: they start no program and fill no memory."""
 
 import contextlib
-import gzip
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -41,11 +40,11 @@ def first_line(error: Exception) -> str:
     return str(error).partition("\n")[0] or type(error).__name__
 
 
-def read_declared(file: IO[bytes] | gzip.GzipFile, size: int, stored: int) -> bytearray:
+def read_declared(read: Callable[[int], bytes], size: int, stored: int) -> bytearray:
     """Reads the rest of a file, piece by piece: no declared size is believed.
 
     Args:
-      file: any file, also one that unpacks as it is read.
+      read: the method of the file, which may unpack as it reads.
       size: the bytes that it declares to have left.
       stored: the bytes that it takes on the disk.
 
@@ -58,7 +57,7 @@ def read_declared(file: IO[bytes] | gzip.GzipFile, size: int, stored: int) -> by
             "without compression."
         )
     content = bytearray()
-    while part := file.read(min(2**24, size + 1 - len(content))):
+    while part := read(min(2**24, size + 1 - len(content))):
         content += part
     if len(content) != size:
         many = "more" if len(content) > size else f"{len(content)}, fewer"

@@ -173,7 +173,7 @@ def _read_array(archive: zipfile.ZipFile, name: str, stored: int) -> Shaped[np.n
                 "with astype(str)."
             )
         size = math.prod(shape) * dtype.itemsize
-        content = read_declared(file, size, min(stored, member.compress_size))
+        content = read_declared(file.read, size, min(stored, member.compress_size))
     return np.frombuffer(content, dtype).reshape(shape, order="F" if by_column else "C")
 
 
@@ -194,7 +194,7 @@ def _read_idx(path: Path, axes: int) -> UInt8[np.ndarray, "..."]:
         if magic != wanted:
             raise ValueError(f"it begins with {magic.hex()}, not with {wanted.hex()} as LeCun's.")
         shape = struct.unpack(f">{axes}I", file.read(4 * axes))
-        content = read_declared(file, math.prod(shape), path.stat().st_size)
+        content = read_declared(file.read, math.prod(shape), path.stat().st_size)
     return np.frombuffer(content, np.uint8).reshape(shape)
 
 

@@ -37,8 +37,7 @@ def load_folder(
       name: the set's name in messages and results.
       image_size: `(height, width)` to resize every picture to, as `read_image` does it.
       test_split: where there are no folders `train` and `test`: the share of each class, rounded,
-        that becomes the test split, at least one picture. The hash chooses them, so that a picture
-        stays on its side when others come.
+        that becomes the test split, at least one picture. The hash chooses them.
 
     Raises:
       FileNotFoundError: if there is no such folder.
