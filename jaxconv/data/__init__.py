@@ -4,6 +4,7 @@ The room may import `models`, `parallel`, `measure` and `_checks`; none of its f
 this door.
 """
 
+import os
 from pathlib import Path
 
 from jaxconv._checks import check_choice, check_positive
@@ -65,7 +66,7 @@ def load_dataset(
         return bundled_mnist()
     if kind == "tfds":
         return load_tfds(where, data_dir=data_dir)
-    path = Path(where).expanduser()
+    path = Path(os.path.expanduser(where))  # as no shell does after a colon
     if kind == "folder":
         size = (image_size, image_size) if isinstance(image_size, int) else image_size
         return load_folder(path, name, image_size=size, test_split=test_split)

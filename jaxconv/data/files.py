@@ -173,7 +173,7 @@ def _read_array(archive: zipfile.ZipFile, name: str, stored: int) -> Shaped[np.n
                 "with astype(str)."
             )
         size = math.prod(shape) * dtype.itemsize
-        content = read_declared(file.read, size, min(stored, member.compress_size))
+        content = read_declared(file.read, size, stored)
     return np.frombuffer(content, dtype).reshape(shape, order="F" if by_column else "C")
 
 

@@ -73,7 +73,7 @@ def load_folder(
     if left_out:
         some = ", ".join(repr(str(x.relative_to(folder))) for x in left_out[:3])
         more = ", ..." if len(left_out) > 3 else ""
-        print(f"{name}: left out {len(left_out)} that are no pictures of a class: {some}{more}")
+        print(f"{name}: left out as no picture of a class ({len(left_out)}): {some}{more}")
     files = [(path, label) for part in (train, test) for path, label in _ordered(part)]
     images = _read([path for path, _ in files], image_size)
     labels, cut = np.array([label for _, label in files]), sum(map(len, train.values()))

@@ -206,7 +206,7 @@ def described(dtype: str, shape: object, content: bytes = b"") -> bytes:
 HOSTILE = [
     (described("'|u1'", (1 << 62,)), "it declares 4611686018427387904 bytes and takes .* memory"),
     (described("'|u1'", (1 << 30,)), "it declares 1073741824 bytes of values and has 0, fewer"),
-    (described("'|u1'", (-1,)), "it declares -1 bytes"),
+    (described("'|u1'", (-1,)), "it declares -1 bytes and takes"),
     (described("'|u1'", (-1, -2), b"ab"), ""),
     (described("'|u1'", (2,), b"abc"), "it declares 2 bytes of values and has more"),
     (described("'|O'", (2,), b"ab"), "y_test holds Python objects, which could execute code"),

@@ -95,7 +95,7 @@ def test_hidden_files_are_skipped_and_a_line_names_what_else_is_left_out(tmp_pat
     draw(tmp_path / "train" / "x.png")
     assert len(load(tmp_path).train) == 4
     assert capsys.readouterr().out == (
-        f"folder:{tmp_path}: left out 5 that are no pictures of a class: "
+        f"folder:{tmp_path}: left out as no picture of a class (5): "
         "'val', 'train/cat/more', 'train/labels.csv', ...\n"
     )
 
