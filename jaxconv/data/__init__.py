@@ -1,4 +1,4 @@
-"""The data that a net learns from: arrays, TFDS sets, files and folders, streams from the disk.
+"""The data that a net learns from: arrays, TFDS sets, files, streams; and pictures to ask about.
 
 The room may import `models`, `parallel`, `measure` and `_checks`; none of its files may import
 this door.
@@ -11,6 +11,7 @@ from jaxconv._checks import check_choice, check_positive
 from jaxconv.data.arrays import Batch as Batch
 from jaxconv.data.arrays import Dataset as Dataset
 from jaxconv.data.arrays import Split as Split
+from jaxconv.data.digits import prepare_digit as prepare_digit
 from jaxconv.data.files import load_idx, load_npz
 from jaxconv.data.files import read_image as read_image
 from jaxconv.data.folders import load_folder
