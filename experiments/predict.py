@@ -22,8 +22,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 import jaxconv
-from jaxconv.data import prepare_digit
-from jaxconv.data.files import read_image
+from jaxconv.data import prepare_digit, read_image
 from jaxconv.runs import exit_codes
 
 SEEN = ".seen.png"

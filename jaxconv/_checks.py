@@ -22,11 +22,12 @@ EXTRAS = {
 """What each extra of the package installs, by the names that Python imports."""
 
 
-def check_installed(extra: str) -> None:
+def check_installed(extra: str, *names: str) -> None:
     """Refuses to go on without the packages of an extra.
 
     Args:
       extra: a key of `EXTRAS`.
+      *names: those of its packages that are needed, as Python imports them; without names, all.
 
     Raises:
       ModuleNotFoundError: with the missing ones, and the line that installs them.
@@ -34,7 +35,7 @@ def check_installed(extra: str) -> None:
     Example:
       >>> check_installed("run")
     """
-    missing = [name for name in EXTRAS[extra] if not importlib.util.find_spec(name)]
+    missing = [name for name in names or EXTRAS[extra] if not importlib.util.find_spec(name)]
     if missing:
         raise ModuleNotFoundError(
             f"Not installed: {', '.join(missing)}. Install with: pip install 'jaxconv[{extra}]' "

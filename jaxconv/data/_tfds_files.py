@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Shaped
 
+from jaxconv.data._guards import MODES, open_picture, unpack_picture
 from jaxconv.data.arrays import IMAGE_DTYPES, MAX_CLASSES
 
 MAX_PIXELS = 2**24
@@ -33,8 +34,6 @@ KINDS = {
     "tensor_feature.Tensor": "tensor",
 }
 """The classes of TFDS that are read, and the key of their settings."""
-MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-"""Pillow's modes of 8 bits per channel, by the number of channels."""
 SHARDS = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
 """How TFDS names the files of records."""
 
@@ -205,20 +204,9 @@ def _tensor(
 
 def _picture(shape: Sequence[int], field: Any) -> Shaped[np.ndarray, "height width channels"]:
     """Unpacks a PNG or JPEG; in `shape` a height and a width may be -1, which is any size."""
-    from PIL import Image, UnidentifiedImageError
-
     (content,) = field.bytes_list.value
-    try:
-        picture = Image.open(io.BytesIO(content), formats=("PNG", "JPEG"))
-    except UnidentifiedImageError:
-        raise ValueError("its image is neither PNG nor JPEG.") from None
-    size, mode = (picture.height, picture.width), MODES[shape[2]]
+    picture = open_picture(io.BytesIO(content), formats=("PNG", "JPEG"), max_pixels=MAX_PIXELS)
+    size = picture.height, picture.width
     if any(wanted not in (-1, found) for wanted, found in zip(shape, size, strict=False)):
         raise ValueError(f"its image is {size[0]} x {size[1]}, not {shape[0]} x {shape[1]}.")
-    if size[0] * size[1] > MAX_PIXELS:
-        raise ValueError(f"its image is {size[0]} x {size[1]}, more than {MAX_PIXELS} pixels.")
-    if picture.mode.startswith(("I", "F")):
-        raise ValueError("its image has more than 8 bits per channel.")
-    if picture.mode != mode:
-        picture = picture.convert(mode)
-    return np.asarray(picture).reshape(*size, shape[2])
+    return unpack_picture(picture, shape[2])

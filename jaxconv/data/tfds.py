@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Int, Shaped
 
 from jaxconv._checks import check_choice, check_installed
+from jaxconv.data._guards import first_line
 from jaxconv.data._tfds_files import find_folder, parse_name, read_set
 from jaxconv.data.arrays import Dataset
 from jaxconv.data.mnist import mnist_builder
@@ -80,7 +81,7 @@ class Source:
             self._rows = ArrayRecordDataSource(paths)
         except RuntimeError as error:
             raise ValueError(
-                f"{files.folder}: the {split} split cannot be read: {_first_line(error)}"
+                f"{files.folder}: the {split} split cannot be read: {first_line(error)}"
             ) from error
         if len(self._rows) != sum(lengths):
             raise ValueError(
@@ -124,7 +125,7 @@ class Source:
             except Exception as error:  # array_record, protobuf and Pillow raise nearly anything
                 raise ValueError(
                     f"{self._files.folder}: {place} of the {self.split} split cannot be read: "
-                    f"{_first_line(error)}"
+                    f"{first_line(error)}"
                 ) from error
         shapes = {x.shape for x in found["image"]}
         if len(shapes) > 1:
@@ -147,10 +148,6 @@ def _find(name: str, data_dir: str | None) -> Path:
             f"{needs.strip()}{', or ' if needs else 'or '}give the data_dir it is in."
         )
     return folder
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0] or type(error).__name__
 
 
 def prepare(name: str = MNIST_BUILDER, *, data_dir: str | None = None) -> Path:
@@ -182,7 +179,7 @@ def prepare(name: str = MNIST_BUILDER, *, data_dir: str | None = None) -> Path:
         with _quiet():  # not by `tfds.builder`: it believes a set that is there
             builder = tfds.builder_cls(stem)(data_dir=data_dir, **given)
     except (AssertionError, json_format.ParseError) as error:
-        raise ValueError(f"TFDS cannot prepare the set {name!r}: {_first_line(error)}") from error
+        raise ValueError(f"TFDS cannot prepare the set {name!r}: {first_line(error)}") from error
     downloader.MAX_RETRIES = 2  # its 10 take minutes where there is no network
     try:
         builder.download_and_prepare()

@@ -42,7 +42,11 @@ class Data:
     """What the net learns from."""
 
     dataset: str = "mnist"
-    """The data set: "mnist" is bundled, "tfds:NAME" is one that TFDS has prepared on this disk."""
+    """The data set: mnist (bundled), tfds:NAME, npz:FILE, idx:DIR, or folder:DIR (of pictures)."""
+    image_size: str | None = None
+    """Resize all pictures of a folder:DIR: a side such as 64, or HEIGHT,WIDTH."""
+    test_split: float | None = None
+    """The share of each class to test on, for a folder:DIR without folders train and test."""
     validation_split: float = 0.0
     """The share of the training samples, taken from the end, on which each epoch is validated."""
     stream: bool = False
@@ -81,7 +85,7 @@ class Run:
     export_keras: str | None = None
     """Also write the trained weights for Keras, to NAME.weights.h5."""
     data_dir: str | None = None
-    """The folder of the TFDS data sets, if TFDS does not use its own."""
+    """The folder of the TFDS data sets, for tfds:NAME, if TFDS does not use its own."""
     compilation_cache: bool = True
     """Compile every program anew. Without it, the user's cache folder keeps them."""
     quiet: bool = False
@@ -179,3 +183,21 @@ def parse_seeds(text: str, start: int = 0) -> tuple[int, ...]:
     if max(given) >= 2**32:
         raise ValueError(f"seeds must be in [0, 2**32), not {max(given)}.")
     return given
+
+
+def parse_image_size(text: str | None) -> tuple[int, int] | None:
+    """Reads the image size of a command line: a side, or a height and a width.
+
+    Raises:
+      ValueError: if the text is neither.
+
+    Example:
+      >>> parse_image_size("64"), parse_image_size("48,64"), parse_image_size(None)
+      ((64, 64), (48, 64), None)
+    """
+    if text is None:
+        return None
+    sides = text.split(",")
+    if len(sides) > 2 or not all(side.strip().isdecimal() for side in sides):
+        raise ValueError(f"image_size is a side such as 64, or HEIGHT,WIDTH; not {text!r}.")
+    return int(sides[0]), int(sides[-1])

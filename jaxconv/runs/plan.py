@@ -10,8 +10,9 @@ import jax
 import numpy as np
 
 from jaxconv._checks import check_choice, check_natural, check_positive
+from jaxconv.data import check_dataset
 from jaxconv.runs.cli import DETERMINISTIC
-from jaxconv.runs.config import Config, parse_seeds
+from jaxconv.runs.config import Config, parse_image_size, parse_seeds
 from jaxconv.runs.folder import check_output_dir
 from jaxconv.runs.recipe import Recipe
 from jaxconv.runs.result import name_seeds
@@ -109,6 +110,12 @@ def _check(config: Config) -> None:
     """Refuses settings that make no sense, whatever the experiment."""
     training, own, run, parallel = config.training, config.seeds, config.run, config.parallel
     check_output_dir(run.output_dir)
+    check_dataset(
+        config.data.dataset,
+        data_dir=run.data_dir,
+        image_size=parse_image_size(config.data.image_size),
+        test_split=config.data.test_split,
+    )
     check_positive("epochs", training.epochs)
     check_positive("batch_size", training.batch_size)
     check_positive("keep", run.keep)

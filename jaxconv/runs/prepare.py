@@ -14,7 +14,7 @@ from jaxconv.data import Batch, Dataset, Stream, StreamedDataset, load_dataset, 
 from jaxconv.export import check_save, load_weights
 from jaxconv.models import as_linen
 from jaxconv.parallel import World
-from jaxconv.runs.config import Config
+from jaxconv.runs.config import Config, parse_image_size
 from jaxconv.runs.plan import Plan
 from jaxconv.runs.recipe import Recipe
 from jaxconv.runs.result import name_seeds
@@ -55,7 +55,12 @@ def load(plan: Plan, config: Config, world: World) -> tuple[Dataset | StreamedDa
         )
         train = data.train
     else:
-        data = load_dataset(own.dataset, data_dir=where).split_validation(own.validation_split)
+        data = load_dataset(
+            own.dataset,
+            data_dir=where,
+            image_size=parse_image_size(own.image_size),
+            test_split=own.test_split,
+        ).split_validation(own.validation_split)
         train = world.place(data.train.batch(), same=True)
     test = world.place(data.test.batch(), same=True)
     validation = test if plan.validate_on_test else None

@@ -42,6 +42,8 @@ COMMAND_LINES = [  # what `Plan.of` alone refuses is in test_plan.py
         "tfds.prepare.'mnist', data_dir='nowhere'.",
     ),
     (["--data-dir", "nowhere"], "data_dir='nowhere' is for"),
+    (["--dataset", "npz:lost.npz"], r"There is no file lost\.npz"),
+    (["--dataset", "folder:lost", "--stream"], "Only a TFDS set .* tfds:NAME, not 'folder:lost'"),
     (["--validation-split", "1"], r"must be in \[0, 1\), not 1.0"),
     (["--validation-split", "nan"], r"must be in \[0, 1\), not nan"),
     (["--validation-split", "0.99999"], "leaves 0 of 60000 samples to train and 60000"),

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from jaxconv.runs import prepare
 from jaxconv.runs.cli import exit_codes
 from jaxconv.runs.progress import Progress
 from tests.support import EXPERIMENTS, ROOT, SMALL_RUN
@@ -236,3 +237,15 @@ def test_signals_end_the_process_with_theirs():
 def test_an_error_of_the_program_keeps_its_traceback():
     with pytest.raises(RuntimeError, match="a fault"), exit_codes():
         raise RuntimeError("a fault")
+
+
+def test_the_options_of_a_folder_reach_its_reader(monkeypatch, capsys, tmp_path):
+    def read(name, **options):
+        raise ValueError(f"{name} {sorted(options.items())}")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(prepare, "load_dataset", read)
+    options = ["--dataset", "folder:x", "--image-size", "8,9", "--test-split", "0.5"]
+    code, text = run_cli(monkeypatch, capsys, "dense", *options)
+    assert code == 2
+    assert "x [('data_dir', None), ('image_size', (8, 9)), ('test_split', 0.5)]" in text

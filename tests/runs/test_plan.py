@@ -48,6 +48,26 @@ REFUSED = [
     ({"keep": 0}, "keep must be a positive integer, not 0"),
     ({"resume": True, "overwrite": True, "output_dir": "x"}, "exclude each other: resume keeps"),
     ({"output_dir": ""}, "output_dir is empty"),
+    ({"image_size": "64"}, r"image_size=\(64, 64\) is for 'folder:DIR', whose pictures it resizes"),
+    ({"image_size": ""}, "image_size is a side such as 64, or HEIGHT,WIDTH; not ''"),
+    ({"image_size": "1,2,3"}, "or HEIGHT,WIDTH; not '1,2,3'"),
+    ({"dataset": "folder:x", "image_size": "0,9"}, "image_size must be a positive integer, not 0"),
+    ({"dataset": "folder:x", "image_size": str(HUGE)}, f"must be at most 4096, not {HUGE}"),
+    (
+        {"dataset": "idx:x", "test_split": 0.2},
+        "test_split=0.2 is for 'folder:DIR', .* not for",
+    ),
+    (
+        {"dataset": "tfds:x", "test_split": 0.2, "stream": True},
+        "test_split=0.2 is for 'folder",
+    ),
+    ({"dataset": "folder:x", "test_split": 1.0}, r"test_split must be in \(0, 1\), not 1.0"),
+    (
+        {"dataset": "npz:x", "data_dir": "y"},
+        "data_dir='y' is for 'tfds:NAME', where TFDS",
+    ),
+    ({"dataset": "npz:"}, r"Unknown data set 'npz:' \(did you mean 'npz:FILE'\?\)"),
+    ({"dataset": "mnist:x"}, "Unknown data set 'mnist:x'"),
     ({"overwrite": True}, "overwrite needs output_dir or export_keras"),
     ({"deterministic": True}, "needs --xla_gpu_deterministic_ops=true in XLA_FLAGS"),
 ]
@@ -87,14 +107,17 @@ def test_one_seed_is_a_group_of_one():
 
 
 DECIDING = {
-    "epochs": 4, "batch_size": 16, "learning_rate": 0.1, "seed": 1, "seeds": "3", "dataset": "x",
+    "epochs": 4, "batch_size": 16, "learning_rate": 0.1, "seed": 1, "seeds": "3",
+    "dataset": "folder:x", "image_size": "8", "test_split": 0.5,
     "validation_split": 0.5, "padding": "same", "stream": True, "activation": "relu",
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", DECIDING)
 def test_a_setting_that_changes_the_training_changes_what_is_compared(name):
-    assert plan(strided, **{name: DECIDING[name]}).settings != plan(strided).settings
+    settings = {"dataset": "folder:y"}
+    changed = plan(strided, **(settings | {name: DECIDING[name]}))
+    assert changed.settings != plan(strided, **settings).settings
 
 
 def test_where_and_on_what_a_run_runs_does_not_count():

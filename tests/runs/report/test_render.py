@@ -280,15 +280,18 @@ def test_images_of_any_channels_and_many_classes_are_shown(one, channels):
     assert page.count("<img") == count + 2 + len(diagnostics["map_layer"])
 
 
-def test_a_net_without_mistakes_has_a_page(one):
+def test_a_net_without_mistakes_has_a_page_and_so_has_a_class_without_samples(one):
     diagnostics = read_arrays(one / "diagnostics.npz")
+    diagnostics["label"][diagnostics["label"] == 3] = 4
     diagnostics["prediction"] = diagnostics["label"]
     diagnostics["mistake"], diagnostics["mistake_image"] = (
         diagnostics["mistake"][:0],
         diagnostics["mistake_image"][:0],
     )
     write_arrays(one / "diagnostics.npz", diagnostics)
-    assert "every test sample is recognised" in text_of(write_report(one).read_text())
+    page = write_report(one).read_text()
+    assert "every test sample is recognised" in text_of(page)
+    assert confusion_of(page)[3] == [*[""] * 10, "0", "none"]
 
 
 def test_a_page_that_cannot_be_written_ends_no_run(tmp_path, digits, monkeypatch, capsys):
