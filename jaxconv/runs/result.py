@@ -184,6 +184,8 @@ def statistics_lines(result: Mapping[str, Any]) -> str:
         lines.append(f"{name.capitalize().replace('_', ' ')}: {mean:.4f}{rest}")
     if count > 1:
         lines.append(f"Mean ± std of {count} seeds")
+    if result["diverged"]:
+        lines.append(f"Diverged, and left out: {name_seeds(result['diverged'])}")
     if "ensemble_loss" in result:
         parts = [
             f"{name.replace('_', ' ')} {result[f'ensemble_{name}']:.4f}"
@@ -191,8 +193,6 @@ def statistics_lines(result: Mapping[str, Any]) -> str:
             for name in ("accuracy", "loss", "calibration_error")
         ]
         lines.append(f"Their ensemble (and the mean of the seeds): {', '.join(parts)}")
-    if result["diverged"]:
-        lines.append(f"Diverged, and left out: {name_seeds(result['diverged'])}")
     return "\n".join(lines)
 
 

@@ -58,7 +58,9 @@ def test_every_seed_is_the_run_of_that_seed_to_the_bit(net, tmp_path, capsys):
     assert "seed 11: Epoch 2/2 - " in printed
     assert "  11  " in printed.split("seed  train loss")[1]
     assert f"Test accuracy: {values} ({values.min:.4f} to {values.max:.4f}; 95% interval" in printed
-    assert printed.endswith(f"Mean ± std of 3 seeds\nRun: {tmp_path / 'all'}\n")
+    *_, statistics, together, last = printed.splitlines()
+    assert (statistics, last) == ("Mean ± std of 3 seeds", f"Run: {tmp_path / 'all'}")
+    assert together.startswith("Their ensemble (and the mean of the seeds): accuracy 0.")
 
 
 def test_a_number_of_seeds_starts_at_the_seed(tmp_path, monkeypatch):
