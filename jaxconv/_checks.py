@@ -17,6 +17,7 @@ EXTRAS = {
     "tfds": ("PIL", "importlib_resources", "tensorflow_datasets"),
     "stream": ("grain",),
     "keras": ("h5py",),
+    "stablehlo": ("flatbuffers",),
 }  # fmt: skip
 """What each extra of the package installs, by the names that Python imports."""
 
