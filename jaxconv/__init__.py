@@ -28,6 +28,7 @@ from jaxconv.inspection import feature_maps as feature_maps
 from jaxconv.inspection import summary as summary
 from jaxconv.models import ConvNet as ConvNet
 from jaxconv.models import create_model as create_model
+from jaxconv.runs import load_run as load_run
 from jaxconv.training import Classifier as Classifier
 from jaxconv.training import TrainState as TrainState
 from jaxconv.training import accuracy as accuracy

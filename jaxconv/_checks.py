@@ -12,7 +12,8 @@ from jaxtyping import PyTree
 
 EXTRAS = {
     "run": (
-        "PIL", "filelock", "jinja2", "matplotlib", "orbax", "platformdirs", "rich", "scipy", "tyro",
+        "PIL", "filelock", "jinja2", "matplotlib", "platformdirs", "rich", "safetensors", "scipy",
+        "tyro",
     ),
     "tfds": ("PIL", "importlib_resources", "tensorflow_datasets"),
     "stream": ("grain",),

@@ -1,4 +1,4 @@
-"""The data that a net learns from: arrays in memory, TFDS sets, streams from the disk.
+"""The data that a net learns from: arrays in memory, TFDS sets, streams; and digits to ask about.
 
 The room may import `models`, `parallel`, `measure` and `_checks`; none of its files may import
 this door.
@@ -8,6 +8,7 @@ from jaxconv._checks import check_choice
 from jaxconv.data.arrays import Batch as Batch
 from jaxconv.data.arrays import Dataset as Dataset
 from jaxconv.data.arrays import Split as Split
+from jaxconv.data.digits import prepare_digit as prepare_digit
 from jaxconv.data.mnist import bundled_mnist
 from jaxconv.data.stream import Stream as Stream
 from jaxconv.data.stream import StreamedDataset as StreamedDataset

@@ -10,6 +10,7 @@ from jaxconv.measure.environment import host as host
 from jaxconv.measure.environment import peak_memory as peak_memory
 from jaxconv.measure.statistics import RelativeReduction as RelativeReduction
 from jaxconv.measure.statistics import Summary as Summary
+from jaxconv.measure.statistics import calibration_error as calibration_error
 from jaxconv.measure.statistics import paired_t_test as paired_t_test
 from jaxconv.measure.statistics import relative_reduction as relative_reduction
 from jaxconv.measure.statistics import summarize as summarize

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Int
 
 CONFIDENCE = 0.95
 
@@ -65,6 +66,35 @@ def summarize(
     if std is not None:
         low, high = np.clip(_interval(mean, std / math.sqrt(n), n), *within).tolist()
     return Summary(n, mean, std, min(values), max(values), low, high)
+
+
+def calibration_error(
+    probabilities: Float[np.ndarray, "samples classes"],
+    label: Int[np.ndarray, " samples"],
+    *,
+    bins: int = 15,
+) -> float:
+    """The expected calibration error: by how much confidence and accuracy differ.
+
+    The predictions are sorted by their confidence, the largest probability, into bins of equal
+    width; the error is the mean difference of a bin's confidence and accuracy, by its samples.
+
+    Args:
+      probabilities: of each class.
+      label: the classes.
+      bins: the number of bins in [0, 1].
+
+    Example:
+      >>> calibration_error(np.array([[0.75, 0.25], [0.75, 0.25]]), np.array([0, 1]))
+      0.25
+
+    Source: Guo et al., On Calibration of Modern Neural Networks, https://arxiv.org/abs/1706.04599
+    """
+    confidence = probabilities.max(axis=-1).astype(np.float64)
+    right = probabilities.argmax(axis=-1) == label
+    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    gaps = np.bincount(place, weights=confidence - right, minlength=bins)
+    return float(np.abs(gaps).sum() / len(label))
 
 
 def paired_t_test(first: Sequence[float], second: Sequence[float]) -> PairedTTest:

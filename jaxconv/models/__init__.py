@@ -7,7 +7,9 @@ from jaxconv.models._arguments import Padding as Padding
 from jaxconv.models._arguments import Pair as Pair
 from jaxconv.models.convnet import ARCHITECTURES as ARCHITECTURES
 from jaxconv.models.convnet import ConvNet as ConvNet
+from jaxconv.models.convnet import as_hashable as as_hashable
 from jaxconv.models.convnet import create_model as create_model
+from jaxconv.models.forward import Model as Model
 from jaxconv.models.forward import as_float as as_float
 from jaxconv.models.forward import as_linen as as_linen
 from jaxconv.models.forward import call_arguments as call_arguments

@@ -1,15 +1,15 @@
-"""A `ResumePoint` as JSON: the part of a checkpoint beside its arrays."""
+"""A `ResumePoint` as a JSON object: the part of a checkpoint beside its arrays."""
 
 import itertools
-import json
 import operator
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from jaxconv.training import ResumePoint
 
-FORMAT = 2
+FORMAT = 3
 DTYPES = ("bfloat16", "float16", "float32", "float64", "int32", "int64", "uint32", "uint64")
 
 
@@ -17,9 +17,9 @@ class OtherFormatError(Exception):
     """Another version of jaxconv wrote the checkpoint, in another format."""
 
 
-def to_json(resume_point: ResumePoint, **more: Any) -> str:
-    """Writes a resume point, and more, as text that `from_json` reads back to the bit."""
-    content = resume_point._asdict() | {
+def to_object(resume_point: ResumePoint) -> dict[str, Any]:
+    """Turns a resume point into what JSON can hold; NaN and infinity stay, each bit counts."""
+    return resume_point._asdict() | {
         "format": FORMAT,
         "members": [resume_point.members.start, resume_point.members.stop],
         "sums": {
@@ -27,20 +27,16 @@ def to_json(resume_point: ResumePoint, **more: Any) -> str:
             for name, x in resume_point.sums.items()
         },
     }
-    return json.dumps(content | more) + "\n"  # NaN and infinity stay: each bit counts here
 
 
-def from_json(text: str) -> tuple[ResumePoint, dict[str, Any]]:
-    """Reads a text that `to_json` wrote: the resume point, and all that it holds.
-
-    The text may come from anywhere: nothing in it is executed.
+def from_object(content: Mapping[str, Any]) -> ResumePoint:
+    """Makes the resume point of an object of `to_object`, which may come from anywhere.
 
     Raises:
-      ValueError: if `to_json` did not write the text.
+      ValueError: if `to_object` did not make the object.
       OtherFormatError: if another version of jaxconv wrote it, in another format.
     """
     try:
-        content = json.loads(text)
         if content["format"] != FORMAT:
             raise OtherFormatError(
                 f"a checkpoint of format {content['format']}, where this version knows {FORMAT}: "
@@ -63,4 +59,4 @@ def from_json(text: str) -> tuple[ResumePoint, dict[str, Any]]:
         seconds, stopped = float(content["seconds"]), bool(content["stopped"])
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(f"it is not what a save writes: {error!r}.") from error
-    return ResumePoint(step, range(*members), histories, sums, seconds, stopped), content
+    return ResumePoint(step, range(*members), histories, sums, seconds, stopped)

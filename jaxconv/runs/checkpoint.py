@@ -1,32 +1,34 @@
 """Checkpoints: a run resumes from one to the bit, and each is whole or absent.
 
-Orbax' `CheckpointManager` names them, writes them in the background, renames each once it is whole,
-and deletes the old ones. It has no checksums, and believes the sizes that a file declares: these
-two promises, the resume point and the refusal of what does not fit are ours. A checkpoint is a
-folder, named by the number of steps taken: `state/` has the arrays, `resume_point.json` the rest,
-and `SHA256SUMS` the sums of both, as `sha256sum -c` reads them.
+A checkpoint is one file of `tensors`, `STEP.safetensors`, named by the number of steps taken, with
+the arrays of a state and its resume point. A file of a later group of replicas also has the number
+of its first one, `STEP-FIRST.safetensors`.
 """
 
 import contextlib
 import json
 import os
-import shutil
+import re
 import sys
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxconv._checks import check_positive, list_changes
 from jaxconv.measure.environment import environment
-from jaxconv.runs._checksums import check_sums, sync, write_sums
-from jaxconv.runs._orbax import MAX_BYTES, STATE, UNFINISHED, open_manager, read_state, save_state
-from jaxconv.runs._resume_point import OtherFormatError, from_json, to_json
+from jaxconv.runs._resume_point import OtherFormatError, from_object, to_object
+from jaxconv.runs.files import DRAFT
+from jaxconv.runs.tensors import read_header, read_tensors, write_tensors
 from jaxconv.training import ResumePoint, TrainState
 
-RESUME_POINT = "resume_point.json"
+ENDING = ".safetensors"
+NAME = re.compile(r"([0-9]+)(?:-([0-9]+))?\.safetensors")
+"""The name of a checkpoint: the steps taken, and the first replica unless it is 0."""
 
 Template = TrainState | Callable[[ResumePoint], TrainState]
 
@@ -40,10 +42,12 @@ class Checkpoints:
       folder: the folder of the checkpoints. It belongs to this run: the next save, or `restore`,
         deletes the remains of a save that was killed.
       settings: the values that determine the training, as JSON has them. `restore` refuses others.
+      grows: the name of a setting that may be larger than when the checkpoint was saved.
       every: the number of steps between saves, counted by `state.step`; a save happens at the next
         end of a chunk (`fit(save_every=...)` ends one there). `"epoch"` saves after each epoch, and
         None only when `save` is called.
-      keep: how many of the newest checkpoints to keep; at least 2 to survive a damaged one.
+      keep: how many of the newest checkpoints to keep; at least 2 to survive a damaged one. Of each
+        group of replicas that is finished the newest one stays.
       warn: receives the text of each warning.
 
     Raises:
@@ -63,8 +67,6 @@ class Checkpoints:
       ...         state, history = jaxconv.fit(net, state, data, epochs=3, **more)
       >>> resume_point.step, len(history)
       (16, 3)
-
-    Source: https://orbax.readthedocs.io/en/latest/guides/checkpoint/orbax_checkpoint_101.html
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class Checkpoints:
         folder: str | os.PathLike[str],
         *,
         settings: Mapping[str, Any] | None = None,
+        grows: str | None = None,
         every: int | Literal["epoch"] | None = None,
         keep: int = 2,
         warn: Callable[[str], None] = lambda text: print(f"WARNING: {text}", file=sys.stderr),
@@ -81,17 +84,17 @@ class Checkpoints:
         check_positive("keep", keep)
         self.folder, self.failed = Path(folder), 0
         self.settings = json.loads(json.dumps(settings or {}, allow_nan=False))
-        self._every, self._keep, self._warn = every, keep, warn
+        self._grows, self._every, self._keep, self._warn = grows, every, keep, warn
         self._last, self._due, self._mine = None, 0, False
-        self._manager, self._saving = None, (0, "")
+        self._writer = ThreadPoolExecutor(1)
+        self._saving: tuple[Path, Future[None]] | None = None
 
     def __enter__(self) -> "Checkpoints":
         return self
 
     def __exit__(self, *_: object) -> None:
         self.wait()
-        if self._manager is not None:
-            self._manager.close()
+        self._writer.shutdown()
 
     def __call__(self, state: TrainState, resume_point: ResumePoint) -> None:
         """Saves if `every` steps have passed, or the epoch has ended."""
@@ -122,34 +125,59 @@ class Checkpoints:
         if resume_point.step == self._last:
             return
         self._clean()
-        text = to_json(resume_point, settings=self.settings, versions=_versions())
-        self._saving = resume_point.step, text
-        try:
-            if self._manager is None:
-                self._manager = open_manager(self.folder, self._keep, self._complete)
-            save_state(self._manager, resume_point.step, state)
-            self._last = resume_point.step
-        except Exception as error:  # Orbax and TensorStore raise nearly anything
-            self._fail(error)
+        first = resume_point.members.start
+        path = self.folder / f"{resume_point.step}{f'-{first}' if first else ''}{ENDING}"
+        content = to_object(resume_point) | {"settings": self.settings, "versions": _versions()}
+        # On the host, and a copy: the training goes on in the state's memory.
+        arrays = jax.tree.map(np.array, jax.device_get(_named(state)))
+        self._saving = path, self._writer.submit(self._write, path, arrays, content)
+        self._last = resume_point.step
+
+    def _write(
+        self, path: Path, arrays: Mapping[str, np.ndarray], content: Mapping[str, Any]
+    ) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_tensors(path, arrays, content)
+        for own in self._groups().values():
+            for old in own[: -self._keep if path in own else -1]:
+                old.unlink(missing_ok=True)
 
     def wait(self) -> None:
         """Returns once the last save is on the disk, or has failed and given a warning."""
-        if self._manager is not None:
-            try:
-                self._manager.wait_until_finished()
-                sync(self.folder)
-            except Exception as error:
-                self._fail(error)
+        if self._saving is None:
+            return
+        path, saved = self._saving
+        error, self._saving = saved.exception(), None
+        if error is not None:
+            reason = str(error).strip().partition("\n")[0]
+            self.failed, self._last = self.failed + 1, None
+            self._clean()
+            self._warn(
+                f"THE CHECKPOINT {path} WAS NOT SAVED: {reason}. The training goes on; the last "
+                f"good checkpoint is {[None, *self.paths()][-1]}."
+            )
 
     def steps(self) -> list[int]:
         """The steps of all checkpoints, good or damaged, oldest first."""
-        names = [path.name for path in self.folder.glob("[0-9]*") if path.is_dir()]
-        return sorted(int(name) for name in names if name.isdecimal() and str(int(name)) == name)
+        return list(map(_step, self.paths()))
+
+    def paths(self) -> list[Path]:
+        """The files of all checkpoints, good or damaged, oldest first."""
+        return sorted((path for own in self._groups().values() for path in own), key=_step)
+
+    def _groups(self) -> dict[int, list[Path]]:
+        """The files of each group of replicas by its first one, oldest first."""
+        groups: dict[int, list[Path]] = {}
+        for path in self.folder.glob(f"*{ENDING}"):
+            if match := NAME.fullmatch(path.name):
+                groups.setdefault(int(match[2] or 0), []).append(path)
+        return {first: sorted(groups[first], key=_step) for first in sorted(groups)}
 
     def restore(self, template: Template) -> tuple[TrainState, ResumePoint]:
         """Reads the newest good checkpoint.
 
-        One that is damaged or cannot be read prints a warning and is renamed to `damaged-STEP`.
+        One that is damaged or cannot be read prints a warning and is renamed to
+        `damaged-STEP.safetensors`.
 
         Args:
           template: a state of the same shape, which gives the restored one its devices and its
@@ -164,39 +192,23 @@ class Checkpoints:
             arrays than the template. The message lists the differences. Nothing is renamed or
             deleted then.
         """
-        found, damaged = None, []
-        for step in reversed(self.steps()):
-            path = self.folder / str(step)
-            try:
-                check_sums(path)
-                resume_point, more = from_json(_read_text(path / RESUME_POINT))
-                if resume_point.step != step:
-                    raise ValueError(f"its step is {resume_point.step}.")
-                settings, versions = dict(more["settings"]), dict(more["versions"])
-            except OtherFormatError as error:
-                raise ValueError(f"{path} is {error}") from None
-            except (KeyError, OSError, TypeError, ValueError) as error:
-                self._warn(f"The checkpoint {path} is damaged and not used: {error}")
-                damaged.append(path)
-                continue
-            if changed := list_changes(settings, self.settings):
-                raise ValueError(
-                    f"{path} was saved by a run with other settings ({'; '.join(changed)}): "
-                    "resume with the same ones, or begin anew in another folder."
-                )
-            like = template(resume_point) if callable(template) else template
-            found = read_state(path / STATE, like), resume_point
-            if changed := list_changes(versions, _versions()):
-                self._warn(f"Saved elsewhere ({'; '.join(changed)}): bits may differ.")
-            self._last, self._due = step, self._reached(found[0])
-            break
+        return max(self.restore_groups(template), key=lambda found: found[1].step)
+
+    def restore_groups(self, template: Template) -> list[tuple[TrainState, ResumePoint]]:
+        """Reads the newest good checkpoint of each group of replicas, as `restore` does."""
+        for old in self.folder.glob("[0-9]*/"):
+            raise ValueError(
+                f"{old} is a checkpoint of an older version of jaxconv: resume with that version, "
+                "or begin anew in another folder."
+            )
+        damaged: list[Path] = []
+        groups = self._groups()
+        found = [x for own in groups.values() if (x := self._newest(own, template, damaged))]
         self._clean()
         for path in damaged:
-            aside = path.with_name(f"damaged-{path.name}")
-            shutil.rmtree(aside, ignore_errors=True)
             with contextlib.suppress(OSError):  # the warning has named it
-                path.rename(aside)
-        if found is None:
+                path.replace(path.with_name(f"damaged-{path.name}"))
+        if not found:
             what = (
                 "There is no good checkpoint in" if self.folder.is_dir() else "There is no folder"
             )
@@ -204,31 +216,57 @@ class Checkpoints:
                 f"{what} {self.folder}: name the folder that `Checkpoints` saved to; a run's is "
                 "its subfolder checkpoints."
             )
+        newest = max((point for _, point in found), key=lambda point: point.step)
+        self._last = newest.step
         return found
+
+    def _newest(
+        self, paths: list[Path], template: Template, damaged: list[Path]
+    ) -> tuple[TrainState, ResumePoint] | None:
+        for path in reversed(paths):
+            try:
+                shapes, content = read_header(path)
+                resume_point = from_object(content)
+                if resume_point.step != _step(path):
+                    raise ValueError(f"its step is {resume_point.step}.")
+                settings, versions = dict(content["settings"]), dict(content["versions"])
+            except OtherFormatError as error:
+                raise ValueError(f"{path} is {error}") from None
+            except (KeyError, OSError, TypeError, ValueError) as error:
+                self._warn(f"The checkpoint {path} is not used: {error}")
+                damaged.append(path)
+                continue
+            if changed := self._changes(settings):
+                raise ValueError(
+                    f"{path} was saved by a run with other settings ({'; '.join(changed)}): "
+                    "resume with the same ones, or begin anew in another folder."
+                )
+            like = template(resume_point) if callable(template) else template
+            state = _read_state(path, shapes, like)
+            if changed := list_changes(versions, _versions()):
+                self._warn(f"Saved elsewhere ({'; '.join(changed)}): bits may differ.")
+            self._due = self._reached(state)
+            return state, resume_point
+        return None
+
+    def _changes(self, settings: dict[str, Any]) -> list[str]:
+        """The differences of a checkpoint's settings from the run's, but for one that has grown."""
+        now = {name: x for name, x in self.settings.items() if name == self._grows}
+        if all(settings.get(name, x) < x for name, x in now.items()):
+            settings = settings | now
+        return list_changes(settings, self.settings)
 
     def _clean(self) -> None:
         """Takes possession of the folder: deletes the remains of saves that were killed."""
         self._mine = True
-        for leftover in self.folder.glob(f"*{UNFINISHED}"):
-            shutil.rmtree(leftover, ignore_errors=True)
+        for leftover in self.folder.glob(f"[0-9]*{DRAFT}"):
+            with contextlib.suppress(OSError):
+                leftover.unlink()
 
-    def _complete(self) -> None:
-        """Adds what is ours, in the background, to the folder that Orbax is about to rename."""
-        step, text = self._saving
-        draft = self.folder / f"{step}{UNFINISHED}"
-        if len(text) > MAX_BYTES:
-            raise ValueError(f"its {RESUME_POINT} would have {len(text)} bytes.")
-        (draft / RESUME_POINT).write_text(text)
-        write_sums(draft)
 
-    def _fail(self, error: Exception) -> None:
-        path, reason = self.folder / str(self._saving[0]), str(error).strip().partition("\n")[0]
-        self.failed, self._last, self._manager = self.failed + 1, None, None
-        self._clean()
-        self._warn(
-            f"THE CHECKPOINT {path} WAS NOT SAVED: {reason}. The training goes on; the last "
-            f"good checkpoint is {max(self.steps(), default='none')}."
-        )
+def _step(path: Path) -> int:
+    match = NAME.fullmatch(path.name)
+    return int(match[1]) if match else -1
 
 
 def _versions() -> dict[str, Any]:
@@ -236,7 +274,40 @@ def _versions() -> dict[str, Any]:
     return {k: x for k, x in environment().items() if k not in ("python_version", "system")}
 
 
-def _read_text(path: Path) -> str:
-    if (size := path.stat().st_size) > MAX_BYTES:
-        raise ValueError(f"{path.name} has {size} bytes.")
-    return path.read_text()
+def _name(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def _named(state: TrainState) -> dict[str, jax.Array]:
+    """The arrays of a state by their paths; of a key its data."""
+    leaves = jax.tree_util.tree_flatten_with_path(state)[0]
+    named = {_name(path): x for path, x in leaves}
+    if len(named) < len(leaves):
+        raise ValueError("two arrays of the state have one name: rename a layer.")
+    is_key = {x: jnp.issubdtype(named[x].dtype, jax.dtypes.prng_key) for x in named}
+    return {name: jax.random.key_data(x) if is_key[name] else x for name, x in named.items()}
+
+
+def _read_state(
+    path: Path, shapes: Mapping[str, jax.ShapeDtypeStruct], template: TrainState
+) -> TrainState:
+    """Reads a state of the template's shape, to its devices."""
+    wanted = jax.eval_shape(_named, template)
+    for name in sorted(shapes.keys() | wanted.keys()):
+        has, wants = (
+            f"{tree[name].shape} {tree[name].dtype}" if name in tree else "missing"
+            for tree in (shapes, wanted)
+        )
+        if has != wants:
+            raise ValueError(f"{path}: {name} is {has}, but the state's is {wants}.")
+    arrays = read_tensors(path)
+    return jax.tree_util.tree_map_with_path(
+        lambda path, like: _place(like, arrays[_name(path)]), template
+    )
+
+
+def _place(like: jax.Array, found: np.ndarray) -> jax.Array:
+    array = jnp.asarray(found)
+    if jnp.issubdtype(like.dtype, jax.dtypes.prng_key):
+        array = jax.random.wrap_key_data(array, impl=jax.random.key_impl(like))
+    return jax.device_put(array, like.sharding) if getattr(like, "committed", False) else array

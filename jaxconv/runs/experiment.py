@@ -6,7 +6,7 @@ These walls must stand:
 - All processes make the same collective calls in the same order.
 - A signal counts once all processes know of it.
 - On resuming, the rows are rewritten from the checkpoint's history.
-- Trained weights are kept if their export fails.
+- The trained net is kept, also if an export of it fails.
 - `result.json` is the last file to be written.
 """
 
@@ -14,26 +14,40 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from jaxconv._checks import check_installed
+from jaxconv.export import save_weights
 from jaxconv.inspection.summary import summary
 from jaxconv.measure.compilation_cache import cache_if_possible
 from jaxconv.measure.environment import environment
 from jaxconv.parallel import World, name_devices, name_lost_peer
-from jaxconv.runs._keras_weights import export_trained_weights
-from jaxconv.runs._resume_point import from_json, to_json
+from jaxconv.runs._resume_point import from_object, to_object
 from jaxconv.runs.clock import Clock
 from jaxconv.runs.config import Config
+from jaxconv.runs.ensemble import ensemble_figures
 from jaxconv.runs.plan import Plan
-from jaxconv.runs.prepare import Samples, build, load
+from jaxconv.runs.prepare import Samples, build, is_keras_file, load
 from jaxconv.runs.progress import Progress, spinner
 from jaxconv.runs.recipe import Recipe
-from jaxconv.runs.result import Outcome, joint_row, name_seeds, result_lines, seed_table, summarise
+from jaxconv.runs.result import (
+    Outcome,
+    diverged,
+    joint_row,
+    name_seeds,
+    nets_of,
+    result_lines,
+    seconds_of,
+    seed_table,
+    summarise,
+)
 from jaxconv.runs.resume import find_run, fingerprints, rows_so_far
 from jaxconv.runs.run_folder import open_folder
 from jaxconv.runs.session import Session, Start
 from jaxconv.runs.signals import Interrupts
-from jaxconv.training import ResumePoint, Row, TrainState, first_state, fit_seeds, groups
+from jaxconv.runs.trained import Trained
+from jaxconv.training import ResumePoint, Row, TrainState, fit_seeds, groups, histories_of
 
 NVIDIA = Path("/dev/nvidiactl")
 """The file of the driver, where a machine has an NVIDIA device."""
@@ -42,10 +56,10 @@ NVIDIA = Path("/dev/nvidiactl")
 def run(recipe: Recipe, config: Config) -> dict[str, Any]:
     """Trains and evaluates a net as its recipe says, and writes the run's folder.
 
-    The folder receives `config.json` at the start, a line of `metrics.jsonl` after each epoch,
-    `checkpoints/` if the settings ask for them, and `diagnostics.npz`, `curves.png`, `report.html`
-    and `result.json` at the end. Several processes each call this with the same settings; the first
-    one prints and writes for all.
+    The folder receives `config.json` at the start, a line of `metrics.jsonl` after each epoch, a
+    checkpoint when a training ends and when the settings ask for one, and `diagnostics.npz`,
+    `curves.png`, `model.safetensors`, `report.html` and `result.json` at the end. Several processes
+    each call this with the same settings; the first one prints and writes for all.
 
     Args:
       recipe: the experiment's name, net, optimizer and loss.
@@ -100,7 +114,8 @@ def run(recipe: Recipe, config: Config) -> dict[str, Any]:
 def check_packages(config: Config) -> None:
     """Refuses to begin without the packages that the settings need, to the end."""
     check_installed("run")
-    if config.run.init_from is not None or config.run.export_keras is not None:
+    keras = config.run.init_from is not None and is_keras_file(config.run.init_from)
+    if keras or config.run.export_keras is not None:
         check_installed("keras")
 
 
@@ -131,15 +146,33 @@ def begin(session: Session) -> Start:
             )
         return net.make_states([plan.seeds[i] for i in point.members])
 
-    start = Start(ResumePoint(0, range(0), [[] for _ in plan.seeds]), None)
-    found = world.on_first(lambda: session.folder.restore(template))
-    if text := world.share(found and to_json(found[1])):
-        point, _ = from_json(text)
-        states = template(point) if found is None else found[0]
-        start = Start(point, world.place(states))
-    rows = list(rows_so_far(start.point.histories, groups(len(plan.seeds), net.group)))
+    found = world.on_first(lambda: session.folder.restore(template)) or []
+    points = list(map(from_object, world.share([to_object(point) for _, point in found])))
+    histories = histories_of(points, len(plan.seeds))
+    resume: list[tuple[TrainState | None, ResumePoint]] = []
+    nets = {}
+    for i, point in enumerate(points):
+        states = found[i][0] if found else template(point)
+        if all(len(histories[k]) >= plan.epochs for k in point.members):
+            nets[point.members] = nets_of(states)
+            states = None if i + 1 < len(points) else states
+        resume.append((None if states is None else world.place(states), point))
+    all_groups = groups(len(plan.seeds), net.group)
+    check_whole(plan, all_groups, [point.members for point in points])
+    rows = list(rows_so_far(histories, all_groups))
     world.on_first(lambda: session.folder.begin(rows))
-    return start
+    return Start(resume, histories, nets)
+
+
+def check_whole(plan: Plan, all_groups: list[range], given: list[range]) -> None:
+    """Refuses to go on without the checkpoint of a group that was trained before another one."""
+    last = max((members.start for members in given), default=0)
+    for members in all_groups:
+        if members.start < last and members not in given:
+            raise ValueError(
+                f"There is no good checkpoint of {name_seeds([plan.seeds[i] for i in members])}, "
+                "so their nets are lost: begin anew in another folder."
+            )
 
 
 def announce(session: Session, start: Start) -> None:
@@ -163,20 +196,22 @@ def announce(session: Session, start: Start) -> None:
             print(f"Initial weights: {config.run.init_from}")
         summary(session.net.model, data.input_shape)
     if config.run.resume:
-        nothing = ": no checkpoint, so from the beginning" if start.states is None else ""
-        print(f"Resumed in {session.folder} at step {start.point.step}{nothing}")
+        nothing = "" if start.groups else ": no checkpoint, so from the beginning"
+        print(f"Resumed in {session.folder} at step {start.step}{nothing}")
 
 
 def train(session: Session, samples: Samples, start: Start) -> Outcome:
     """Trains all seeds, from the checkpoint on if there is one."""
     plan, net, world = session.plan, session.net, session.world
     progress = Progress(plan.epochs, quiet=session.config.run.quiet or not world.first)
-    last: list[Any] = [start.point.members, start.states]
+    nets = dict(start.nets)
+    last: list[Any] = [start.groups[-1][1].members, start.groups[-1][0]] if start.groups else []
 
     def on_epoch(members: range, states: TrainState, rows: list[Row]) -> None:
         last[:] = members, states
         session.folder.append(members, rows)
         if rows[0]["epoch"] == plan.epochs:
+            nets[members] = nets_of(world.own(states))
             session.diagnose(members, states)
         progress.on_epoch(joint_row(rows), plan.label(members))
 
@@ -198,24 +233,27 @@ def train(session: Session, samples: Samples, start: Start) -> Outcome:
             keep_states=False,
             save=session.save,
             save_every=plan.save_every,
-            resume=None if start.states is None else (start.states, start.point),
+            resume=start.groups,
         )
     session.diagnose(*last)  # if no epoch was left
-    return Outcome(last[1], histories)
+    return Outcome(last[1], histories, nets)
 
 
 def finish(session: Session, outcome: Outcome, start: Start, cache: str | None) -> dict[str, Any]:
     """Prints the result, and writes the last files."""
     config, data, net = session.config, session.data, session.net
+    trained = trained_nets(session, outcome)
+    with session.clock("report"):
+        together = ensemble_figures(trained, data.test)
     result = summarise(
         outcome,
         name=session.plan.name,
         seeds=session.plan.seeds,
         program=(net.strategy, net.group),
-        start=start.point,
+        seconds_before=seconds_of(start.histories) + sum(x.seconds for _, x in start.groups),
         clock=session.clock,
         cache=cache,
-        facts=session.facts(start),
+        facts=together | session.facts(start),
     )
     if not config.run.quiet:
         compiled = f"{result['programs_compiled']} of {result['programs']} programs compiled"
@@ -227,11 +265,41 @@ def finish(session: Session, outcome: Outcome, start: Start, cache: str | None) 
             print(table)
     print(result_lines(result))
 
-    def export(folder: Path) -> OSError | None:
-        state = first_state(session.world.own(outcome.states))
-        return export_trained_weights(config, state, net.model, data.input_shape, folder)
+    def export() -> None:
+        if (path := config.run.export_keras) is not None:
+            params, own = trained.state.params, config.run
+            save_weights(path, params, net.model, data.input_shape, overwrite=own.overwrite)
 
-    session.folder.finish(result, outcome, export)
+    session.folder.finish(result, outcome, trained.save, export)
     if config.run.export_keras is not None:
         print(f"Keras weights: {config.run.export_keras}")
     return result
+
+
+def trained_nets(session: Session, outcome: Outcome) -> Trained:
+    """The nets of all seeds, with what using them needs."""
+    plan, data = session.plan, session.data
+    groups = [outcome.nets[members] for members in sorted(outcome.nets, key=lambda x: x.start)]
+    stacked = jax.tree.map(lambda *x: np.concatenate(x), *groups)
+    lost = diverged(outcome.histories, outcome.tests)
+    return Trained(
+        session.net.model,
+        tuple(
+            TrainState(
+                jnp.int32(session.steps),
+                rng=jax.random.key(seed),
+                opt_state=(),
+                **jax.tree.map(lambda x, i=i: x[i], stacked),
+            )
+            for i, seed in enumerate(plan.seeds)
+        ),
+        data.input_shape,
+        input_dtype=data.test.image.dtype.name,
+        class_names=data.class_names,
+        dataset=data.name,
+        experiment=plan.name,
+        seeds=plan.seeds,
+        test_accuracy=tuple(
+            None if away else x["accuracy"] for x, away in zip(outcome.tests, lost, strict=True)
+        ),
+    )

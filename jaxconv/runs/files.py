@@ -14,6 +14,9 @@ from typing import Any
 
 import numpy as np
 
+DRAFT = ".tmp"
+"""The ending of a file that is not yet whole."""
+
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Writes a JSON file, which appears whole or not at all.
@@ -25,7 +28,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     Raises:
       OSError: if the file cannot be written.
     """
-    _replace(path, (_json(content, indent=2) + "\n").encode())
+    replace_file(path, (_json(content, indent=2) + "\n").encode())
 
 
 def write_text(path: Path, text: str) -> None:
@@ -36,18 +39,43 @@ def write_text(path: Path, text: str) -> None:
     Raises:
       OSError: if the file cannot be written.
     """
-    _replace(path, text.encode(errors="backslashreplace"))
+    replace_file(path, text.encode(errors="backslashreplace"))
 
 
-def _replace(path: Path, content: bytes) -> None:
-    draft = path.with_suffix(".tmp")
+def replace_file(path: Path, content: bytes, *, durable: bool = False) -> None:
+    """Writes a file, which appears whole or not at all; its folder must exist.
+
+    Args:
+      path: the file.
+      content: its bytes.
+      durable: whether to return only once it is on the disk and survives a power failure.
+
+    Raises:
+      OSError: if the file cannot be written.
+    """
+    draft = path.with_suffix(DRAFT)
     try:
         draft.write_bytes(content)
+        if durable:
+            _sync(draft)
         os.replace(draft, path)
+        if durable:
+            _sync(path.parent)
     except OSError:
         with contextlib.suppress(OSError):
             draft.unlink(missing_ok=True)
         raise
+
+
+def _sync(path: Path) -> None:
+    """Returns once a file or folder is on the disk."""
+    if os.name != "posix":  # folders cannot be opened there
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -56,7 +84,7 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     Raises:
       OSError: if the file cannot be written.
     """
-    _replace(path, "".join(_json(row) + "\n" for row in rows).encode())
+    replace_file(path, "".join(_json(row) + "\n" for row in rows).encode())
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -78,7 +106,7 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """
     content = io.BytesIO()
     np.savez_compressed(content, **arrays)  # pyright: ignore[reportArgumentType]
-    _replace(path, content.getvalue())
+    replace_file(path, content.getvalue())
 
 
 _DAMAGED = (
@@ -100,6 +128,33 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         raise
     except _DAMAGED as error:
         raise ValueError(f"{path} is damaged: {error}") from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a JSON object.
+
+    Raises:
+      OSError: if there is no such file, or it cannot be read.
+      ValueError: if it is damaged.
+    """
+    try:
+        return dict(json.loads(path.read_text()))
+    except (RecursionError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Reads a JSON Lines file; null, in place of a number that is not finite, becomes NaN.
+
+    Raises:
+      OSError: if there is no such file, or it cannot be read.
+      ValueError: if it is damaged.
+    """
+    try:
+        rows = [dict(json.loads(line)) for line in path.read_text().splitlines()]
+    except (RecursionError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    return [{key: math.nan if x is None else x for key, x in row.items()} for row in rows]
 
 
 def append_row(path: Path, row: Mapping[str, Any]) -> None:

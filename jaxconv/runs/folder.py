@@ -10,9 +10,9 @@ from pathlib import Path
 CONFIG, METRICS, RESULT, CURVES = "config.json", "metrics.jsonl", "result.json", "curves.png"
 DIFFERENCES, SWEEP, PICTURE = "differences.png", "sweep.png", "picture.png"
 CHECKPOINTS, LOCK = "checkpoints", ".lock"
-TRAINED, DIAGNOSTICS, REPORT = "trained.weights.h5", "diagnostics.npz", "report.html"
+MODEL, DIAGNOSTICS, REPORT = "model.safetensors", "diagnostics.npz", "report.html"
 FILES = (
-    CONFIG, METRICS, RESULT, CURVES, DIFFERENCES, SWEEP, PICTURE, CHECKPOINTS, TRAINED, DIAGNOSTICS,
+    CONFIG, METRICS, RESULT, CURVES, DIFFERENCES, SWEEP, PICTURE, CHECKPOINTS, MODEL, DIAGNOSTICS,
     REPORT,
 )  # fmt: skip
 """All files of a run, which `overwrite` deletes."""

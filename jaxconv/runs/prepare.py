@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -10,12 +11,14 @@ from flax import linen as nn
 from jaxtyping import PyTree
 
 from jaxconv.data import Batch, Dataset, Stream, StreamedDataset, load_dataset, open_streamed
+from jaxconv.export import check_save, load_weights
 from jaxconv.models import as_linen
 from jaxconv.parallel import World
-from jaxconv.runs._keras_weights import read_initial_weights
 from jaxconv.runs.config import Config
 from jaxconv.runs.plan import Plan
 from jaxconv.runs.recipe import Recipe
+from jaxconv.runs.result import name_seeds
+from jaxconv.runs.trained import load_run
 from jaxconv.training import (
     Classifier,
     Strategy,
@@ -87,11 +90,12 @@ def build(
 
     Raises:
       ValueError: if the images do not fit the net, or the strategy the keys.
-      FileExistsError, FileNotFoundError, ValueError: as `read_initial_weights`.
+      FileExistsError: if the file to export exists, and `overwrite` is False.
+      FileNotFoundError: if there is no file `init_from`.
     """
     rate, shape = config.training.learning_rate, data.input_shape
     model, net, init = _functions(recipe, rate, config.model, data.num_classes, shape)
-    given = world.on_first(lambda: read_initial_weights(config, model, shape))
+    given = world.on_first(lambda: _initial_params(config, model, shape))
     strategy, group = choose_strategy(plan.strategy, plan.group)
     check_keys(jax.random.key(0), strategy, min(group, len(plan.seeds)))
     params = jax.eval_shape(init, jax.random.key(0), given).params
@@ -106,6 +110,33 @@ def build(
         strategy,
         group,
     )
+
+
+def _initial_params(config: Config, model: nn.Module, shape: tuple[int, int, int]) -> Any:
+    """Checks that `export_keras` can be written, and reads the parameters of `init_from`."""
+    if config.run.export_keras is not None:
+        check_save(config.run.export_keras, model, shape, overwrite=config.run.overwrite)
+    if (path := config.run.init_from) is None:
+        return None
+    if is_keras_file(path):
+        return load_weights(path, model, shape)
+    if not path or not (Path(path).is_dir() or path.endswith(".safetensors")):
+        raise ValueError(
+            "init_from takes a run's folder, its model.safetensors, NAME.weights.h5 or NAME.keras, "
+            f"not {path!r}."
+        )
+    trained = load_run(path, model)
+    if len(trained.states) > 1:
+        raise ValueError(
+            f"{path} holds the nets of {name_seeds(trained.seeds)}, and a run starts from one: "
+            "name a run of one seed."
+        )
+    return trained.state.params
+
+
+def is_keras_file(path: str) -> bool:
+    """Whether `init_from` names a file of Keras, not a run of jaxconv."""
+    return path.endswith((".h5", ".keras"))
 
 
 @functools.lru_cache(maxsize=8)

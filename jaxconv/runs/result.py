@@ -4,10 +4,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
+
 from jaxconv.measure.statistics import summarize
 from jaxconv.runs.clock import Clock
-from jaxconv.training import ResumePoint, Row, Strategy, TrainState
+from jaxconv.training import Row, Strategy, TrainState
 
+Nets = Mapping[str, Any]
+"""The `params` and `batch_stats` of a group of replicas, stacked, on the host."""
 Figures = Mapping[str, Sequence[float | None]]
 
 
@@ -18,6 +22,8 @@ class Outcome(NamedTuple):
     """The stacked states of the last group."""
     histories: Sequence[Sequence[Row]]
     """For each replica, the rows of its epochs."""
+    nets: Mapping[range, Nets]
+    """The trained nets of each group of replicas."""
 
     @property
     def tests(self) -> list[Row]:
@@ -26,29 +32,35 @@ class Outcome(NamedTuple):
         return [{x: rows[-1][f"test_{x}"] for x in names} for rows in self.histories]
 
 
+def nets_of(states: TrainState) -> Nets:
+    """Copies the nets of stacked states to the host."""
+    return jax.device_get({"params": states.params, "batch_stats": states.batch_stats})
+
+
 def summarise(
     outcome: Outcome,
     *,
     name: str,
     seeds: Sequence[int],
     program: tuple[Strategy, int],
-    start: ResumePoint,
+    seconds_before: float,
     clock: Clock,
     cache: str | None,
     facts: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Makes the content of `result.json`; it reads nothing but its arguments.
 
-    `program` is the strategy and the largest group, `start` where the run resumed (step 0 if new),
-    `cache` the folder of the persistent compilation cache, and `facts` what no training changes.
+    `program` is the strategy and the largest group, `seconds_before` the training's time before the
+    run resumed, `cache` the folder of the persistent compilation cache, and `facts` what no
+    training changes.
     """
     figures = figures_of(outcome.histories, outcome.tests)
     own: dict[str, Any] = {"seed": seeds[0]} if len(seeds) == 1 else {}
     own |= {"seeds": list(seeds), "strategy": program[0], "group": program[1]}
     own |= summarize_figures(seeds, figures, diverged(outcome.histories, outcome.tests))
     compiled = clock.programs.compilations - clock.programs.cached
-    seconds_train = _seconds(outcome.histories)
-    new = seconds_train - _seconds(start.histories) - start.seconds
+    seconds_train = seconds_of(outcome.histories)
+    new = seconds_train - seconds_before
     return {
         "experiment": name,
         **own,
@@ -65,7 +77,8 @@ def summarise(
     }
 
 
-def _seconds(histories: Sequence[Sequence[Row]]) -> float:
+def seconds_of(histories: Sequence[Sequence[Row]]) -> float:
+    """The time that the epochs took."""
     return sum(row["seconds"] for history in histories for row in history)
 
 
@@ -155,6 +168,8 @@ def statistics_lines(result: Mapping[str, Any]) -> str:
       Test loss: 0.3750 ± 0.1768 (0.2500 to 0.5000; 95% interval of the mean 0.0000 to 1.9633)
       Test accuracy: 0.8750 ± 0.1768 (0.7500 to 1.0000; 95% interval of the mean 0.0000 to 1.0000)
       Mean ± std of 2 seeds
+
+    If there are figures of the ensemble, they stand in a line of their own.
     """
     count = len(result["seeds"]) - len(result["diverged"])
     lines = []
@@ -169,6 +184,13 @@ def statistics_lines(result: Mapping[str, Any]) -> str:
         lines.append(f"{name.capitalize().replace('_', ' ')}: {mean:.4f}{rest}")
     if count > 1:
         lines.append(f"Mean ± std of {count} seeds")
+    if "ensemble_loss" in result:
+        parts = [
+            f"{name.replace('_', ' ')} {result[f'ensemble_{name}']:.4f}"
+            f" ({result[f'test_{name}']:.4f})"
+            for name in ("accuracy", "loss", "calibration_error")
+        ]
+        lines.append(f"Their ensemble (and the mean of the seeds): {', '.join(parts)}")
     if result["diverged"]:
         lines.append(f"Diverged, and left out: {name_seeds(result['diverged'])}")
     return "\n".join(lines)

@@ -28,8 +28,10 @@ class Found(NamedTuple):
     """What the folder of a run to resume holds."""
 
     path: str
-    config_known: bool
-    """Whether its `config.json` can be read."""
+    config: dict[str, Any] | None
+    """Its `config.json`; None if that cannot be read."""
+    epochs_before: int | None
+    """The number of epochs that it was to train, if it shall train more."""
     result: dict[str, Any] | None
     """The result of a run that is finished."""
 
@@ -44,58 +46,75 @@ def find_run(plan: Plan, config: Config) -> Found | None:
     if not config.run.resume:
         return None
     folder = find_run_folder(plan.title, config.run.output_dir)
-    config_known, result = check_settings(folder, plan.settings), None
-    if (folder / RESULT).exists():
-        result = finished(folder, config.run.export_keras)
-        if not (folder / REPORT).exists():
-            with warn_if_not_written(folder / REPORT):
-                write_report(folder, result)
-    return Found(str(folder), config_known, result)
+    found, result = read_config(folder), None
+    before = None if found is None else check_settings(folder, found, plan.settings)
+    if before is not None:
+        print(f"{folder} trains on (epochs: {before} then, {plan.epochs} now)")
+    if (folder / RESULT).exists() and before is None:
+        result = finished(folder, config.run.export_keras, plan.epochs)
+    if result is not None and not (folder / REPORT).exists():
+        with warn_if_not_written(folder / REPORT):
+            write_report(folder, result)
+    return Found(str(folder), found, before, result)
 
 
-def check_settings(folder: Path, settings: Mapping[str, Any]) -> bool:
-    """Refuses to resume a run that was started with other settings, and names them.
-
-    Returns whether the folder's `config.json` could be read.
-    """
+def read_config(folder: Path) -> dict[str, Any] | None:
+    """Reads the `config.json` of a run; None if there is none, or it is damaged."""
     path = folder / CONFIG
     if not path.exists():
-        return False
+        return None
     try:
         begun = json.loads(path.read_text())
         if not isinstance(begun, dict) or "experiment" not in begun:
             raise ValueError("it does not name an experiment.")
     except (RecursionError, ValueError) as error:
         print(f"{path} is damaged, so its settings are unknown: {error}")
-        return False
+        return None
+    return begun
+
+
+def check_settings(
+    folder: Path, begun: Mapping[str, Any], settings: Mapping[str, Any]
+) -> int | None:
+    """Refuses to resume a run that was started with other settings, and names them.
+
+    Returns:
+      The number of epochs that it was started with, if that has grown; else None.
+    """
     groups = [x for x in begun.values() if isinstance(x, Mapping)]
-    flat = begun | {key: value for group in groups for key, value in group.items()}
+    flat = {**begun} | {key: value for group in groups for key, value in group.items()}
     own = {key: value for key, value in settings.items() if key in flat}
+    before = flat.get("epochs")
+    grown = isinstance(before, int) and before < settings.get("epochs", 0)
+    if grown:
+        own["epochs"] = before
     if changed := list_changes({key: flat[key] for key in own}, own):
         raise ValueError(
             f"{folder} holds a run with other settings ({'; '.join(changed)}): resume with the "
-            "same ones, or begin anew in another folder."
+            "same ones (--epochs may grow), or begin anew in another folder."
         )
-    return True
+    return before if grown else None
 
 
-def finished(folder: Path, export_keras: str | None) -> dict[str, Any]:
-    """Prints and returns the `result.json` of a run that is finished.
+def finished(folder: Path, export_keras: str | None, epochs: int) -> dict[str, Any] | None:
+    """Prints and returns the `result.json` of a run; None if it is of fewer epochs.
 
     Raises:
       ValueError: if it is damaged, or the file `export_keras` does not exist.
     """
     path = folder / RESULT
+    try:
+        result = dict(json.loads(path.read_text()))
+        lines = result_lines(result)
+        if result["epochs"] < epochs:  # a training that goes on was interrupted
+            return None
+    except (KeyError, RecursionError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged ({error}): delete it to resume.") from error
     if export_keras is not None and not Path(export_keras).exists():
         raise ValueError(
             f"The run in {folder} is finished, and {export_keras} was not among its files: leave "
             f"export_keras out, or delete {path} to resume before its end."
         )
-    try:
-        result = dict(json.loads(path.read_text()))
-        lines = result_lines(result)
-    except (KeyError, RecursionError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is damaged ({error}): delete it to resume.") from error
     print(f"{lines}\nThe run is finished: {folder}")
     return result
 
@@ -131,8 +150,8 @@ def report_resume_point(folder: Path, checkpoints: Checkpoints) -> Iterator[None
         raise
     except FloatingPointError as error:
         checkpoints.wait()
-        steps = checkpoints.steps()
-        last = f"is {checkpoints.folder / str(steps[-1])}" if steps else "does not exist"
+        paths = checkpoints.paths()
+        last = f"is {paths[-1]}" if paths else "does not exist"
         raise FloatingPointError(f"{error} The last good checkpoint {last}.") from None
 
 

@@ -17,7 +17,9 @@ from jaxconv.runs.folder import (
     CHECKPOINTS,
     CONFIG,
     CURVES,
+    DIAGNOSTICS,
     METRICS,
+    MODEL,
     REPORT,
     RESULT,
     locked,
@@ -36,8 +38,9 @@ from jaxconv.training.metrics import Row
 class Elsewhere:
     """The folder of a run in a process that writes nothing: every call does nothing."""
 
-    def restore(self, template: Template) -> tuple[TrainState, ResumePoint] | None:
-        """Reads the newest good checkpoint, if the run resumes and has one."""
+    def restore(self, template: Template) -> list[tuple[TrainState, ResumePoint]]:
+        """Reads the newest good checkpoints, if the run resumes and has some."""
+        return []
 
     def begin(self, rows: Sequence[tuple[int, Mapping[str, float]]]) -> None:
         """Writes the settings and, on resuming, the rows so far."""
@@ -51,8 +54,18 @@ class Elsewhere:
     def save(self, states: TrainState, resume_point: ResumePoint, *, now: bool = False) -> None:
         """Saves a checkpoint if it is due; with `now` at once, and waits for it."""
 
-    def finish(self, result: Mapping[str, Any], outcome: Outcome, export: Callable) -> None:
-        """Writes the last files: curves, what `export` writes, the page, then `result.json`."""
+    def finish(
+        self,
+        result: Mapping[str, Any],
+        outcome: Outcome,
+        keep: Callable[[Path], None],
+        export: Callable[[], None],
+    ) -> None:
+        """Writes the last files: curves, the trained net, the page, then `result.json`.
+
+        Raises:
+          OSError: if `keep` or `export` has raised it, once the rest is written.
+        """
 
 
 class RunFolder(Elsewhere):
@@ -80,6 +93,7 @@ class RunFolder(Elsewhere):
         self.checkpoints = Checkpoints(
             path / CHECKPOINTS,
             settings=plan.settings | dict(identity),
+            grows="epochs",
             every=config.run.save_every,
             keep=config.run.keep,
         )
@@ -87,22 +101,34 @@ class RunFolder(Elsewhere):
     def __str__(self) -> str:
         return str(self.path)
 
-    def restore(self, template: Template) -> tuple[TrainState, ResumePoint] | None:
+    def restore(self, template: Template) -> list[tuple[TrainState, ResumePoint]]:
         if self._found:
             folder = self.checkpoints.folder
             if os.path.lexists(folder) and not folder.is_dir():
                 print(f"{folder} is not a folder, so it has no checkpoint, and none can be saved.")
-            with contextlib.suppress(FileNotFoundError):  # a run may end before its first save
-                saved = self.checkpoints.restore(template)
+            try:
+                saved = self.checkpoints.restore_groups(template)
+            except FileNotFoundError:  # a run may end before its first save
+                if self._found.epochs_before is not None:
+                    raise ValueError(
+                        f"{self.path} has no good checkpoint to train on from: start a new run "
+                        f"from its net with --init-from {self.path}"
+                    ) from None
+            else:
                 self._restored = True
                 return saved
-        return None
+        return []
 
     def begin(self, rows: Sequence[tuple[int, Mapping[str, float]]]) -> None:
-        if self._found:
+        found = self._found
+        if found:
             write_rows(self.path / METRICS, [self._row(i, row) for i, row in rows])
-        if not self._restored or not (self._found and self._found.config_known):
-            about = {"experiment": self._plan.name, "command": shlex.join(sys.argv)}
+        about: dict[str, Any] = {"experiment": self._plan.name, "command": shlex.join(sys.argv)}
+        if found and found.config and found.epochs_before is not None:
+            before = {"epochs": found.epochs_before, "command": found.config.get("command")}
+            about["before"] = [*found.config.get("before", []), before]
+            (self.path / DIAGNOSTICS).unlink(missing_ok=True)  # those of the shorter training
+        if not self._restored or not (found and found.config) or "before" in about:
             write_json(self.path / CONFIG, about | dataclasses.asdict(self._config))
 
     def append(self, members: Sequence[int], rows: Sequence[Row]) -> None:
@@ -119,16 +145,32 @@ class RunFolder(Elsewhere):
 
     def save(self, states: TrainState, resume_point: ResumePoint, *, now: bool = False) -> None:
         self.checkpoints(states, resume_point)
-        if now:
+        epochs = len(resume_point.histories[resume_point.members.start])
+        if now or epochs >= self._plan.epochs:  # from its end a training can go on
             self.checkpoints.save(states, resume_point)
+        if now:
             self.checkpoints.wait()
 
-    def finish(self, result: Mapping[str, Any], outcome: Outcome, export: Callable) -> None:
+    def finish(
+        self,
+        result: Mapping[str, Any],
+        outcome: Outcome,
+        keep: Callable[[Path], None],
+        export: Callable[[], None],
+    ) -> None:
         title = f"{self._plan.name} on {result['dataset']}, {name_seeds(self._plan.seeds)}"
         lost, path = diverged(outcome.histories, outcome.tests), self.path / CURVES
         with warn_if_not_written(path):
             plot_run(outcome.histories, outcome.tests, lost, path, title=title)
-        failure = export(self.path)
+        failures = []  # the rest is written all the same
+        try:
+            keep(self.path / MODEL)
+        except OSError as error:
+            failures.append(error)
+        try:
+            export()
+        except OSError as error:
+            failures.append(OSError(f"{error} The trained net is in {self.path / MODEL}."))
         self._rows.flush()
         with warn_if_not_written(self.path / REPORT):
             write_report(self.path, result)
@@ -137,8 +179,8 @@ class RunFolder(Elsewhere):
         if self.checkpoints.failed:
             print(f"Checkpoints that could not be saved: {self.checkpoints.failed}")
         print(f"Run: {self.path}")
-        if failure is not None:
-            raise failure
+        if failures:
+            raise failures[0]
 
 
 @contextlib.contextmanager

@@ -13,17 +13,26 @@ from jaxconv.runs.folder import DIAGNOSTICS
 from jaxconv.runs.plan import Plan
 from jaxconv.runs.prepare import Net
 from jaxconv.runs.report.collect import save_diagnostics
+from jaxconv.runs.result import Nets
 from jaxconv.runs.run_folder import Elsewhere
 from jaxconv.runs.signals import Interrupts
-from jaxconv.training import ResumePoint, TrainState
+from jaxconv.training import ResumePoint, Row, TrainState
 
 
 class Start(NamedTuple):
     """Where a run begins."""
 
-    point: ResumePoint
-    states: TrainState | None
-    """The stacked states of a checkpoint; None without one."""
+    groups: list[tuple[TrainState | None, ResumePoint]]
+    """The newest checkpoint of each group of replicas; of a finished one without its state."""
+    histories: list[list[Row]]
+    """The rows so far of each replica."""
+    nets: dict[range, Nets]
+    """The trained nets of the groups that are finished."""
+
+    @property
+    def step(self) -> int:
+        """The steps taken so far."""
+        return max((point.step for _, point in self.groups), default=0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,15 +71,19 @@ class Session:
             self.world.leave()
             self.interrupts.raise_for(number)
 
+    @property
+    def steps(self) -> int:
+        """The number of steps of a whole training."""
+        return self.plan.epochs * -(-len(self.data.train) // self.plan.batch_size)
+
     def facts(self, start: Start) -> dict[str, Any]:
         """The values of `result.json` that no training changes."""
-        steps = -(-len(self.data.train) // self.plan.batch_size)
         return {
             "dataset": self.data.name,
             "params_count": self.net.params_count,
             "epochs": self.plan.epochs,
-            "steps": self.plan.epochs * steps,
-            "resumed_at_step": start.point.step if self.config.run.resume else None,
+            "steps": self.steps,
+            "resumed_at_step": start.step if self.config.run.resume else None,
             "devices": self.world.mesh.size,
             "processes": self.world.count,
             **environment(),

@@ -33,6 +33,7 @@ from jaxconv.training.predict import predict as predict
 from jaxconv.training.replicas import evaluate_seeds as evaluate_seeds
 from jaxconv.training.replicas import fit_seeds as fit_seeds
 from jaxconv.training.resume_point import ResumePoint as ResumePoint
+from jaxconv.training.resume_point import histories_of as histories_of
 from jaxconv.training.sources import StreamedEpochs as StreamedEpochs
 from jaxconv.training.sources import train_epoch_replicas as train_epoch_replicas
 from jaxconv.training.state import TrainState as TrainState

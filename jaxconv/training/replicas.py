@@ -23,7 +23,7 @@ from jaxconv.training._stacked import (
 from jaxconv.training.evaluate import evaluate_replicas
 from jaxconv.training.fit import train_group
 from jaxconv.training.metrics import Row
-from jaxconv.training.resume_point import ResumePoint, Save
+from jaxconv.training.resume_point import ResumePoint, Save, histories_of
 from jaxconv.training.schedule import Schedule
 from jaxconv.training.sources import open_epochs
 from jaxconv.training.state import TrainState
@@ -50,7 +50,7 @@ def fit_seeds(
     keep_states: bool = True,
     save: Save | None = None,
     save_every: int | None = None,
-    resume: tuple[TrainState, ResumePoint] | None = None,
+    resume: Sequence[tuple[TrainState | None, ResumePoint]] = (),
 ) -> tuple[TrainState | None, list[list[Row]]]:
     """Trains one replica for each key, as `fit` trains one, in groups of one program each.
 
@@ -79,8 +79,10 @@ def fit_seeds(
       keep_states: False to drop each group's state, for any number of replicas.
       save: as in `fit`, with the stacked state of a group; needs `keep_states=False`.
       save_every: as in `fit`.
-      resume: the saved state of a group and its resume point; needs `keep_states=False`, and the
-        `keys`, `epochs` and `group` of the saved run.
+      resume: the newest saved state of a group and its resume point, or those of several groups;
+        needs `keep_states=False`, and the `keys` and `group` of the saved run. `epochs` may have
+        grown. Groups before the newest of these points are finished if they are not among them, or
+        if they have None in place of a state.
 
     Returns:
       The final states, stacked (None without `keep_states`), and the history of each replica as in
@@ -104,7 +106,7 @@ def fit_seeds(
     Source: https://docs.jax.dev/en/latest/_autosummary/jax.lax.map.html; training as one function
     of a key, vmapped: https://github.com/luchris429/purejaxrl
     """
-    if keep_states and (save is not None or resume is not None):
+    if keep_states and (save is not None or resume):
         raise ValueError("save and resume keep one group's state: pass keep_states=False.")
     if getattr(keys, "shape", None) == () or not len(keys):
         raise ValueError("There is no key: pass one for each replica, such as jax.random.key(0).")
@@ -113,20 +115,32 @@ def fit_seeds(
     check_callbacks(callbacks)
     given = {"val": validation, "test": test}
     held_out = {prefix: on_device(x) for prefix, x in given.items() if x is not None}
-    left, histories = _remaining(groups(len(keys), group), resume and resume[1])
-    done, steps_before = [], 0
+    all_groups = groups(len(keys), group)
+    starts = {point.members: (states, point) for states, point in resume}
+    for members in starts:
+        if members not in all_groups:
+            raise ValueError(
+                f"The resume point is of replicas {members}, which are not a group of {len(keys)} "
+                f"in groups such as {all_groups[0]}: resume with the same keys and group."
+            )
+    begun = max((members.stop for members in starts), default=0)
+    histories = histories_of([point for _, point in resume], len(keys))
+    done, steps_before, first = [], 0, True
     with open_epochs(data, net.train_step, batch_size, strategy) as source:
-        for members in left:
-            if resume is None:
-                states, point = _begin(make_state, [keys[i] for i in members]), None
+        for members in all_groups:
+            states, point = starts.get(members, (None, None))
+            if states is None and members.start < begun:
+                steps_before = steps_before if point is None else point.step
+                continue  # it is finished
+            if states is None:
+                states = _begin(make_state, [keys[i] for i in members])
                 check_keys(states.rng, strategy, len(members))
-                if members.start == 0:
-                    one = jax.eval_shape(first_state, states)
-                    for samples in (data, validation, test):
-                        check_samples(net, one, samples)
-            else:
-                (states, point), resume = resume, None
-                steps_before = point.step - sum_steps(states)
+            elif point is not None:
+                steps_before = max(steps_before, point.step - sum_steps(states))
+            if first:
+                one, first = jax.eval_shape(first_state, states), False
+                for samples in (data, validation, test):
+                    check_samples(net, one, samples)
             states = train_group(
                 net,
                 states,
@@ -158,22 +172,6 @@ def _begin(make_state: Callable[[Any], TrainState], keys: Sequence[Any]) -> Trai
 
 def _calling(callbacks: Sequence[Callable[..., object]], members: range) -> Callable[..., bool]:
     return lambda states, rows: any([callback(members, states, rows) for callback in callbacks])
-
-
-def _remaining(
-    all_groups: list[range], point: ResumePoint | None
-) -> tuple[list[range], list[list[Row]]]:
-    """The groups that are not finished, and the histories so far."""
-    if point is None:
-        return all_groups, [[] for members in all_groups for _ in members]
-    if point.members not in all_groups:
-        raise ValueError(
-            f"The resume point is of replicas {point.members}, which are not a group of "
-            f"{all_groups[-1].stop} in groups such as {all_groups[0]}: resume with the same keys "
-            "and group."
-        )
-    left = all_groups[all_groups.index(point.members) :]
-    return left, [[dict(row) for row in rows] for rows in point.histories]
 
 
 def evaluate_seeds(

@@ -31,6 +31,22 @@ Save = Callable[[TrainState, ResumePoint], None]
 """Keeps a state and its resume point, such as `runs.Checkpoints`."""
 
 
+def histories_of(points: Sequence[ResumePoint], replicas: int) -> list[list[Row]]:
+    """The rows so far of each replica; a group's own resume point is the one that counts.
+
+    Example:
+      >>> points = [ResumePoint(9, range(i, i + 1), [[{"epoch": i + 1}], []]) for i in range(2)]
+      >>> histories_of(points, 3)
+      [[{'epoch': 1}], [], []]
+    """
+    histories: list[Sequence[Row]] = [[] for _ in range(replicas)]
+    for point in sorted(points, key=lambda point: point.members.start, reverse=True):
+        for i in range(len(point.histories)):
+            if i in point.members or not histories[i]:
+                histories[i] = point.histories[i]
+    return [[dict(row) for row in rows] for rows in histories]
+
+
 def find_place(
     states: TrainState, replicas: int, steps: int, resume: ResumePoint | None
 ) -> tuple[int, int, dict[str, np.ndarray], float]:

@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jaxconv.measure.statistics import paired_t_test, relative_reduction, summarize
+from jaxconv.measure.statistics import (
+    calibration_error,
+    paired_t_test,
+    relative_reduction,
+    summarize,
+)
 
 values = st.lists(st.floats(-100, 100, width=32), min_size=2, max_size=20)
 
@@ -85,3 +90,18 @@ def test_the_intervals_cover_a_known_share_95_times_in_100(pairs, trials):
         found = relative_reduction(first.tolist(), second.tolist())
         covered += found.low <= 0.5 <= found.high
     assert 0.91 < covered / trials < 0.98
+
+
+def test_the_calibration_error_is_that_of_its_definition():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(500, 4)) * 2
+    probabilities = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    probabilities[0] = [0, 0, 1, 0]  # the last bin has its upper edge
+    label = rng.integers(0, 4, 500)
+    expected, confidence = 0.0, probabilities.max(-1)
+    for i in range(10):
+        inside = (confidence >= i / 10) & ((confidence < (i + 1) / 10) | (i == 9))
+        if inside.any():
+            right = (probabilities.argmax(-1) == label)[inside].mean()
+            expected += inside.mean() * abs(right - confidence[inside].mean())
+    assert calibration_error(probabilities, label, bins=10) == pytest.approx(expected, rel=1e-12)

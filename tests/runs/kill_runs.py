@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxconv.runs.files import read_arrays
+from jaxconv.runs.tensors import read_tensors
 from tests.support import SMALL_RUN
 from tests.support.run_folders import read_rows, without_seconds
 
@@ -30,13 +31,14 @@ METRICS = tuple(
 
 def outcome(folder: Path) -> dict[str, Any]:
     """The bits of a run that no interruption may change."""
-    steps = [path for path in (folder / "checkpoints").iterdir() if path.name.isdecimal()]
-    state = max(steps, key=lambda path: int(path.name)) / "state"
+    newest = max((folder / "checkpoints").glob("[0-9]*"), key=lambda path: int(path.stem))
     result = json.loads((folder / "result.json").read_text())
-    arrays = {str(path.relative_to(state)): path.read_bytes() for path in state.glob("*/[0-9]*")}
+    arrays = {name: x.tobytes() for name, x in read_tensors(newest).items()}
+    model = read_tensors(folder / "model.safetensors")
     diagnostics = {name: x.tolist() for name, x in read_arrays(folder / "diagnostics.npz").items()}
     return {
         "arrays": arrays,
+        "model": {name: x.tobytes() for name, x in model.items()},
         "diagnostics": diagnostics,
         "history": without_seconds(read_rows(folder)),
         "metrics": [result[name] for name in (*METRICS, "steps")],
@@ -54,30 +56,30 @@ def start(net: str, folder: Path, *more: str, **how: Any) -> subprocess.Popen[st
         signal.signal(signal.SIGINT, before)
 
 
-def finish(process: subprocess.Popen[str]) -> str:
+def finish(process: subprocess.Popen[str], code: int = 0) -> str:
     text, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, text
+    assert process.returncode == code, text
     return text
 
 
 def kill_at_random(process: subprocess.Popen[str], folder: Path, chance: random.Random) -> str:
     """Kills a run while it trains: after some of its own saves and a little, or within one."""
     saves = folder / "checkpoints"
-    before, own = set(saves.glob("*[0-9]")), set()
+    before, own = set(saves.glob("*.safetensors")), set()
     within, number = chance.random() < 0.5, chance.randrange(0, 20)
     while len(own) <= number and process.poll() is None:
-        own |= set(saves.glob("*[0-9]")) - before
-    leftovers = set() if own else set(saves.glob("*-tmp"))
-    while within and not set(saves.glob("*-tmp")) - leftovers and process.poll() is None:
+        own |= set(saves.glob("*.safetensors")) - before
+    leftovers = set() if own else set(saves.glob("*.tmp"))
+    while within and not set(saves.glob("*.tmp")) - leftovers and process.poll() is None:
         pass  # a save is about to begin
     time.sleep(chance.uniform(0, 0.03))
-    while not within and set(saves.glob("*-tmp")) - leftovers and process.poll() is None:
+    while not within and set(saves.glob("*.tmp")) - leftovers and process.poll() is None:
         pass  # the save is about to end
     process.send_signal(signal.SIGKILL)
     process.communicate()
     if process.returncode == 0:
         return "after its end"
-    return "in a save" if set(saves.glob("*-tmp")) - leftovers else "between saves"
+    return "in a save" if set(saves.glob("*.tmp")) - leftovers else "between saves"
 
 
 def main(net: str, kills: int, seed: int, parent: Path) -> dict[str, int]:

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from safetensors.numpy import load_file
 
 import jaxconv
 from jaxconv import create_train_state
@@ -25,7 +26,7 @@ from tests.support.checkpoints import MODEL, SETTINGS, TX, restored
 from tests.support.oracles import bits
 
 HERE = ResumePoint(1, range(1), [[]])
-UNFINISHED = "15.orbax-checkpoint-tmp"
+UNFINISHED = "15.tmp"
 
 
 def test_the_newest_comes_back_with_every_bit(saved, state):
@@ -36,11 +37,9 @@ def test_the_newest_comes_back_with_every_bit(saved, state):
     assert not warnings
     assert (resume_point.step, resume_point.members, resume_point.sums) == (10, range(1), {})
     assert [row["epoch"] for row in resume_point.histories[0]] == [1, 2]
-    assert sorted(path.name for path in folder.iterdir()) == ["10", "5"]
-    check = subprocess.run(
-        ["sha256sum", "-c", "SHA256SUMS"], cwd=folder / "10", capture_output=True
-    )
-    assert check.returncode == 0
+    assert sorted(path.name for path in folder.iterdir()) == ["10.safetensors", "5.safetensors"]
+    arrays = load_file(folder / "10.safetensors")  # as another program does
+    np.testing.assert_array_equal(arrays["params/dense1/bias"], found.params["dense1"]["bias"])
 
 
 RBG = functools.partial(jax.random.key, impl="rbg")
@@ -65,7 +64,7 @@ def test_any_state_comes_back(make, tmp_path):
     state = state._replace(params=jax.tree.map(lambda x: x + 1 / 3, state.params))
     with Checkpoints(tmp_path) as saves:
         saves.save(state, HERE)
-    assert [path.name for path in tmp_path.iterdir()] == ["1"]
+    assert [path.name for path in tmp_path.iterdir()] == ["1.safetensors"]
     (found, _), warnings = restored(tmp_path, state, {})
     assert not warnings
     assert found.rng.dtype == rng.dtype
@@ -119,10 +118,14 @@ def test_saves_come_every_so_many_steps_and_the_newest_are_kept(state, tmp_path)
 
 def test_leftovers_of_a_killed_save_are_cleaned(saved, state):
     folder, kept = saved
-    shutil.copytree(folder / "10", folder / UNFINISHED)
+    shutil.copy(folder / "10.safetensors", folder / UNFINISHED)
     (folder / "notes.txt").write_text("mine")
     (found, _), warnings = restored(folder, state)
-    assert sorted(path.name for path in folder.iterdir()) == ["10", "5", "notes.txt"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "10.safetensors",
+        "5.safetensors",
+        "notes.txt",
+    ]
     assert bits(found) == kept[10]
     assert not warnings
 
@@ -131,7 +134,7 @@ def test_a_checkpoint_of_another_run_is_not_overwritten_unasked(saved, state):
     folder, _ = saved
     with Checkpoints(folder) as saves, pytest.raises(FileExistsError, match="of another run"):
         saves.save(state, HERE)
-    assert sorted(path.name for path in folder.iterdir()) == ["10", "5"]
+    assert sorted(path.name for path in folder.iterdir()) == ["10.safetensors", "5.safetensors"]
 
 
 def test_other_settings_are_refused_with_the_difference(saved, state):
@@ -143,7 +146,7 @@ def test_other_settings_are_refused_with_the_difference(saved, state):
     ):
         with pytest.raises(ValueError, match=rf"other settings \({difference}\)"):
             restored(folder, state, settings)
-    assert sorted(path.name for path in folder.iterdir()) == ["10", "5"]
+    assert sorted(path.name for path in folder.iterdir()) == ["10.safetensors", "5.safetensors"]
 
 
 @pytest.mark.parametrize(
@@ -171,7 +174,7 @@ def test_other_versions_give_a_warning(saved, state, monkeypatch):
     assert re.search(r"jax_version: '.*' then, '0.0.1' now\): bits may differ", warnings[0])
 
 
-def full_disk(folder):
+def full_disk(*_):
     raise OSError(28, "No space left")
 
 
@@ -182,13 +185,14 @@ def test_a_failed_save_gives_a_warning_and_earlier_ones_stay(state, tmp_path, ca
         saves.save(state, HERE)
     assert saves.failed == 1
     assert re.match(
-        "THE CHECKPOINT .*/file/saves/1 WAS NOT SAVED: .*file.*The training", warnings[0]
+        r"THE CHECKPOINT .*/file/saves/1\.safetensors WAS NOT SAVED: .*file.*The training",
+        warnings[0],
     )
 
     with Checkpoints(tmp_path / "saves") as saves:
         saves.save(state, HERE)
         saves.wait()
-        monkeypatch.setattr(checkpoint, "write_sums", full_disk)
+        monkeypatch.setattr(checkpoint, "write_tensors", full_disk)
         saves.save(state, HERE._replace(step=2))
         saves.wait()
         assert (saves.failed, saves.steps()) == (1, [1])
@@ -196,23 +200,52 @@ def test_a_failed_save_gives_a_warning_and_earlier_ones_stay(state, tmp_path, ca
         saves.save(state, HERE._replace(step=2))
     assert saves.steps() == [1, 2]
     assert "WAS NOT SAVED: [Errno 28] No space left. The training" in capsys.readouterr().err
-    assert [path.name for path in sorted((tmp_path / "saves").iterdir())] == ["1", "2"]
+    assert [path.name for path in sorted((tmp_path / "saves").iterdir())] == [
+        "1.safetensors",
+        "2.safetensors",
+    ]
 
 
-def test_looking_deletes_nothing_and_foreign_folders_stay(saved, state):
+def test_looking_deletes_nothing_and_foreign_files_stay(saved, state):
     folder, _ = saved
-    for name in (UNFINISHED, "cache.tmp", "007"):
-        (folder / name).mkdir()
-    (folder / "99").write_text("a file")
+    others = {"cache.tmp", "x.safetensors", "damaged-3.safetensors", "99"}
+    for name in (UNFINISHED, *others):
+        (folder / name).write_text("")
     with Checkpoints(folder, settings=SETTINGS) as saves:
         assert saves.steps() == [5, 10]
-    assert (folder / UNFINISHED).is_dir()
+    assert (folder / UNFINISHED).exists()
     with pytest.raises(ValueError, match="other settings"):
         restored(folder, state, {})
-    assert (folder / UNFINISHED).is_dir()
+    assert (folder / UNFINISHED).exists()
     restored(folder, state)
     names = {path.name for path in folder.iterdir()}
-    assert names == {"5", "10", "cache.tmp", "007", "99"}
+    assert names == {"5.safetensors", "10.safetensors", *others}
+
+
+def test_a_checkpoint_of_an_older_version_is_refused(saved, state):
+    folder, _ = saved
+    (folder / "15").mkdir()
+    with pytest.raises(ValueError, match="saves/15 is a checkpoint of an older version of jaxconv"):
+        restored(folder, state)
+
+
+def test_of_each_finished_group_the_newest_stays(state, tmp_path):
+    with Checkpoints(tmp_path, keep=2) as saves:
+        for step in range(1, 9):
+            first = step // 4
+            saves.save(state, HERE._replace(step=step, members=range(first, first + 1)))
+    names = ["3", "7-1", "8-2"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{x}.safetensors" for x in names]
+
+
+def test_a_setting_may_have_grown(saved, state):
+    folder, kept = saved
+    for name, settings in (("rate", {"seed": 0, "rate": 0.2}), ("more", SETTINGS)):
+        with Checkpoints(folder, settings=settings, grows=name) as saves:
+            assert bits(saves.restore(state)[0]) == kept[10]
+    smaller = Checkpoints(folder, settings={"seed": 0, "rate": 0.05}, grows="rate")
+    with pytest.raises(ValueError, match=r"rate: 0\.1 then, 0\.05 now"):
+        smaller.restore(state)
 
 
 def test_a_save_that_was_interrupted_is_made_again(state, tmp_path, monkeypatch):
@@ -221,7 +254,7 @@ def test_a_save_that_was_interrupted_is_made_again(state, tmp_path, monkeypatch)
 
     with Checkpoints(tmp_path) as saves:
         with monkeypatch.context() as context:
-            context.setattr(checkpoint, "save_state", interrupt)
+            context.setattr(saves._writer, "submit", interrupt)
             with pytest.raises(KeyboardInterrupt):
                 saves.save(state, HERE)
         saves.save(state, HERE)
@@ -233,7 +266,7 @@ def test_after_a_failed_save_old_checkpoints_still_go(state, tmp_path, monkeypat
         for step in (1, 2, 3, 4, 5):
             with monkeypatch.context() as context:
                 if step == 3:
-                    context.setattr(checkpoint, "write_sums", full_disk)
+                    context.setattr(checkpoint, "write_tensors", full_disk)
                 saves.save(state, HERE._replace(step=step))
                 saves.wait()
     assert (saves.failed, saves.steps()) == (1, [4, 5])

@@ -38,13 +38,8 @@ def test_every_experiment_runs_and_writes_its_folder(net, tmp_path, capsys):
     result = module.main(config)
 
     files = {path.name for path in (tmp_path / "run").iterdir()}
-    assert files == {
-        "config.json",
-        "metrics.jsonl",
-        "result.json",
-        ".lock",
-        *REPORT_FILES,
-    }
+    names = {"config.json", "metrics.jsonl", "result.json", "checkpoints", ".lock"}
+    assert files == {*names, *REPORT_FILES}
     assert json.loads((tmp_path / "run" / "result.json").read_text()) == result
     written = json.loads((tmp_path / "run" / "config.json").read_text())
     assert (written["experiment"], written["command"]) == (net, shlex.join(sys.argv))
@@ -242,16 +237,15 @@ def test_weights_are_exported_to_keras_and_come_back(tmp_path, digits, capsys):
 
 
 @pytest.mark.usefixtures("few_digits")
-def test_trained_weights_are_kept_if_their_export_fails(tmp_path, monkeypatch, capsys):
+def test_the_net_is_kept_if_its_export_fails(tmp_path, monkeypatch, capsys):
     dense, taken = importlib.import_module("experiments.dense"), tmp_path / "w.weights.h5"
     monkeypatch.setattr(run_folder, "plot_run", lambda *_, **__: taken.write_text("mine"))
     config = dense.CONFIG.replace(epochs=1, output_dir=str(tmp_path / "x"), export_keras=str(taken))
-    with pytest.raises(OSError, match=r"is there already.*The trained weights are in .*/x/trained"):
+    with pytest.raises(OSError, match=r"is there already.*The trained net is in .*/x/model\.safet"):
         dense.main(config)
     assert taken.read_text() == "mine"
     assert "Test accuracy: " in capsys.readouterr().out
-    model, shape = jaxconv.create_model("dense"), (28, 28, 1)
-    jaxconv.export.load_weights(tmp_path / "x" / "trained.weights.h5", model, shape)
+    assert jaxconv.load_run(tmp_path / "x").seeds == (0,)
 
 
 @pytest.mark.usefixtures("few_digits")

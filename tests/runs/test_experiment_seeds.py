@@ -23,7 +23,8 @@ def test_every_seed_is_the_run_of_that_seed_to_the_bit(net, tmp_path, capsys):
     result = run(net, tmp_path / "all", seeds="3,7,11", group=2)
     printed = capsys.readouterr().out
     files = {path.name for path in (tmp_path / "all").iterdir()}
-    assert files == {"config.json", "metrics.jsonl", "result.json", ".lock", *REPORT_FILES}
+    names = {"config.json", "metrics.jsonl", "result.json", "checkpoints", ".lock"}
+    assert files == {*names, *REPORT_FILES}
     assert json.loads((tmp_path / "all" / "result.json").read_text()) == result
     assert (result["seeds"], result["diverged"], result["group"]) == ([3, 7, 11], [], 2)
     rows = read_rows(tmp_path / "all")

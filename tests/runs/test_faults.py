@@ -42,10 +42,10 @@ def test_a_signal_saves_and_ends_with_its_code_and_a_second_run_is_refused(numbe
     assert first.returncode == code, printed
     assert f"{number.name}: saving first (again: at once)" in printed
     (saved,) = (folder / "checkpoints").iterdir()
-    assert f"Saved at step {saved.name}. To resume, repeat the options" in printed
+    assert f"Saved at step {saved.stem}. To resume, repeat the options" in printed
     assert f"--resume --output-dir {folder}" in printed
     assert "Traceback" not in printed
-    assert len(read_rows(folder)) == int(saved.name) // 10  # all epochs but the one under way
+    assert len(read_rows(folder)) == int(saved.stem) // 10  # all epochs but the one under way
     assert {path.name for path in folder.iterdir()} == {
         "config.json",
         "metrics.jsonl",
@@ -76,24 +76,26 @@ def test_a_full_disk_prints_warnings_and_the_training_goes_on(tmp_path):
     finish(start("dense", tmp_path / "whole", *options))
     expected = outcome(tmp_path / "whole")
 
-    printed = finish(start("dense", tmp_path / "a", *options, **full))
+    printed = finish(start("dense", tmp_path / "a", *options, **full), code=2)
     assert printed.count("WAS NOT SAVED: ") == 20
     assert "Traceback" not in printed
     assert "File too large" in printed
     assert "The training goes on; the last good checkpoint is none." in printed
     assert "Checkpoints that could not be saved: 20" in printed
+    assert "error: [Errno 27] File too large" in printed  # nor can the net be kept
     assert list((tmp_path / "a" / "checkpoints").iterdir()) == []
     result = json.loads((tmp_path / "a" / "result.json").read_text())
     assert result["test_loss"] == expected["metrics"][4]
 
     process = start("dense", tmp_path / "b", *options)
-    wait_for(tmp_path / "b" / "checkpoints" / "50", process)
+    wait_for(tmp_path / "b" / "checkpoints" / "50.safetensors", process)
     process.kill()
     process.communicate()
     steps = Checkpoints(tmp_path / "b" / "checkpoints").steps()
-    printed = finish(start("dense", tmp_path / "b", *options, "--resume", **full))
-    assert f"the last good checkpoint is {max(steps)}." in printed
-    assert {path.name for path in (tmp_path / "b" / "checkpoints").iterdir()} == {*map(str, steps)}
+    printed = finish(start("dense", tmp_path / "b", *options, "--resume", **full), code=2)
+    saves = tmp_path / "b" / "checkpoints"
+    assert f"the last good checkpoint is {saves / str(max(steps))}.safetensors." in printed
+    assert {int(path.stem) for path in saves.iterdir()} == {*steps}
     result = json.loads((tmp_path / "b" / "result.json").read_text())
     assert result["test_loss"] == expected["metrics"][4]
 
@@ -103,7 +105,7 @@ def test_a_file_named_checkpoints_prints_a_warning_and_the_training_goes_on(tmp_
     (tmp_path / "a" / "checkpoints").write_text("a file")
     printed = finish(start("dense", tmp_path / "a", "--epochs", "2", "--resume"))
     assert "a/checkpoints is not a folder, so it has no checkpoint, and none can be" in printed
-    assert "a/checkpoints/10 WAS NOT SAVED: " in printed
+    assert "a/checkpoints/10.safetensors WAS NOT SAVED: " in printed
     assert "File exists" in printed
     assert "Traceback" not in printed
     assert (tmp_path / "a" / "result.json").exists()

@@ -11,12 +11,12 @@ from jaxconv.runs.result import (
     figures_of,
     joint_row,
     name_seeds,
+    seconds_of,
     seed_table,
     statistics_lines,
     summarise,
     summarize_figures,
 )
-from jaxconv.training import ResumePoint
 
 NAN = math.nan
 
@@ -85,17 +85,17 @@ def test_the_result_follows_from_its_arguments_alone(seeds):
     rows += [rows[0] | {"epoch": 2, "test_loss": 0.5, "test_accuracy": 0.75}]
     clock = Clock()
     clock.seconds |= {"data": 1.0, "fit": 5.0, "report": 0.25}
-    start = ResumePoint(10, range(len(seeds)), [rows[:1]] * len(seeds), {}, 0.5)
+    before = seconds_of([rows[:1]] * len(seeds)) + 0.5
     make = functools.partial(summarise, name="dense", seeds=seeds, program=("map", 5))
-    outcome = Outcome(None, [rows] * len(seeds))
-    result = make(outcome, start=start, clock=clock, cache=None, facts={"devices": 1})
+    outcome = Outcome(None, [rows] * len(seeds), {})
+    result = make(outcome, seconds_before=before, clock=clock, cache=None, facts={"devices": 1})
     assert json.loads(json.dumps(result)) == result
     assert (result["test_loss"], result["test_accuracy_by_seed"]) == (0.5, [0.75] * len(seeds))
     assert result["seconds_train"] == 4.0 * len(seeds)
     assert result["seconds_evaluation"] == 5.0 - (2.0 * len(seeds) - 0.5)
     assert (result["compilation_cache"], result["devices"], result["group"]) == ("off", 1, 5)
     assert ("seed" in result, "test_loss_std" in result) == (len(seeds) == 1, len(seeds) > 1)
-    folder = make(outcome, start=start, clock=clock, cache="/cache", facts={})
+    folder = make(outcome, seconds_before=before, clock=clock, cache="/cache", facts={})
     assert folder["compilation_cache"] == "cached"
 
 

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 
 import jaxconv
-from jaxconv import runs
+from jaxconv import load_run, runs
 from jaxconv.runs import experiment, prepare
 from jaxconv.runs import files as run_files
-from jaxconv.runs.resume import check_settings, fingerprints
+from jaxconv.runs.resume import fingerprints, read_config
 from jaxconv.runs.signals import Terminated
+from jaxconv.runs.tensors import read_tensors
 from tests.runs.kill_runs import outcome
+from tests.support.oracles import bits
 from tests.support.run_folders import REPORT_FILES, read_rows, without_seconds
 
 pytestmark = pytest.mark.usefixtures("few_digits", "no_pictures")
@@ -102,17 +104,17 @@ def test_without_a_checkpoint_a_run_prints_that_it_begins_anew(tmp_path, capsys)
 
 
 def test_a_run_warns_of_damaged_checkpoints_and_ends_all_the_same(tmp_path, capsys):
-    run("dense", tmp_path / "a", save_every=4, keep=3)
+    run("dense", tmp_path / "a", save_every=4, keep=4)
     expected = outcome(tmp_path / "a")
     for name in ("result.json", "config.json", "metrics.jsonl"):
         (tmp_path / "a" / name).unlink()
-    for step, file in (("12", "resume_point.json"), ("8", "state/step/0")):
-        path = tmp_path / "a" / "checkpoints" / step / file
+    for step in ("15", "12", "8"):
+        path = tmp_path / "a" / "checkpoints" / f"{step}.safetensors"
         path.write_bytes(path.read_bytes()[:-1])
     result = run("dense", tmp_path / "a", save_every=4, keep=3, resume=True)
     warnings = capsys.readouterr().err
-    assert "checkpoints/12 is damaged and not used: resume_point.json is not what" in warnings
-    assert "checkpoints/8 is damaged and not used: state/step/0 is not what was written" in warnings
+    for step in (15, 12, 8):
+        assert f"checkpoints/{step}.safetensors is damaged: its bytes are not those" in warnings
     assert result["resumed_at_step"] == 4
     assert outcome(tmp_path / "a") == expected
     assert json.loads((tmp_path / "a" / "config.json").read_text())["experiment"] == "dense"
@@ -121,19 +123,75 @@ def test_a_run_warns_of_damaged_checkpoints_and_ends_all_the_same(tmp_path, caps
 @pytest.mark.parametrize("content", ["[1]", "[]", "{}", "null", "{", "[" * 100_000, "\x00"])
 def test_a_damaged_config_is_named(content, tmp_path, capsys):
     (tmp_path / "config.json").write_text(content)
-    assert not check_settings(tmp_path, {"epochs": 3})
+    assert read_config(tmp_path) is None
     assert "config.json is damaged, so its settings are unknown: " in capsys.readouterr().out
+
+
+def test_a_finished_run_trains_on_to_the_bit(tmp_path, capsys):
+    whole = run("dense", tmp_path / "a", epochs=4)
+    run("dense", tmp_path / "b", epochs=2)
+    before = load_run(tmp_path / "b").predict(np.zeros((1, 28, 28, 1), np.uint8))
+    capsys.readouterr()
+    result = run("dense", tmp_path / "b", epochs=4, resume=True, quiet=False)
+    printed = capsys.readouterr().out
+    assert f"{tmp_path / 'b'} trains on (epochs: 2 then, 4 now)\n" in printed
+    assert f"Resumed in {tmp_path / 'b'} at step 10\nEpoch 3/4" in printed
+    assert (result["test_loss"], result["epochs"]) == (whole["test_loss"], 4)
+    assert [row["epoch"] for row in read_rows(tmp_path / "b")] == [1, 2, 3, 4]
+    config = json.loads((tmp_path / "b" / "config.json").read_text())
+    assert config["training"]["epochs"] == 4
+    assert [x["epochs"] for x in config["before"]] == [2]
+    trained = [load_run(tmp_path / x) for x in "ab"]
+    assert bits(trained[0].state) == bits(trained[1].state)
+    zeros = np.zeros((1, 28, 28, 1), np.uint8)
+    assert (trained[1].predict(zeros) != before).any()
+    arrays = [runs.read_arrays(tmp_path / x / "diagnostics.npz") for x in "ab"]
+    np.testing.assert_array_equal(arrays[0]["confidence"], arrays[1]["confidence"])
+    with pytest.raises(ValueError, match="epochs: 4 then, 2 now"):
+        run("dense", tmp_path / "b", epochs=2, resume=True)
+
+
+def test_a_run_that_trains_on_may_be_interrupted(interrupted, tmp_path):
+    whole = run("dense", tmp_path / "a", epochs=3)
+    run("dense", tmp_path / "b", epochs=1)
+    interrupted(2, signal.SIGINT, "dense", tmp_path / "b", epochs=3, resume=True)
+    assert load_run(tmp_path / "b").result["epochs"] == 1  # it is still there
+    result = run("dense", tmp_path / "b", epochs=3, resume=True)
+    assert (result["test_loss"], result["resumed_at_step"]) == (whole["test_loss"], 7)
+
+
+def test_groups_of_seeds_train_on_to_the_bit(interrupted, tmp_path):
+    settings = {"seeds": "3,7,11", "group": 2, "batch_size": 100}
+    whole = run("dense", tmp_path / "a", epochs=2, **settings)
+    run("dense", tmp_path / "b", epochs=1, **settings)
+    interrupted(5, signal.SIGINT, "dense", tmp_path / "b", epochs=2, resume=True, **settings)
+    result = run("dense", tmp_path / "b", epochs=2, resume=True, **settings)
+    assert result["test_loss_by_seed"] == whole["test_loss_by_seed"]
+    rows = [sorted(map(str, without_seconds(read_rows(tmp_path / x)))) for x in "ab"]
+    assert len(rows[0]) == len(rows[1]) == 6
+    trained = [load_run(tmp_path / x) for x in "ab"]
+    assert list(map(bits, trained[0].states)) == list(map(bits, trained[1].states))
+
+
+def test_without_its_last_state_a_run_does_not_train_on(tmp_path):
+    run("dense", tmp_path / "a", epochs=1)
+    (tmp_path / "a" / "checkpoints" / "5.safetensors").unlink()
+    before = (tmp_path / "a" / "model.safetensors").read_bytes()
+    with pytest.raises(ValueError, match=r"no good checkpoint to train on from: .* --init-from /"):
+        run("dense", tmp_path / "a", epochs=2, resume=True)
+    assert (tmp_path / "a" / "model.safetensors").read_bytes() == before
+    run("dense", tmp_path / "b", epochs=1, init_from=str(tmp_path / "a"))
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path, capsys):
     whole = run("dense", tmp_path / "a")
-    before = {path: path.read_bytes() for path in (tmp_path / "a").iterdir()}
+    before = {path: path.read_bytes() for path in (tmp_path / "a").glob("*.*")}
     capsys.readouterr()
     assert run("dense", tmp_path / "a", resume=True) == json.loads(json.dumps(whole))
     printed = capsys.readouterr().out
     assert printed.startswith(f"Test loss: {whole['test_loss']:.4f}\nTest accuracy: ")
     assert printed.endswith(f"The run is finished: {tmp_path / 'a'}\n")
-    assert {path: path.read_bytes() for path in (tmp_path / "a").iterdir()} == before
+    assert {path: path.read_bytes() for path in (tmp_path / "a").glob("*.*")} == before
     (tmp_path / "a" / "result.json").write_text("{")
     with pytest.raises(ValueError, match=r"result.json is damaged \(.*\): delete it to resume"):
         run("dense", tmp_path / "a", resume=True)
@@ -159,7 +217,7 @@ def test_the_newest_run_of_the_seed_is_resumed(interrupted, tmp_path, monkeypatc
     ("change", "difference"),
     [
         ({"learning_rate": 0.1}, "learning_rate: 0.001 then, 0.1 now"),
-        ({"epochs": 4}, "epochs: 3 then, 4 now"),
+        ({"epochs": 2}, "epochs: 3 then, 2 now"),
         ({"batch_size": 32}, "batch_size: 64 then, 32 now"),
         ({"seed": 1}, "seed: 0 then, 1 now"),
         ({"validation_split": 0.5, "seed": 2}, "seed: 0 then, 2 now; validation_split: 0.0 then"),
@@ -201,9 +259,8 @@ def test_operational_settings_may_change(interrupted, tmp_path):
     settings = {"quiet": False, "compilation_cache": False, "save_every": 2, "keep": 5}
     result = run("dense", tmp_path / "b", resume=True, export_keras=export, **settings)
     assert result["test_loss"] == whole["test_loss"]
-    assert sorted(int(path.name) for path in (tmp_path / "b" / "checkpoints").iterdir()) == [
-        6, 8, 10, 12, 14,
-    ]  # fmt: skip
+    steps = sorted(int(path.stem) for path in (tmp_path / "b" / "checkpoints").iterdir())
+    assert steps == [8, 10, 12, 14, 15]
 
 
 def test_overwrite_deletes_the_checkpoints_too(interrupted, tmp_path):
@@ -211,7 +268,8 @@ def test_overwrite_deletes_the_checkpoints_too(interrupted, tmp_path):
     with pytest.raises(FileExistsError, match=r"\(config.json, checkpoints\)"):
         run("dense", tmp_path / "a")
     run("dense", tmp_path / "a", overwrite=True)
-    assert not (tmp_path / "a" / "checkpoints").exists()
+    names = [path.name for path in (tmp_path / "a" / "checkpoints").iterdir()]
+    assert names == ["15.safetensors"]  # that of its own end
 
 
 def test_a_run_that_diverges_stops_and_keeps_its_last_good_checkpoint(tmp_path, monkeypatch):
@@ -224,8 +282,8 @@ def test_a_run_that_diverges_stops_and_keeps_its_last_good_checkpoint(tmp_path, 
     steps = [path.name for path in (tmp_path / "b" / "checkpoints").iterdir()]
     assert steps
     for step in steps:
-        for array in (tmp_path / "b" / "checkpoints" / step / "state").glob("params*/0*"):
-            assert np.isfinite(np.frombuffer(array.read_bytes(), np.float32)).all()
+        arrays = read_tensors(tmp_path / "b" / "checkpoints" / step)
+        assert all(np.isfinite(x).all() for name, x in arrays.items() if name.startswith("params"))
     assert not (tmp_path / "b" / "result.json").exists()
 
 
@@ -284,7 +342,8 @@ def test_a_signal_at_the_end_loses_nothing(tmp_path, monkeypatch, capsys):
     assert f"The run is finished: {tmp_path / 'a'}" in capsys.readouterr().out
     monkeypatch.setattr(experiment, "summarise", summarise)
     files = {path.name for path in (tmp_path / "a").iterdir()}
-    assert files == {"config.json", "metrics.jsonl", "result.json", ".lock", *REPORT_FILES}
+    names = {"config.json", "metrics.jsonl", "result.json", "checkpoints", ".lock"}
+    assert files == {*names, *REPORT_FILES}
     assert run("dense", tmp_path / "a", resume=True)["test_loss"] is not None
 
 

@@ -1,8 +1,10 @@
+import json
+
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from jaxconv.runs._resume_point import from_json, to_json
+from jaxconv.runs._resume_point import from_object, to_object
 from jaxconv.training import ResumePoint
 
 numbers = st.floats() | st.integers(-(2**60), 2**60)
@@ -25,8 +27,7 @@ def resume_points(draw):
 @given(resume_points())
 def test_a_resume_point_comes_back_with_every_bit(resume_point):
     """NaN, infinities, the zeros' signs and subnormal numbers too."""
-    back, more = from_json(to_json(resume_point, settings={"x": [1, None, "y"]}))
-    assert more["settings"] == {"x": [1, None, "y"]}
+    back = from_object(json.loads(json.dumps(to_object(resume_point))))
     # repr distinguishes all floats, also -0.0 and 0.0, and treats every nan alike
     plain = [repr(one._replace(sums={})) for one in (back, resume_point)]
     assert plain[0] == plain[1]

@@ -33,17 +33,17 @@ def test_the_null_twin_has_the_same_methods_and_does_nothing(tmp_path, monkeypat
     assert methods(Elsewhere) == methods(RunFolder)
     monkeypatch.chdir(tmp_path)
     nothing = Elsewhere()
-    assert nothing.restore(lambda point: None) is None
+    assert nothing.restore(lambda point: None) == []
     nothing.begin([])
     nothing.append([0], ROWS)
     nothing.write("x", lambda path: path.write_text("x"))
-    nothing.finish({}, Outcome(None, []), lambda path: path.write_text("x"))
+    nothing.finish({}, Outcome(None, [], {}), lambda path: path.write_text("x"), lambda: 1 / 0)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_rows_carry_their_seed_and_the_settings_stand_at_the_start(tmp_path):
     with opened(tmp_path, seeds="3,7") as folder:
-        assert folder.restore(lambda point: None) is None
+        assert folder.restore(lambda point: None) == []
         folder.begin([])
         config = json.loads((tmp_path / "a" / "config.json").read_text())
         folder.append(range(1, 2), ROWS)
@@ -57,7 +57,8 @@ def test_on_resuming_the_rows_are_those_of_the_checkpoint(tmp_path):
         folder.begin([])
         for _ in range(3):
             folder.append([0], ROWS)
-    with opened(tmp_path, Found(str(tmp_path / "a"), True, None)) as folder:
+    found = Found(str(tmp_path / "a"), {"experiment": "dense"}, None, None)
+    with opened(tmp_path, found) as folder:
         folder.begin([(0, ROWS[0])])
     assert len((tmp_path / "a" / "metrics.jsonl").read_text().splitlines()) == 1
 

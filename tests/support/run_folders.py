@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-REPORT_FILES = ("curves.png", "diagnostics.npz", "report.html")
+REPORT_FILES = ("curves.png", "diagnostics.npz", "model.safetensors", "report.html")
 """The files that a run writes after its training, but for `result.json`."""
 
 

@@ -142,18 +142,43 @@ def test_groups_of_seeds_resume_from_every_place_to_the_bit(strategy, digits):
     for resume in saved:
         last = []
         keep_params = [lambda i, state, rows, last=last: last.append(jax.device_get(state.params))]
-        (_, rows), later = recorded(functools.partial(run, resume=resume, callbacks=keep_params))
+        (_, rows), later = recorded(functools.partial(run, resume=[resume], callbacks=keep_params))
         assert [point.step for _, point in later] == steps[steps.index(resume[1].step) + 1 :]
         resumed, undisturbed = (list(map(without_seconds, x)) for x in (rows, histories))
         assert resumed == undisturbed, resume[1].step
         if last:
             jax.tree.map(np.testing.assert_array_equal, last[-1], ended[-1].params)
     with pytest.raises(ValueError, match="pass keep_states=False"):
-        run(resume=saved[0], keep_states=True)
+        run(resume=saved[:1], keep_states=True)
     with pytest.raises(ValueError, match=r"of replicas range\(0, 2\), which are not a group of 3"):
-        run(resume=saved[0], group=3)
+        run(resume=saved[:1], group=3)
     with pytest.raises(ValueError, match="save_every must be a positive integer, not -1"):
         run(save_every=-1)
+
+
+def test_groups_of_seeds_train_on_from_their_ends(digits):
+    run = functools.partial(
+        fit_seeds,
+        NET,
+        lambda key: NET.init(key, SHAPE),
+        [jax.random.key(seed) for seed in (3, 7, 11)],
+        digits.train,
+        batch_size=128,
+        group=2,
+        keep_states=False,
+    )
+    (_, histories), whole = recorded(functools.partial(run, epochs=2))
+    _, saved = recorded(functools.partial(run, epochs=1))
+    ends = [x for x in saved if not x[1].sums]
+    assert [point.step for _, point in ends] == [6, 9]
+    (_, rows), later = recorded(functools.partial(run, epochs=2, resume=ends))
+    assert list(map(without_seconds, rows)) == list(map(without_seconds, histories))
+    assert (bits(later[-1][0]), later[-1][1].step) == (bits(whole[-1][0]), whole[-1][1].step)
+    (_, rows), later = recorded(
+        functools.partial(run, epochs=2, resume=[(None, later[2][1]), ends[1]])
+    )
+    assert list(map(without_seconds, rows)) == list(map(without_seconds, histories))
+    assert [point.step for _, point in later] == [16, 17, 18]
 
 
 def test_a_training_that_a_callback_ended_stays_ended(digits):

@@ -4,6 +4,7 @@ import io
 import json
 import math
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from jaxconv._checks import check_installed
 from jaxconv.inspection.summary import total_text
 from jaxconv.measure.environment import environment
 from jaxconv.runs import folder as run_folder
-from jaxconv.runs.files import read_arrays, write_text
+from jaxconv.runs.files import read_arrays, read_json, read_rows, write_text
 from jaxconv.runs.plots import COLORS, draw_metric
 from jaxconv.runs.report._pictures import figures_of
 from jaxconv.runs.result import name_seeds
@@ -27,6 +28,7 @@ TIMES = {
     "seconds_report": "predictions and feature maps for this page",
     "seconds_total": "from the start of the run to the result",
 }
+ENSEMBLE = ("accuracy", "loss", "calibration_error")
 _INK = "#010203"  # drawings in this colour take the page's own
 
 
@@ -52,8 +54,13 @@ def write_report(folder: Path, result: Mapping[str, Any] | None = None) -> Path:
     check_installed("run")
     import jinja2
 
-    config = _read(folder / run_folder.CONFIG)
-    result = _read(folder / run_folder.RESULT) if result is None else result
+    for name in (run_folder.CONFIG, *([run_folder.RESULT] if result is None else [])):
+        if not (folder / name).exists():
+            raise FileNotFoundError(
+                f"There is no {folder / name}: name the folder of a finished run."
+            )
+    config = read_json(folder / run_folder.CONFIG)
+    result = read_json(folder / run_folder.RESULT) if result is None else result
     if "experiment" not in result:
         raise FileNotFoundError(
             f"{folder} holds no run of an experiment: name a folder such as runs/lab6-0-1."
@@ -91,7 +98,13 @@ def write_report(folder: Path, result: Mapping[str, Any] | None = None) -> Path:
                 for row in (histories or [[]])[0]
             ],
             seed_table=_seed_table(result),
+            ensemble=[
+                [title, *(_digits(result.get(f"{kind}_{name}")) for name in ENSEMBLE)]
+                for kind, title in (("ensemble", "ensemble"), ("test", "mean of the seeds"))
+            ],
             net=net,
+            use=(folder / run_folder.MODEL).exists()
+            and {"python": json.dumps(str(folder)), "shell": shlex.quote(str(folder))},
             times=[
                 (x, f"{_seconds(result[k])} s")
                 for k, x in TIMES.items()
@@ -109,23 +122,13 @@ def write_report(folder: Path, result: Mapping[str, Any] | None = None) -> Path:
     return folder / run_folder.REPORT
 
 
-def _read(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        raise FileNotFoundError(f"There is no {path}: name the folder of a finished run.")
-    try:
-        return dict(json.loads(path.read_text()))
-    except (RecursionError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
-
-
 def _histories(path: Path, result: Mapping[str, Any]) -> list[list[dict[str, float]]]:
     """The rows of each seed's epochs, with NaN in place of null."""
     histories: dict[Any, list[dict[str, float]]] = {seed: [] for seed in result["seeds"]}
-    for line in path.read_text().splitlines():
-        row = {key: math.nan if x is None else x for key, x in dict(json.loads(line)).items()}
+    for row in read_rows(path):
         history = histories.get(row.pop("seed", None))
         if history is None or not {"epoch", "loss", "accuracy"} <= row.keys():
-            raise ValueError(f"{path} has a line of another run: {line}")
+            raise ValueError(f"{path} has a row of another run: {row}")
         history.append(row)
     if len({len(history) for history in histories.values()} | {0}) != 2:
         raise ValueError(f"{path} does not have the same number of epochs for each seed.")
@@ -221,6 +224,8 @@ def _net(path: Path, result: Mapping[str, Any]) -> dict[str, Any]:
                 for name, total, share in zip(names, totals, shares, strict=True)
             ],
             "figures": figures_of(arrays, names),
+            "shape": ", ".join(map(str, arrays["image"].shape)),
+            "drawable": arrays["image"].shape == (28, 28, 1),
             "layers": _layers(arrays, result["params_count"]),
         }
     except (IndexError, KeyError, TypeError, ValueError) as error:

@@ -176,7 +176,7 @@ def test_the_page_names_a_missing_or_damaged_file(one, capsys):
     (one / "diagnostics.npz").unlink()
     (one / "metrics.jsonl").write_text('{"epoch": 1, "seed": 8, "loss": 1}\n')
     text = text_of(write_report(one).read_text())
-    assert "metrics.jsonl has a line of another run" in text
+    assert "metrics.jsonl has a row of another run" in text
     assert "No such file" in text
     for line in ("5", "null", '{"seed": [1]}', "{"):
         (one / "metrics.jsonl").write_text(line + "\n")
