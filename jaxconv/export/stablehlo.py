@@ -73,4 +73,4 @@ def save_stablehlo(
             "that from x.shape[0], not from len(x), and let no `if` depend on it."
         ) from error
     exported = jax.export.export(jax.jit(function), platforms=PLATFORMS)(image)
-    write_whole(path, exported.serialize())
+    write_whole(path, bytes(exported.serialize()))
