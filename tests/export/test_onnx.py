@@ -11,7 +11,7 @@ import jaxconv
 from jaxconv.export import onnx
 from jaxconv.export.onnx import save_onnx
 from jaxconv.models.convnet import ARCHITECTURES
-from tests.export.test_stablehlo import SHAPE, trained
+from tests.support.trained import SHAPE, trained
 
 
 def needs_jax2onnx(test):  # whose import takes seconds

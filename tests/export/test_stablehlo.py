@@ -4,7 +4,6 @@ import subprocess
 import sys
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
@@ -14,8 +13,8 @@ import jaxconv
 from jaxconv.export.stablehlo import save_stablehlo
 from jaxconv.models.convnet import ARCHITECTURES
 from tests.models.lab6_nnx import Lab6
+from tests.support.trained import SHAPE, trained
 
-SHAPE = (28, 28, 1)
 # Neither jaxconv nor Flax is there, as on the machine of somebody who was handed the file.
 READER = """
 import sys
@@ -38,15 +37,6 @@ class Own(nn.Module):
         x = nn.BatchNorm(use_running_average=not train)(x)
         x = nn.max_pool(x, (4, 4), strides=(4, 4)).reshape(x.shape[0], -1)
         return nn.Dense(10)(nn.Dropout(0.5, deterministic=not train)(x))
-
-
-def trained(model, image):
-    """A net whose every number differs from its first one, after a step; and what it predicts."""
-    net = jaxconv.classifier(model, jaxconv.adam(learning_rate=0.01))
-    state = net.init(jax.random.key(0), SHAPE)
-    batch = {"image": jnp.asarray(image[:20]), "label": jnp.arange(20) % 10}
-    state, _ = jax.jit(net.train_step)(state, batch)
-    return state, np.asarray(jaxconv.predict(net, state, image))
 
 
 def test_jax_alone_reads_a_net_and_calls_it_with_any_number_of_images(mnist, tmp_path):
