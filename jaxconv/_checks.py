@@ -18,6 +18,8 @@ EXTRAS = {
     "tfds": ("PIL", "importlib_resources", "tensorflow_datasets"),
     "stream": ("grain",),
     "keras": ("h5py",),
+    "stablehlo": ("flatbuffers",),
+    "onnx": ("jax2onnx",),
 }  # fmt: skip
 """What each extra of the package installs, by the names that Python imports."""
 

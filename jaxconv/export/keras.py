@@ -24,6 +24,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, PyTree, Shaped
 
 from jaxconv._checks import check_params
+from jaxconv.export._files import check_path, write_whole
 from jaxconv.export._keras_files import Layer, import_h5py, is_bfloat16, open_weights, stored_layers
 from jaxconv.inspection.summary import trace_layers
 
@@ -133,14 +134,7 @@ def save_weights(
                 dataset = variables.create_dataset(str(index), data=array)
                 if array.dtype == jnp.bfloat16:  # HDF5 has no such type: Keras marks it so
                     dataset.attrs["dtype"] = "bfloat16"
-    path = path.resolve()  # replaces the target of a link, not the link
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{os.getpid()}.tmp")
-    try:
-        draft.write_bytes(buffer.getvalue())
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
+    write_whole(path, buffer.getvalue())
 
 
 def check_save(
@@ -168,17 +162,7 @@ def check_save(
         raise ValueError(
             f"Keras reads weights from NAME.weights.h5, not from {path.name!r}: change the name."
         )
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder: name a file in it.")
-    if path.exists() and not overwrite:
-        raise FileExistsError(
-            f"{path} is there already: name another, or replace it with overwrite."
-        )
-    nearest = next(parent for parent in path.absolute().parents if parent.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-        raise OSError(
-            f"{path} cannot be written: {nearest} is not a folder that can be written to."
-        )
+    check_path(path, overwrite=overwrite)
     import_h5py()
     return _model_layers(model, input_shape)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from flax.linen.dtypes import promote_dtype
 from jax.typing import DTypeLike
@@ -206,7 +207,7 @@ def _named(layer: nn.Module) -> Iterator[None]:
 def _with_params(layer: "Conv | Dense", x: Array, shape: tuple[int, ...]) -> list[Array]:
     """The inputs, a kernel of this shape and a bias; refuses parameters for other inputs."""
     if layer.has_variable("params", "kernel"):
-        expected = jnp.shape(layer.get_variable("params", "kernel"))[-2]
+        expected = np.shape(layer.get_variable("params", "kernel"))[-2]
         if expected != shape[-2]:
             what, change = ("channels", "convert") if len(shape) == 4 else ("features", "resize")
             raise ValueError(

@@ -16,4 +16,4 @@ class Lab6(nnx.Module):
         x = nnx.max_pool(nnx.relu(self.conv1(x)), (2, 2), strides=(2, 2))
         x = nnx.max_pool(nnx.relu(self.conv2(x)), (2, 2), strides=(2, 2))
         x = nnx.relu(self.conv3(x))
-        return self.logits(x.reshape(len(x), -1))
+        return self.logits(x.reshape(x.shape[0], -1))
