@@ -2,7 +2,8 @@
 
 A checkpoint is one file of `tensors`, `STEP.safetensors`, named by the number of steps taken, with
 the arrays of a state and its resume point. A file of a later group of replicas also has the number
-of its first one, `STEP-FIRST.safetensors`.
+of its first one, `STEP-FIRST.safetensors`. Saving and restoring stand in one file, since they share
+the names, the settings and the folder.
 """
 
 import contextlib
@@ -16,14 +17,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxconv._checks import check_positive, list_changes
 from jaxconv.measure.environment import environment
 from jaxconv.runs._resume_point import OtherFormatError, from_object, to_object
+from jaxconv.runs._state_arrays import named_arrays, read_state
 from jaxconv.runs.files import DRAFT
-from jaxconv.runs.tensors import read_header, read_tensors, write_tensors
+from jaxconv.runs.tensors import read_header, write_tensors
 from jaxconv.training import ResumePoint, TrainState
 
 ENDING = ".safetensors"
@@ -129,7 +130,7 @@ class Checkpoints:
         path = self.folder / f"{resume_point.step}{f'-{first}' if first else ''}{ENDING}"
         content = to_object(resume_point) | {"settings": self.settings, "versions": _versions()}
         # On the host, and a copy: the training goes on in the state's memory.
-        arrays = jax.tree.map(np.array, jax.device_get(_named(state)))
+        arrays = jax.tree.map(np.array, jax.device_get(named_arrays(state)))
         self._saving = path, self._writer.submit(self._write, path, arrays, content)
         self._last = resume_point.step
 
@@ -242,7 +243,7 @@ class Checkpoints:
                     "resume with the same ones, or begin anew in another folder."
                 )
             like = template(resume_point) if callable(template) else template
-            state = _read_state(path, shapes, like)
+            state = read_state(path, shapes, like)
             if changed := list_changes(versions, _versions()):
                 self._warn(f"Saved elsewhere ({'; '.join(changed)}): bits may differ.")
             self._due = self._reached(state)
@@ -252,7 +253,8 @@ class Checkpoints:
     def _changes(self, settings: dict[str, Any]) -> list[str]:
         """The differences of a checkpoint's settings from the run's, but for one that has grown."""
         now = {name: x for name, x in self.settings.items() if name == self._grows}
-        if all(settings.get(name, x) < x for name, x in now.items()):
+        then = {name: settings.get(name) for name in now}
+        if all(isinstance(then[name], int | float) and then[name] < x for name, x in now.items()):
             settings = settings | now
         return list_changes(settings, self.settings)
 
@@ -272,42 +274,3 @@ def _step(path: Path) -> int:
 def _versions() -> dict[str, Any]:
     """The facts on which the bits of a training depend."""
     return {k: x for k, x in environment().items() if k not in ("python_version", "system")}
-
-
-def _name(path: Any) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")
-
-
-def _named(state: TrainState) -> dict[str, jax.Array]:
-    """The arrays of a state by their paths; of a key its data."""
-    leaves = jax.tree_util.tree_flatten_with_path(state)[0]
-    named = {_name(path): x for path, x in leaves}
-    if len(named) < len(leaves):
-        raise ValueError("two arrays of the state have one name: rename a layer.")
-    is_key = {x: jnp.issubdtype(named[x].dtype, jax.dtypes.prng_key) for x in named}
-    return {name: jax.random.key_data(x) if is_key[name] else x for name, x in named.items()}
-
-
-def _read_state(
-    path: Path, shapes: Mapping[str, jax.ShapeDtypeStruct], template: TrainState
-) -> TrainState:
-    """Reads a state of the template's shape, to its devices."""
-    wanted = jax.eval_shape(_named, template)
-    for name in sorted(shapes.keys() | wanted.keys()):
-        has, wants = (
-            f"{tree[name].shape} {tree[name].dtype}" if name in tree else "missing"
-            for tree in (shapes, wanted)
-        )
-        if has != wants:
-            raise ValueError(f"{path}: {name} is {has}, but the state's is {wants}.")
-    arrays = read_tensors(path)
-    return jax.tree_util.tree_map_with_path(
-        lambda path, like: _place(like, arrays[_name(path)]), template
-    )
-
-
-def _place(like: jax.Array, found: np.ndarray) -> jax.Array:
-    array = jnp.asarray(found)
-    if jnp.issubdtype(like.dtype, jax.dtypes.prng_key):
-        array = jax.random.wrap_key_data(array, impl=jax.random.key_impl(like))
-    return jax.device_put(array, like.sharding) if getattr(like, "committed", False) else array

@@ -1,4 +1,4 @@
-"""The course of an experiment: data, net, training, and the files of its run.
+"""The course of an experiment: data, net, training, and the files of its run, in one file.
 
 These walls must stand:
 - Bad settings are refused before anything else happens, and nothing is written if anything is.
@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
 from jaxconv._checks import check_installed
 from jaxconv.export import save_weights
@@ -33,7 +31,6 @@ from jaxconv.runs.progress import Progress, spinner
 from jaxconv.runs.recipe import Recipe
 from jaxconv.runs.result import (
     Outcome,
-    diverged,
     joint_row,
     name_seeds,
     nets_of,
@@ -42,11 +39,10 @@ from jaxconv.runs.result import (
     seed_table,
     summarise,
 )
-from jaxconv.runs.resume import find_run, fingerprints, rows_so_far
+from jaxconv.runs.resume import check_whole, find_run, fingerprints, rows_so_far
 from jaxconv.runs.run_folder import open_folder
 from jaxconv.runs.session import Session, Start
 from jaxconv.runs.signals import Interrupts
-from jaxconv.runs.trained import Trained
 from jaxconv.training import ResumePoint, Row, TrainState, fit_seeds, groups, histories_of
 
 NVIDIA = Path("/dev/nvidiactl")
@@ -164,17 +160,6 @@ def begin(session: Session) -> Start:
     return Start(resume, histories, nets)
 
 
-def check_whole(plan: Plan, all_groups: list[range], given: list[range]) -> None:
-    """Refuses to go on without the checkpoint of a group that was trained before another one."""
-    last = max((members.start for members in given), default=0)
-    for members in all_groups:
-        if members.start < last and members not in given:
-            raise ValueError(
-                f"There is no good checkpoint of {name_seeds([plan.seeds[i] for i in members])}, "
-                "so their nets are lost: begin anew in another folder."
-            )
-
-
 def announce(session: Session, start: Start) -> None:
     """Prints what will be trained, where, and from which step."""
     plan, config, data, world = session.plan, session.config, session.data, session.world
@@ -242,7 +227,7 @@ def train(session: Session, samples: Samples, start: Start) -> Outcome:
 def finish(session: Session, outcome: Outcome, start: Start, cache: str | None) -> dict[str, Any]:
     """Prints the result, and writes the last files."""
     config, data, net = session.config, session.data, session.net
-    trained = trained_nets(session, outcome)
+    trained = session.trained(outcome)
     with session.clock("report"):
         together = ensemble_figures(trained, data.test)
     result = summarise(
@@ -274,32 +259,3 @@ def finish(session: Session, outcome: Outcome, start: Start, cache: str | None) 
     if config.run.export_keras is not None:
         print(f"Keras weights: {config.run.export_keras}")
     return result
-
-
-def trained_nets(session: Session, outcome: Outcome) -> Trained:
-    """The nets of all seeds, with what using them needs."""
-    plan, data = session.plan, session.data
-    groups = [outcome.nets[members] for members in sorted(outcome.nets, key=lambda x: x.start)]
-    stacked = jax.tree.map(lambda *x: np.concatenate(x), *groups)
-    lost = diverged(outcome.histories, outcome.tests)
-    return Trained(
-        session.net.model,
-        tuple(
-            TrainState(
-                jnp.int32(session.steps),
-                rng=jax.random.key(seed),
-                opt_state=(),
-                **jax.tree.map(lambda x, i=i: x[i], stacked),
-            )
-            for i, seed in enumerate(plan.seeds)
-        ),
-        data.input_shape,
-        input_dtype=data.test.image.dtype.name,
-        class_names=data.class_names,
-        dataset=data.name,
-        experiment=plan.name,
-        seeds=plan.seeds,
-        test_accuracy=tuple(
-            None if away else x["accuracy"] for x, away in zip(outcome.tests, lost, strict=True)
-        ),
-    )

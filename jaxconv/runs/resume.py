@@ -21,7 +21,7 @@ from jaxconv.runs.files import warn_if_not_written
 from jaxconv.runs.folder import CONFIG, REPORT, RESULT, find_run_folder
 from jaxconv.runs.plan import Plan
 from jaxconv.runs.report.render import write_report
-from jaxconv.runs.result import result_lines
+from jaxconv.runs.result import name_seeds, result_lines
 
 
 class Found(NamedTuple):
@@ -117,6 +117,17 @@ def finished(folder: Path, export_keras: str | None, epochs: int) -> dict[str, A
         )
     print(f"{lines}\nThe run is finished: {folder}")
     return result
+
+
+def check_whole(plan: Plan, all_groups: list[range], given: list[range]) -> None:
+    """Refuses to go on without the checkpoint of a group that was trained before another one."""
+    last = max((members.start for members in given), default=0)
+    for members in all_groups:
+        if members.start < last and members not in given:
+            raise ValueError(
+                f"There is no good checkpoint of {name_seeds([plan.seeds[i] for i in members])}, "
+                "so their nets are lost: begin anew in another folder."
+            )
 
 
 def rows_so_far(

@@ -4,6 +4,10 @@ import dataclasses
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+
 from jaxconv.data import Dataset, StreamedDataset
 from jaxconv.measure.environment import environment
 from jaxconv.parallel import World
@@ -13,9 +17,10 @@ from jaxconv.runs.folder import DIAGNOSTICS
 from jaxconv.runs.plan import Plan
 from jaxconv.runs.prepare import Net
 from jaxconv.runs.report.collect import save_diagnostics
-from jaxconv.runs.result import Nets
+from jaxconv.runs.result import Nets, Outcome, diverged
 from jaxconv.runs.run_folder import Elsewhere
 from jaxconv.runs.signals import Interrupts
+from jaxconv.runs.trained import Trained
 from jaxconv.training import ResumePoint, Row, TrainState
 
 
@@ -70,6 +75,34 @@ class Session:
         if number:
             self.world.leave()
             self.interrupts.raise_for(number)
+
+    def trained(self, outcome: Outcome) -> Trained:
+        """The nets of all seeds, with what using them needs."""
+        plan, data = self.plan, self.data
+        groups = [outcome.nets[members] for members in sorted(outcome.nets, key=lambda x: x.start)]
+        stacked = jax.tree.map(lambda *x: np.concatenate(x), *groups)
+        lost = diverged(outcome.histories, outcome.tests)
+        return Trained(
+            self.net.model,
+            tuple(
+                TrainState(
+                    jnp.int32(self.steps),
+                    rng=jax.random.key(seed),
+                    opt_state=(),
+                    **jax.tree.map(lambda x, i=i: x[i], stacked),
+                )
+                for i, seed in enumerate(plan.seeds)
+            ),
+            data.input_shape,
+            input_dtype=data.test.image.dtype.name,
+            class_names=data.class_names,
+            dataset=data.name,
+            experiment=plan.name,
+            seeds=plan.seeds,
+            test_accuracy=tuple(
+                None if away else x["accuracy"] for x, away in zip(outcome.tests, lost, strict=True)
+            ),
+        )
 
     @property
     def steps(self) -> int:
