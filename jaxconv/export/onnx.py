@@ -82,8 +82,8 @@ def save_onnx(
         text = f"{type(error).__name__}: {error}".splitlines()[0]
         raise ValueError(
             f"jax2onnx {version('jax2onnx')} with JAX {jax.__version__} cannot write this net as "
-            f"ONNX ({text}): use another JAX (0.9 to 0.11 are known to work), plainer layers (jaxconv's with "
-            "form='xla'), or StableHLO."
+            f"ONNX ({text}): use another JAX (0.9 to 0.11 are known to work), plainer layers "
+            "(jaxconv's with form='xla'), or StableHLO."
         ) from error
     if not difference <= TOLERANCE:
         raise ValueError(

@@ -29,7 +29,7 @@ def save_stablehlo(
 
     The file holds the weights, serves every N, runs on the CPU, on CUDA and on TPU, and appears
     whole or not at all. It needs no jaxconv: JAX reads it, with flatbuffers (see the example).
-    JAX promises to read it for six months, and often does for longer.
+    That JAX is as new as the one that wrote the file, or newer; JAX promises so for six months.
 
     Args:
       path: the file to write, such as `lab6.stablehlo`.

@@ -52,7 +52,7 @@ def conv_arguments(
             "input_shape of the data."
         )
     steps = as_pair("strides", strides)
-    pads = _pads(padding, image.shape, kernel.shape[:2], steps)
+    pads = _pads(padding, image.shape[1:3], kernel.shape[:2], steps)
     return *promote_dtype(image, kernel), steps, pads
 
 
@@ -63,7 +63,7 @@ def pool_arguments(
     check_image(image)
     size = as_pair("window", window)
     steps = size if strides is None else as_pair("strides", strides)
-    pads = _pads(padding, image.shape, size, steps)
+    pads = _pads(padding, image.shape[1:3], size, steps)
     if any(max(pad) >= n for pad, n in zip(pads, size, strict=True)):
         raise ValueError(f"padding {padding!r} fills a whole window of {size[0]}×{size[1]}.")
     return size, steps, pads
@@ -88,13 +88,13 @@ def check_fits(
 def _pads(
     padding: Padding, shape: tuple[int, ...], window: tuple[int, ...], strides: tuple[int, int]
 ) -> Pads:
-    """The cells to add, after a check that the window fits."""
+    """The cells to add to an image of this height and width, after a check that the window fits."""
     if isinstance(padding, str) and padding.lower() in ("valid", "same"):
-        pads = lax.padtype_to_pads(shape[1:3], window, strides, padding.upper())
+        pads = lax.padtype_to_pads(shape, window, strides, padding.upper())
     else:
         pads = _two_sides(padding)
-    check_fits("a window", window, shape[1:3], padding, pads)
-    height, width = (n + sum(pad) for n, pad in zip(shape[1:3], pads, strict=True))
+    check_fits("a window", window, shape, padding, pads)
+    height, width = (n + sum(pad) for n, pad in zip(shape, pads, strict=True))
     if height * width >= 2**31:
         raise ValueError(f"padding {padding!r} makes images of {height}×{width}: take less.")
     (top, bottom), (left, right) = pads

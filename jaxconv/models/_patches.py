@@ -153,8 +153,11 @@ def _to_winner(
     return no_fusion(scatter)(winner, grad)
 
 
-def positions(shape: Sequence[int], window: Sequence[int], strides: Two) -> Two:
-    """The positions of a window in an image `(batch, height, width, channels)`, down and across."""
+def positions(shape: Sequence[Any], window: Sequence[int], strides: Two) -> Two:
+    """The positions of a window in an image `(batch, height, width, channels)`, down and across.
+
+    The batch may be a symbol of `jax.export`.
+    """
     down, across = ((shape[i + 1] - window[i]) // strides[i] + 1 for i in (0, 1))
     return down, across
 
