@@ -64,7 +64,7 @@ def save_onnx(
     """
     path = Path(path)
     check_path(path, overwrite=overwrite)
-    check_installed("onnx")
+    check_installed("export")
     import jax2onnx  # pyright: ignore[reportMissingImports]
 
     function = predictor(model, state, input_shape, input_dtype)
@@ -104,7 +104,7 @@ def _difference(
     if input_dtype == "float32":
         image = image.astype(np.float32) / 255
     expected = np.asarray(jax.jit(function)(image))
-    found = [session.run(None, {"image": image[:size]})[0] for size in (1, 5)]
+    found = [np.asarray(session.run(None, {"image": image[:size]})[0]) for size in (1, 5)]
     return max(float(np.abs(x - expected[: len(x)]).max()) for x in found)
 
 
