@@ -196,7 +196,8 @@ def train(session: Session, samples: Samples, start: Start) -> Outcome:
         last[:] = members, states
         session.folder.append(members, rows)
         if rows[0]["epoch"] == plan.epochs:
-            nets[members] = nets_of(world.own(states))
+            if world.first:
+                nets[members] = nets_of(world.own(states))
             session.diagnose(members, states)
         progress.on_epoch(joint_row(rows), plan.label(members))
 

@@ -152,6 +152,7 @@ def photos(digits: np.ndarray) -> list[np.ndarray]:
     return pictures
 
 
+@pytest.mark.slow
 def test_a_real_browser_computes_what_python_computes(tmp_path, mnist):
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
