@@ -155,7 +155,7 @@ class Checkpoints:
             self._clean()
             self._warn(
                 f"THE CHECKPOINT {path} WAS NOT SAVED: {reason}. The training goes on; the last "
-                f"good checkpoint is {[None, *self.paths()][-1]}."
+                f"good checkpoint is {(self.paths() or ['none'])[-1]}."
             )
 
     def steps(self) -> list[int]:

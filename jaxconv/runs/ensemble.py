@@ -8,7 +8,7 @@ from jaxconv.runs.trained import Trained
 
 
 def ensemble_figures(trained: Trained, test: Split) -> dict[str, float]:
-    """Evaluates the ensemble of the seeds that did not diverge; nothing for fewer than two.
+    """Evaluates the ensemble of the seeds that did not diverge; nothing if they are fewer than two.
 
     Args:
       trained: the nets of a run.
@@ -21,7 +21,7 @@ def ensemble_figures(trained: Trained, test: Split) -> dict[str, float]:
     Source: Lakshminarayanan et al., Deep Ensembles, https://arxiv.org/abs/1612.01474
     """
     kept = trained.kept
-    if len(kept) < 2:
+    if len(kept) < 2 or set(trained.test_accuracy or ()) == {None}:
         return {}
     own = [trained.predict(test.image, members=[i]) for i in kept]
     together = np.mean(own, axis=0)

@@ -96,5 +96,6 @@ def test_a_file_that_computes_something_else_is_not_written(tmp_path, monkeypatc
 def test_without_jax2onnx_the_message_says_how_to_install_it(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     state = jaxconv.TrainState(np.int32(0), {}, (), jax.random.key(0), {})
-    with pytest.raises(ModuleNotFoundError, match=r"^Not installed: .*jax2onnx\. .*jaxconv\[export\]"):
+    message = r"^Not installed: .*jax2onnx\. .*jaxconv\[export\]"
+    with pytest.raises(ModuleNotFoundError, match=message):
         save_onnx(tmp_path / "net.onnx", jaxconv.create_model("dense"), state, SHAPE)

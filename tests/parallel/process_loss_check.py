@@ -36,7 +36,7 @@ def lose(number: int, rank: int, folder: Path, *options: str) -> tuple[float, st
     The launcher kills those that are left 30 seconds after the first has ended.
     """
     process = launched("2x1", "dense", folder, "--save-every", "20", *options)
-    wait_for(folder / "checkpoints" / "40", process)
+    wait_for(folder / "checkpoints" / "40.safetensors", process)
     lost, other = pid_of(rank, folder), pid_of(1 - rank, folder)
     began = time.monotonic()
     os.kill(lost, number)

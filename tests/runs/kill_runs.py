@@ -72,7 +72,7 @@ def kill_at_random(process: subprocess.Popen[str], folder: Path, chance: random.
     leftovers = set() if own else set(saves.glob("*.tmp"))
     while within and not set(saves.glob("*.tmp")) - leftovers and process.poll() is None:
         pass  # a save is about to begin
-    time.sleep(chance.uniform(0, 0.03))
+    time.sleep(chance.uniform(0, 0.001 if within else 0.03))  # a save takes some milliseconds
     while not within and set(saves.glob("*.tmp")) - leftovers and process.poll() is None:
         pass  # the save is about to end
     process.send_signal(signal.SIGKILL)
@@ -89,7 +89,7 @@ def main(net: str, kills: int, seed: int, parent: Path) -> dict[str, int]:
     finish(start(net, whole))
     expected = outcome(whole)
     trial = 0
-    while sum(done.values()) < kills:
+    while sum(done.values()) < kills or len(done) < 2:  # until some fell into a save
         trial += 1
         folder, more = parent / str(trial), []
         while not more or (sum(done.values()) < kills and chance.random() < 0.5):

@@ -16,8 +16,8 @@ LIMIT = "300000"  # bytes a file: the first kernel of `dense` has five times as 
 @pytest.mark.slow
 def test_runs_killed_at_any_moment_resume_to_the_bit(tmp_path):
     """CI's share: `python tests/runs/kill_runs.py` kills fifty."""
-    where = main("dropout", 10, seed=1, parent=tmp_path)
-    assert sum(where.values()) >= 10
+    where = main("dropout", 6, seed=1, parent=tmp_path)
+    assert sum(where.values()) >= 6
     assert where.keys() == {"in a save", "between saves"}
 
 
@@ -77,11 +77,11 @@ def test_a_full_disk_prints_warnings_and_the_training_goes_on(tmp_path):
     expected = outcome(tmp_path / "whole")
 
     printed = finish(start("dense", tmp_path / "a", *options, **full), code=2)
-    assert printed.count("WAS NOT SAVED: ") == 20
+    assert printed.count("WAS NOT SAVED: ") == 21  # the last one is tried again at the end
     assert "Traceback" not in printed
     assert "File too large" in printed
     assert "The training goes on; the last good checkpoint is none." in printed
-    assert "Checkpoints that could not be saved: 20" in printed
+    assert "Checkpoints that could not be saved: 21" in printed
     assert "error: [Errno 27] File too large" in printed  # nor can the net be kept
     assert list((tmp_path / "a" / "checkpoints").iterdir()) == []
     result = json.loads((tmp_path / "a" / "result.json").read_text())

@@ -31,8 +31,9 @@ def test_a_script_that_fails_is_shown():
 def test_every_layout_takes_the_same_steps(tmp_path, capsys):
     """With dropout, shuffles, and a batch that divides among no number of devices."""
     path = tmp_path / "x.json"
-    rows = layouts.main(nets=["dropout"], full=None, output=path)
-    assert [row["layout"] for row in rows] == list(layouts.LAYOUTS)
+    some = ["1x3", "2x2"]
+    rows = layouts.main(nets=["dropout"], full=None, layouts=some, output=path)
+    assert [row["layout"] for row in rows] == some
     for row in rows:
         assert row["float32"] <= 1e-6, row
         assert row["float64"] <= 1e-9, row
