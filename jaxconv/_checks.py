@@ -19,7 +19,7 @@ EXTRAS = {
     "stream": ("grain",),
     "keras": ("h5py",),
     "stablehlo": ("flatbuffers",),
-    "export": ("h5py", "flatbuffers", "jax2onnx"),
+    "export": ("jax2onnx",),
 }  # fmt: skip
 """What each extra of the package installs, by the names that Python imports."""
 
