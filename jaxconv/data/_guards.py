@@ -1,9 +1,10 @@
 """Guards for files that may come from anywhere: they start no program and fill no memory."""
 
 import contextlib
+import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import UInt8
@@ -65,7 +66,9 @@ def read_declared(read: Callable[[int], bytes], size: int, stored: int) -> bytea
     return content
 
 
-def open_picture(file: IO[bytes], *, formats: tuple[str, ...], max_pixels: int) -> "Image.Image":
+def open_picture(
+    file: io.BytesIO | io.BufferedReader, *, formats: tuple[str, ...], max_pixels: int
+) -> "Image.Image":
     """Opens a picture without unpacking it.
 
     Raises:
