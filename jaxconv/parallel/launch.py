@@ -116,7 +116,8 @@ def _copy(source: Any, sink: Any, rank: int) -> None:
 def _print(line: str, sink: Any) -> None:
     """Prints a line, unless nobody reads any more: the processes continue."""
     with contextlib.suppress(OSError, ValueError):
-        print(line, file=sink, flush=True)
+        sink.write(f"{line}\n")  # at once: `print` would let another thread's line in between
+        sink.flush()
 
 
 def _wait(children: Sequence[subprocess.Popen[bytes]], received: list[int], grace: float) -> int:

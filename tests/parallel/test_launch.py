@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxconv.parallel.launch import launch, main, process_environment
+from jaxconv.parallel.launch import _print, launch, main, process_environment
 
 # Each process is a script without JAX: the launcher does not need it.
 RANK = "import os, sys, time, signal; rank = int(os.environ['JAX_PROCESS_ID'])\n"
@@ -187,6 +187,16 @@ def test_no_process_that_another_one_started_is_left_behind(run):
     )
     assert code == 0
     wait_until_gone(int(out[0].removeprefix("[0] ")))
+
+
+def test_a_line_is_written_at_once():
+    written = []
+
+    class Sink:
+        write, flush = staticmethod(written.append), staticmethod(lambda: None)
+
+    _print("[0] text", Sink)
+    assert written == ["[0] text\n"]
 
 
 @pytest.mark.parametrize("first", [[], [signal.SIGTERM]])
