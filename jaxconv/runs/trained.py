@@ -188,11 +188,8 @@ def load_run(path: str | os.PathLike[str], model: Model | None = None) -> Traine
         raise ModuleNotFoundError(
             "Not installed: safetensors. Install with: pip install safetensors"
         )
-    given, folder = Path(path), Path(path)
-    if given.is_dir():
-        given = given / MODEL
-    else:
-        folder = None
+    folder = Path(path) if Path(path).is_dir() else None
+    given = Path(path) if folder is None else folder / MODEL
     if not given.exists():
         raise FileNotFoundError(
             f"There is no {given}: name the folder of a run that is finished (one that was "

@@ -18,6 +18,7 @@ from jaxconv.runs import folder as run_folder
 from jaxconv.runs.files import read_arrays, read_json, read_rows, write_text
 from jaxconv.runs.plots import COLORS, draw_metric
 from jaxconv.runs.report._pictures import figures_of
+from jaxconv.runs.report._template import digits, seconds, template, words
 from jaxconv.runs.result import name_seeds
 
 TIMES = {
@@ -65,26 +66,13 @@ def write_report(folder: Path, result: Mapping[str, Any] | None = None) -> Path:
         raise FileNotFoundError(
             f"{folder} holds no run of an experiment: name a folder such as runs/lab6-0-1."
         )
-    left_out, histories, net = [], [], None
-    try:
-        histories = _histories(folder / run_folder.METRICS, result)
-    except (KeyError, OSError, TypeError, ValueError) as error:
-        left_out.append(f"The epochs are left out: {error}")
-    try:
-        net = _net(folder / run_folder.DIAGNOSTICS, result)
-    except (OSError, ValueError) as error:
-        left_out.append(f"The net's predictions are left out: {error}")
+    histories, net, left_out = _parts(folder, result)
     for line in left_out:
         print(line)
-    where = jinja2.FileSystemLoader(Path(__file__).parent)
-    pages = jinja2.Environment(loader=where, autoescape=True, undefined=jinja2.StrictUndefined)
-    numeral = re.compile(r"|none|not (counted|finite)|[-+]?\d[\d.,e+%± s-]*(not counted)?")
-    pages.tests["numeral"] = lambda x: not isinstance(x, bool) and numeral.fullmatch(str(x))
-    pages.filters |= {"digits": _digits, "seconds": _seconds, "words": _words, "seeds": name_seeds}
     groups = [x for x in config.values() if isinstance(x, Mapping)]
     keys = [key for key in (histories or [[{}]])[0][0] if not key.startswith("test_")]
     try:
-        page = pages.get_template("page.html.jinja").render(
+        page = template().render(
             title=f"{result['experiment']} on {result['dataset']}, {name_seeds(result['seeds'])}",
             params=f"{result['params_count']:,}",
             result=result,
@@ -94,23 +82,20 @@ def write_report(folder: Path, result: Mapping[str, Any] | None = None) -> Path:
             curves=_curves(result, histories) if histories else [],
             epoch_keys=keys,
             epochs=[
-                [(_seconds if key == "seconds" else _digits)(row.get(key)) for key in keys]
+                [(seconds if key == "seconds" else digits)(row.get(key)) for key in keys]
                 for row in (histories or [[]])[0]
             ],
             seed_table=_seed_table(result),
-            ensemble=[
-                [title, *(_digits(result.get(f"{kind}_{name}")) for name in ENSEMBLE)]
-                for kind, title in (("ensemble", "ensemble"), ("test", "mean of the seeds"))
-            ],
+            ensemble=_ensemble(result),
             net=net,
             use=(folder / run_folder.MODEL).exists()
             and {"python": json.dumps(str(folder)), "shell": shlex.quote(str(folder))},
             times=[
-                (x, f"{_seconds(result[k])} s")
+                (x, f"{seconds(result[k])} s")
                 for k, x in TIMES.items()
                 if result.get(k) is not None
             ],
-            machine=[(_words(k), result[k]) for k in environment() if result.get(k)],
+            machine=[(words(k), result[k]) for k in environment() if result.get(k)],
             device=f"{result.get('device_kind')}, jax {result.get('jax_version')}",
             settings=[item for group in groups for item in group.items()],
         )
@@ -120,6 +105,22 @@ def write_report(folder: Path, result: Mapping[str, Any] | None = None) -> Path:
         ) from error
     write_text(folder / run_folder.REPORT, page + "\n")
     return folder / run_folder.REPORT
+
+
+def _parts(
+    folder: Path, result: Mapping[str, Any]
+) -> tuple[list[list[dict[str, float]]], dict[str, Any] | None, list[str]]:
+    """The histories, what there is of the net, and a line for each of them that cannot be read."""
+    left_out, histories, net = [], [], None
+    try:
+        histories = _histories(folder / run_folder.METRICS, result)
+    except (KeyError, OSError, TypeError, ValueError) as error:
+        left_out.append(f"The epochs are left out: {error}")
+    try:
+        net = _net(folder / run_folder.DIAGNOSTICS, result)
+    except (OSError, ValueError) as error:
+        left_out.append(f"The net's predictions are left out: {error}")
+    return histories, net, left_out
 
 
 def _histories(path: Path, result: Mapping[str, Any]) -> list[list[dict[str, float]]]:
@@ -135,33 +136,25 @@ def _histories(path: Path, result: Mapping[str, Any]) -> list[list[dict[str, flo
     return list(histories.values())
 
 
-def _words(name: str) -> str:
-    return name.replace("_", " ")
-
-
-def _digits(value: float | None, digits: int = 4) -> str:
-    if isinstance(value, int):
-        return str(value)
-    return "not finite" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
-
-
-def _seconds(value: float | None) -> str:
-    """Seconds with three digits, or all that are whole: 0.02, 3.79, 20.8, 1234."""
-    whole = len(str(int(value))) if value and math.isfinite(value) else 3
-    return _digits(value, max(0, 3 - whole))
-
-
 def _seed_table(result: Mapping[str, Any]) -> tuple[list[list[Any]], list[str]]:
     """Each seed's metrics and their statistics, with the titles of the columns."""
     names = [f"{kind}_{x}" for kind in ("train", "val", "test") for x in ("loss", "accuracy")]
     names = [name for name in names if set(result[f"{name}_by_seed"]) != {None}]
     columns = (result[f"{name}_by_seed"] for name in names)
-    rows = [[seed, *map(_digits, x)] for seed, *x in zip(result["seeds"], *columns, strict=True)]
+    rows = [[seed, *map(digits, x)] for seed, *x in zip(result["seeds"], *columns, strict=True)]
     ends = {"mean": "", "std": "_std", "min": "_min", "max": "_max"}
     for label, end in (ends | {"95% of the mean, from": "_low", "to": "_high"}).items():
         row = [result.get(name + end) for name in names]
-        rows.append([label, *("" if x is None else _digits(x) for x in row)])
-    return rows, ["seed", *map(_words, names)]
+        rows.append([label, *("" if x is None else digits(x) for x in row)])
+    return rows, ["seed", *map(words, names)]
+
+
+def _ensemble(result: Mapping[str, Any]) -> list[list[str]]:
+    """The ensemble's figures, and below them the mean of the seeds'."""
+    return [
+        [title, *(digits(result.get(f"{kind}_{name}")) for name in ENSEMBLE)]
+        for kind, title in (("ensemble", "ensemble"), ("test", "mean of the seeds"))
+    ]
 
 
 def _curves(result: Mapping[str, Any], histories: Any) -> list[Any]:
