@@ -1,5 +1,6 @@
 """The files of a run's folder, and its rows without the times, which differ from run to run."""
 
+import importlib
 import json
 import subprocess
 import time
@@ -9,6 +10,15 @@ from typing import Any
 
 REPORT_FILES = ("curves.png", "diagnostics.npz", "model.safetensors", "report.html")
 """The files that a run writes after its training, but for `result.json`."""
+
+
+def run(net, folder, **settings):
+    """Runs an experiment for three epochs in a folder, or in the next one of `runs/`."""
+    module = importlib.import_module(f"experiments.{net}")
+    settings = {"epochs": 3, "batch_size": 64, "quiet": True, **settings}
+    if folder is not None:
+        settings["output_dir"] = str(folder)
+    return module.main(module.CONFIG.replace(**settings))
 
 
 def read_rows(folder: Path) -> list[dict[str, Any]]:
