@@ -114,23 +114,25 @@ def test_a_resume_point_of_other_steps_is_refused(digits):
         run(new_state(), batch_size=32, save_every=0)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("strategy", ["map", "vmap"])
-def test_groups_of_seeds_resume_from_every_place_to_the_bit(strategy, digits):
-    run = functools.partial(
+def three_seeds(digits):
+    """`fit_seeds` of two groups, without its epochs."""
+    return functools.partial(
         fit_seeds,
         NET,
         lambda key: NET.init(key, SHAPE),
         [jax.random.key(seed) for seed in (3, 7, 11)],
         digits.train,
-        epochs=2,
         batch_size=128,
-        validation=digits.test,
-        test=digits.test,
-        strategy=strategy,
         group=2,
         keep_states=False,
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["map", "vmap"])
+def test_groups_of_seeds_resume_from_every_place_to_the_bit(strategy, digits):
+    held_out = {"validation": digits.test, "test": digits.test}
+    run = functools.partial(three_seeds(digits), epochs=2, strategy=strategy, **held_out)
     ended = []
     (_, histories), saved = recorded(
         functools.partial(
@@ -157,16 +159,7 @@ def test_groups_of_seeds_resume_from_every_place_to_the_bit(strategy, digits):
 
 
 def test_groups_of_seeds_train_on_from_their_ends(digits):
-    run = functools.partial(
-        fit_seeds,
-        NET,
-        lambda key: NET.init(key, SHAPE),
-        [jax.random.key(seed) for seed in (3, 7, 11)],
-        digits.train,
-        batch_size=128,
-        group=2,
-        keep_states=False,
-    )
+    run = three_seeds(digits)
     (_, histories), whole = recorded(functools.partial(run, epochs=2))
     _, saved = recorded(functools.partial(run, epochs=1))
     ends = [x for x in saved if not x[1].sums]
