@@ -16,6 +16,7 @@ def test_an_output_sees_the_cells_of_its_field(windows):
     for kernel, stride, before, dilation in windows:
         padded = np.concatenate([np.zeros((before, size), bool), sees])
         reach = (kernel - 1) * dilation + 1
+        assume(len(padded) >= reach)
         starts = range(0, len(padded) - reach + 1, stride)
         sees = np.array([padded[i : i + reach : dilation].any(axis=0) for i in starts])
     assume(len(sees) > 1)
