@@ -39,10 +39,13 @@ from jaxconv.training import create_train_state as create_train_state
 from jaxconv.training import epoch_permutation as epoch_permutation
 from jaxconv.training import evaluate as evaluate
 from jaxconv.training import fit as fit
+from jaxconv.training import learning_rate_schedule as learning_rate_schedule
 from jaxconv.training import make_eval_step as make_eval_step
 from jaxconv.training import make_train_step as make_train_step
 from jaxconv.training import one_hot_labels as one_hot_labels
 from jaxconv.training import predict as predict
+from jaxconv.training import regularize as regularize
 from jaxconv.training import rmsprop as rmsprop
+from jaxconv.training import smoothed_crossentropy as smoothed_crossentropy
 from jaxconv.training import sparse_categorical_crossentropy as sparse_categorical_crossentropy
 from jaxconv.training import train_epoch as train_epoch

@@ -11,6 +11,10 @@ from jaxconv._checks import check_choice, check_positive
 from jaxconv.data.arrays import Batch as Batch
 from jaxconv.data.arrays import Dataset as Dataset
 from jaxconv.data.arrays import Split as Split
+from jaxconv.data.augment import Augment as Augment
+from jaxconv.data.augment import compose as compose
+from jaxconv.data.augment import erase as erase
+from jaxconv.data.augment import warp as warp
 from jaxconv.data.digits import prepare_digit as prepare_digit
 from jaxconv.data.files import load_idx, load_npz
 from jaxconv.data.files import read_image as read_image

@@ -5,6 +5,7 @@ The room may import `measure` and `_checks`.
 
 from jaxconv.models._arguments import Padding as Padding
 from jaxconv.models._arguments import Pair as Pair
+from jaxconv.models._patches import split_batch as split_batch
 from jaxconv.models.convnet import ARCHITECTURES as ARCHITECTURES
 from jaxconv.models.convnet import ConvNet as ConvNet
 from jaxconv.models.convnet import as_hashable as as_hashable

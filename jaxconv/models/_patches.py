@@ -36,6 +36,10 @@ def split_batch(
     another's wait for a thread, and each part's arrays are closer to fitting a core's cache. A part
     takes every fourth image, so that a batch divided among devices stays where it is (if a part can
     be divided among them). On other backends the batch stays whole.
+
+    Example:
+      >>> split_batch(lambda x: 2 * x, jnp.ones((64, 2, 2, 1))).shape
+      (64, 2, 2, 1)
     """
     batch = image.shape[0] if image.ndim == 4 else 0
     whole = not isinstance(batch, int) or batch % PARTS or batch < PARTS * MIN_PART

@@ -19,9 +19,9 @@ def cli(config: type[C] | C, main: Callable[[C], Any], description: str | None) 
     """Runs `main` with the settings of the command line: the entry point of an experiment's script.
 
     Errors that the user can correct end with a message and exit code 2, a loss that is not finite
-    with 1, Ctrl-C with 130, SIGTERM with 143, SIGHUP with 129; if nobody reads stdout any more, the
-    program ends quietly. The setting `deterministic` asks XLA for deterministic operations on a
-    GPU, before JAX starts.
+    or a test accuracy below the setting `target_accuracy` with 1, Ctrl-C with 130, SIGTERM with
+    143, SIGHUP with 129; if nobody reads stdout any more, the program ends quietly. The setting
+    `deterministic` asks XLA for deterministic operations on a GPU, before JAX starts.
 
     Args:
       config: a dataclass, or an instance that holds the defaults. Its fields are the options, flat
@@ -34,7 +34,22 @@ def cli(config: type[C] | C, main: Callable[[C], Any], description: str | None) 
         given = _read(config, description)
         if getattr(getattr(given, "parallel", given), "deterministic", False):
             os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {DETERMINISTIC}".strip()
-        main(given)
+        result = main(given)
+        target = getattr(getattr(given, "run", given), "target_accuracy", None)
+        if target is not None:
+            check_target(result, target)
+
+
+def check_target(result: Any, target: float) -> None:
+    """Ends the program with exit code 1 if the test accuracy of a result is below the target.
+
+    Example:
+      >>> check_target({"test_accuracy": 0.9737}, 0.97)
+    """
+    found = result["test_accuracy"]
+    if found is None or found < target:  # None if every seed diverged
+        print(f"error: The test accuracy, {found}, is below the target, {target}.", file=sys.stderr)
+        sys.exit(1)
 
 
 def _read(config: type[C] | C, description: str | None) -> C:

@@ -1,12 +1,14 @@
 """The settings of a run, nested by what they decide; on the command line they are flat.
 
-`training`, `seeds`, `data` and `model` decide the result. `run` and `parallel` do not.
+`training`, `seeds`, `data`, `augmentation` and `model` decide the result. `run` and `parallel` do
+not.
 """
 
 import dataclasses
 from typing import Any, Literal
 
-from jaxconv._checks import check_choice
+from jaxconv._checks import check_choice, check_natural
+from jaxconv.data import Augment, compose, erase, warp
 
 MAX_SEEDS = 10_000
 
@@ -20,7 +22,15 @@ class Training:
     batch_size: int
     """The number of samples in a step; the last step of an epoch takes the remainder."""
     learning_rate: float
-    """The learning rate of the optimizer."""
+    """The learning rate of the optimizer; of a schedule the largest."""
+    schedule: Literal["constant", "cosine", "onecycle", "warmup-cosine"] = "constant"
+    """How the learning rate moves from the first step to the last."""
+    weight_decay: float = 0.0
+    """Subtract so much of the parameters, times the learning rate, in each step, as Keras does."""
+    global_clipnorm: float | None = None
+    """Scale the gradients to this norm at most, all together, as Keras does."""
+    label_smoothing: float = 0.0
+    """Spread so much of each label over all classes, in the loss of training and evaluation."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +64,41 @@ class Data:
 
 
 @dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """How training changes its images at random; 0 leaves each change out."""
+
+    rotation: float = 0.0
+    """Rotate each training image by up to so many degrees to either side."""
+    zoom: float = 0.0
+    """Scale height and width of each training image by up to this share."""
+    shear: float = 0.0
+    """Let the columns of each training image lean by up to so many degrees to either side."""
+    shift: float = 0.0
+    """Shift each training image within this share of its empty margin, which cuts nothing off."""
+    elastic: float = 0.0
+    """Deform each training image by so many pixels (standard deviation)."""
+    erase: int = 0
+    """Set a square of this side, in pixels, to 0 in each training image."""
+
+    def function(self) -> Augment | None:
+        """Makes the augmentation; None if all is left out.
+
+        Raises:
+          ValueError: if a number is out of its range.
+
+        Example:
+          >>> Augmentation().function() is None
+          True
+        """
+        check_natural("erase", self.erase)
+        moves = {field: x for field, x in dataclasses.asdict(self).items() if field != "erase"}
+        warped = warp(**moves)  # refuses numbers out of their range
+        parts = [warped] if any(moves.values()) else []
+        parts += [erase(self.erase)] if self.erase else []
+        return compose(*parts) if parts else None
+
+
+@dataclasses.dataclass(frozen=True)
 class Model:
     """What may vary in a net: nothing. An experiment's own class adds fields."""
 
@@ -84,6 +129,8 @@ class Run:
     """Start from the net in a run's folder, or in Keras' NAME.weights.h5 or NAME.keras."""
     export_keras: str | None = None
     """Also write the trained weights for Keras, to NAME.weights.h5."""
+    target_accuracy: float | None = None
+    """End with exit code 1 if the test accuracy, of several seeds its mean, is lower."""
     data_dir: str | None = None
     """The folder of the TFDS data sets, for tfds:NAME, if TFDS does not use its own."""
     compilation_cache: bool = True
@@ -123,6 +170,7 @@ class Config:
     training: Training
     seeds: Seeds = Seeds()
     data: Data = Data()
+    augmentation: Augmentation = Augmentation()
     model: Model = Model()
     run: Run = Run()
     parallel: Parallel = Parallel()

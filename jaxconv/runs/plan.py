@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 
 from jaxconv._checks import check_choice, check_natural, check_positive
 from jaxconv.data import check_dataset
@@ -16,7 +17,7 @@ from jaxconv.runs.config import Config, parse_image_size, parse_seeds
 from jaxconv.runs.folder import check_output_dir
 from jaxconv.runs.recipe import Recipe
 from jaxconv.runs.result import name_seeds
-from jaxconv.training import Strategy
+from jaxconv.training import SCHEDULES, Strategy, regularize, smoothed_crossentropy
 
 JAX_OPTIONS = (
     "jax_default_matmul_precision",
@@ -53,6 +54,8 @@ class Plan:
     validate_on_test: bool
     check_finite: bool
     """Whether a loss that is not finite ends the run; of several seeds the others go on."""
+    grows: bool
+    """Whether a resumed run may have more epochs: a schedule's shape follows from its end."""
     settings: dict[str, Any]
     """What a resumed run must have equal, by name, as JSON has it."""
 
@@ -81,7 +84,13 @@ class Plan:
                 "that seed alone with --seed."
             )
         settings = {"experiment": recipe.name}
-        groups = (config.training, config.seeds, config.data, config.model)
+        groups = (
+            config.training,
+            config.seeds,
+            config.data,
+            config.augmentation,
+            config.model,
+        )
         settings |= {name: x for group in groups for name, x in dataclasses.asdict(group).items()}
         settings |= {option: str(getattr(jax.config, option, None)) for option in JAX_OPTIONS}
         every = config.run.save_every
@@ -96,6 +105,7 @@ class Plan:
             save_every=None if every == "epoch" else every,
             validate_on_test=recipe.validate_on_test,
             check_finite=len(seeds) == 1,
+            grows=config.training.schedule == "constant",
             settings=json.loads(json.dumps(settings)),
         )
 
@@ -139,6 +149,17 @@ def _check(config: Config) -> None:
                 "learning_rate must be positive and finite in float32, not "
                 f"{training.learning_rate!r}."
             )
+    config.augmentation.function()
+    check_choice("schedule", training.schedule, SCHEDULES)
+    smoothed_crossentropy(training.label_smoothing)
+    regularize(
+        optax.identity(),
+        training.learning_rate,
+        weight_decay=training.weight_decay,
+        global_clipnorm=training.global_clipnorm,
+    )
+    if run.target_accuracy is not None and not 0 < run.target_accuracy <= 1:
+        raise ValueError(f"target_accuracy must be in (0, 1], not {run.target_accuracy!r}.")
     if not 0 <= own.seed < 2**32:
         raise ValueError(f"seed must be in [0, 2**32), not {own.seed!r}.")
     if own.seeds is None and (own.strategy, own.group) != (None, None):

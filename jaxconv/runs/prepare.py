@@ -14,7 +14,7 @@ from jaxconv.data import Batch, Dataset, Stream, StreamedDataset, load_dataset, 
 from jaxconv.export import check_save, load_weights
 from jaxconv.models import as_linen
 from jaxconv.parallel import World
-from jaxconv.runs.config import Config, parse_image_size
+from jaxconv.runs.config import Augmentation, Config, Training, parse_image_size
 from jaxconv.runs.plan import Plan
 from jaxconv.runs.recipe import Recipe
 from jaxconv.runs.result import name_seeds
@@ -26,8 +26,11 @@ from jaxconv.training import (
     check_keys,
     choose_strategy,
     classifier,
+    learning_rate_schedule,
+    regularize,
+    smoothed_crossentropy,
     stack_states,
-)  # fmt: skip
+)
 
 
 class Samples(NamedTuple):
@@ -98,8 +101,12 @@ def build(
       FileExistsError: if the file to export exists, and `overwrite` is False.
       FileNotFoundError: if there is no file `init_from`.
     """
-    rate, shape = config.training.learning_rate, data.input_shape
-    model, net, init = _functions(recipe, rate, config.model, data.num_classes, shape)
+    shape, steps = data.input_shape, plan.epochs * -(-len(data.train) // plan.batch_size)
+    # The functions depend on neither; on the number of steps only through a schedule.
+    training = dataclasses.replace(config.training, epochs=1, batch_size=1)
+    steps = 1 if plan.grows else steps
+    own = (config.augmentation, config.model)
+    model, net, init = _functions(recipe, training, steps, *own, data.num_classes, shape)
     given = world.on_first(lambda: _initial_params(config, model, shape))
     strategy, group = choose_strategy(plan.strategy, plan.group)
     check_keys(jax.random.key(0), strategy, min(group, len(plan.seeds)))
@@ -146,12 +153,27 @@ def is_keras_file(path: str) -> bool:
 
 @functools.lru_cache(maxsize=8)
 def _functions(
-    recipe: Recipe, rate: float, settings: Any, num_classes: int, shape: tuple[int, int, int]
+    recipe: Recipe,
+    training: Training,
+    steps: int,
+    augmentation: Augmentation,
+    settings: Any,
+    num_classes: int,
+    shape: tuple[int, int, int],
 ) -> tuple[nn.Module, Classifier, Callable[..., TrainState]]:
     """The model, its functions, and `init` compiled once for all seeds.
 
     JAX knows a program by its functions: a second run in this process does not compile them again.
     """
     model = as_linen(recipe.model(num_classes, **dataclasses.asdict(settings)))
-    net = classifier(model, recipe.tx(rate), loss=recipe.loss)
+    rate = learning_rate_schedule(training.schedule, training.learning_rate, steps)
+    tx = regularize(
+        recipe.tx(rate),
+        rate,
+        weight_decay=training.weight_decay,
+        global_clipnorm=training.global_clipnorm,
+    )
+    smoothing = training.label_smoothing
+    loss = smoothed_crossentropy(smoothing) if smoothing else recipe.loss
+    net = classifier(model, tx, loss=loss, augment=augmentation.function())
     return model, net, jax.jit(lambda rng, params: net.init(rng, shape, params=params))

@@ -29,8 +29,8 @@ class Recipe:
     """The name of the experiment."""
     model: Callable[..., Model]
     """Makes the net for a number of classes and the settings of `Config.model`."""
-    tx: Callable[[float], optax.GradientTransformation]
-    """Makes the optimizer for a learning rate."""
+    tx: Callable[[optax.ScalarOrSchedule], optax.GradientTransformation]
+    """Makes the optimizer for a learning rate, which is a number or a schedule."""
     loss: Loss
     """`(logits, labels) -> [N]`, for integer labels."""
     validate_on_test: bool = False

@@ -47,7 +47,7 @@ def find_run(plan: Plan, config: Config) -> Found | None:
         return None
     folder = find_run_folder(plan.title, config.run.output_dir)
     found, result = read_config(folder), None
-    before = None if found is None else check_settings(folder, found, plan.settings)
+    before = None if found is None else check_settings(folder, found, plan)
     if before is not None:
         print(f"{folder} trains on (epochs: {before} then, {plan.epochs} now)")
     if (folder / RESULT).exists() and before is None:
@@ -73,25 +73,24 @@ def read_config(folder: Path) -> dict[str, Any] | None:
     return begun
 
 
-def check_settings(
-    folder: Path, begun: Mapping[str, Any], settings: Mapping[str, Any]
-) -> int | None:
+def check_settings(folder: Path, begun: Mapping[str, Any], plan: Plan) -> int | None:
     """Refuses to resume a run that was started with other settings, and names them.
 
     Returns:
       The number of epochs that it was started with, if that has grown; else None.
     """
-    groups = [x for x in begun.values() if isinstance(x, Mapping)]
+    settings, groups = plan.settings, [x for x in begun.values() if isinstance(x, Mapping)]
     flat = {**begun} | {key: value for group in groups for key, value in group.items()}
     own = {key: value for key, value in settings.items() if key in flat}
     before = flat.get("epochs")
-    grown = isinstance(before, int) and before < settings.get("epochs", 0)
+    grown = plan.grows and isinstance(before, int) and before < settings.get("epochs", 0)
     if grown:
         own["epochs"] = before
     if changed := list_changes({key: flat[key] for key in own}, own):
+        may = "--epochs may grow" if plan.grows else "a schedule's epochs cannot grow"
         raise ValueError(
             f"{folder} holds a run with other settings ({'; '.join(changed)}): resume with the "
-            "same ones (--epochs may grow), or begin anew in another folder."
+            f"same ones ({may}), or begin anew in another folder."
         )
     return before if grown else None
 

@@ -93,7 +93,7 @@ class RunFolder(Elsewhere):
         self.checkpoints = Checkpoints(
             path / CHECKPOINTS,
             settings=plan.settings | dict(identity),
-            grows="epochs",
+            grows="epochs" if plan.grows else None,
             every=config.run.save_every,
             keep=config.run.keep,
         )

@@ -14,13 +14,17 @@ from jaxconv.training._stacked import stack_states as stack_states
 from jaxconv.training.epoch import train_epoch as train_epoch
 from jaxconv.training.evaluate import evaluate as evaluate
 from jaxconv.training.fit import fit as fit
+from jaxconv.training.keys import augment_keys as augment_keys
 from jaxconv.training.keys import dropout_key as dropout_key
 from jaxconv.training.keys import epoch_permutation as epoch_permutation
 from jaxconv.training.keys import init_key as init_key
 from jaxconv.training.keys import order_key as order_key
+from jaxconv.training.learning_rates import SCHEDULES as SCHEDULES
+from jaxconv.training.learning_rates import learning_rate_schedule as learning_rate_schedule
 from jaxconv.training.losses import Loss as Loss
 from jaxconv.training.losses import categorical_crossentropy as categorical_crossentropy
 from jaxconv.training.losses import one_hot_labels as one_hot_labels
+from jaxconv.training.losses import smoothed_crossentropy as smoothed_crossentropy
 from jaxconv.training.losses import (
     sparse_categorical_crossentropy as sparse_categorical_crossentropy,
 )
@@ -28,6 +32,7 @@ from jaxconv.training.metrics import Metric as Metric
 from jaxconv.training.metrics import Row as Row
 from jaxconv.training.metrics import accuracy as accuracy
 from jaxconv.training.optimizers import adam as adam
+from jaxconv.training.optimizers import regularize as regularize
 from jaxconv.training.optimizers import rmsprop as rmsprop
 from jaxconv.training.predict import predict as predict
 from jaxconv.training.replicas import evaluate_seeds as evaluate_seeds

@@ -3,6 +3,7 @@
     fold_in(fold_in(rng, 0), epoch)  the order of an epoch
     fold_in(fold_in(rng, 1), step)   the dropout of a step
     fold_in(rng, 2)                  the initial parameters
+    fold_in(fold_in(rng, 3), step)   the augmentation of a step; folded again for each image
 
 Each purpose has its own number, so that no key serves twice. A key follows from the root key and a
 position alone, so that a run resumes without the state of a generator.
@@ -18,7 +19,7 @@ from jaxtyping import Array, Int, Int32, Key
 Rng = Key[Array, ""]
 """A root key: `jax.random.key(seed)`."""
 
-_ORDER, _DROPOUT, _INIT = 0, 1, 2
+_ORDER, _DROPOUT, _INIT, _AUGMENT = 0, 1, 2, 3
 
 
 def as_key(rng: Any) -> Rng:
@@ -65,6 +66,21 @@ def init_key(rng: Rng) -> Rng:
       Array(False, dtype=bool)
     """
     return jax.random.fold_in(rng, _INIT)
+
+
+def augment_keys(rng: Rng, step: int | Int[Array, ""], images: int) -> Key[Array, " images"]:
+    """A key for each image of a step's batch: `fold_in(fold_in(fold_in(rng, 3), step), place)`.
+
+    It follows from the image's place in the batch alone: a longer batch, or one that devices share,
+    has the same keys at the same places.
+
+    Example:
+      >>> keys = augment_keys(jax.random.key(0), 7, 3)
+      >>> bool((keys == augment_keys(jax.random.key(0), 7, 5)[:3]).all())
+      True
+    """
+    key = jax.random.fold_in(jax.random.fold_in(rng, _AUGMENT), step)
+    return jax.vmap(lambda place: jax.random.fold_in(key, place))(jnp.arange(images))
 
 
 def epoch_permutation(

@@ -101,6 +101,39 @@ def one_hot_labels(loss: Loss) -> Loss:
     return integer_label_loss
 
 
+def smoothed_crossentropy(label_smoothing: float) -> Loss:
+    """Makes the crossentropy whose targets are spread: `1 - s + s / classes` for the label's class.
+
+    The other classes get `s / classes` each, with `s` the `label_smoothing`. The net learns not to
+    be certain; the smallest possible loss is no longer 0.
+
+    Args:
+      label_smoothing: in [0, 1).
+
+    Returns:
+      `(logits, labels) -> [N]`, for integer labels.
+
+    Raises:
+      ValueError: if `label_smoothing` is not in [0, 1).
+
+    Example:
+      >>> loss = smoothed_crossentropy(0.1)
+      >>> loss(jnp.array([[0.0, 9.0]]), jnp.array([1])).round(2)  # 0.05 · 9
+      Array([0.45], dtype=float32)
+
+    Source: https://keras.io/api/losses/probabilistic_losses/ (CategoricalCrossentropy,
+    `label_smoothing`); Szegedy et al., 2016, https://arxiv.org/abs/1512.00567
+    """
+    if not 0 <= label_smoothing < 1:
+        raise ValueError(f"label_smoothing must be in [0, 1), not {label_smoothing!r}.")
+
+    def smoothed(logits: Array, labels: Array) -> Array:
+        share = label_smoothing / logits.shape[-1]
+        return categorical_crossentropy(logits, labels * (1 - label_smoothing) + share)
+
+    return one_hot_labels(smoothed)
+
+
 def _one_hot(labels: Array, logits: Array) -> Array:
     return labels[..., None] == lax.broadcasted_iota(labels.dtype, logits.shape, logits.ndim - 1)
 

@@ -18,8 +18,9 @@ from flax.errors import InvalidRngError
 from jaxtyping import Array, Float, PyTree, Shaped
 
 from jaxconv.data.arrays import Batch
+from jaxconv.data.augment import Augment
 from jaxconv.models.forward import Model, as_float, as_linen, call_arguments
-from jaxconv.training.keys import dropout_key
+from jaxconv.training.keys import augment_keys, dropout_key
 from jaxconv.training.losses import Loss, sparse_categorical_crossentropy, widen
 from jaxconv.training.metrics import Metric, accuracy, add_up, with_loss
 from jaxconv.training.state import TrainState, create_train_state
@@ -35,6 +36,7 @@ def make_train_step(
     *,
     loss: Loss = sparse_categorical_crossentropy,
     metrics: Mapping[str, Metric] = {"accuracy": accuracy},
+    augment: Augment | None = None,
 ) -> TrainStep:
     """Makes the training step of a model: a pure function, not yet compiled.
 
@@ -71,11 +73,13 @@ def make_train_step(
                 "on whole batches, without 'mask', whose size the number of devices divides."
             )
         check_opt_state(tx, state.opt_state, state.params)
-        rngs = {"dropout": dropout_key(state.rng, state.step)}
+        rngs, image = {"dropout": dropout_key(state.rng, state.step)}, batch["image"]
+        if augment is not None:
+            image = augment(augment_keys(state.rng, state.step, len(image)), jnp.asarray(image))
 
         def loss_fn(params: PyTree) -> tuple[Array, tuple[dict[str, Array], PyTree]]:
             logits, batch_stats = _logits(
-                net, params, state.batch_stats, batch["image"], train=True, rngs=rngs
+                net, params, state.batch_stats, image, train=True, rngs=rngs
             )
             sums = add_up(metric_fns, logits, batch)
             count = jnp.maximum(sums["count"], 1).astype(sums["loss"].dtype)
@@ -144,6 +148,7 @@ def classifier(
     *,
     loss: Loss = sparse_categorical_crossentropy,
     metrics: Mapping[str, Metric] = {"accuracy": accuracy},
+    augment: Augment | None = None,
 ) -> Classifier:
     """Joins a net, its optimizer, its loss and its metrics in one value of pure functions.
 
@@ -158,6 +163,8 @@ def classifier(
         are refused. A state of another optimizer is refused if its tree differs.
       loss: `(logits, labels) -> [N]`, one value per sample.
       metrics: functions like `loss`, by name.
+      augment: changes the images of a training step before they are scaled, such as `warp` of
+        `jaxconv.data`: `(keys, images) -> images`, a key for each image.
 
     Raises:
       TypeError: if `model` is neither, or `tx` is no optax transform.
@@ -179,7 +186,7 @@ def classifier(
 
     return Classifier(
         init=partial(create_train_state, module, tx),
-        train_step=make_train_step(module, tx, loss=loss, metrics=metrics),
+        train_step=make_train_step(module, tx, loss=loss, metrics=metrics, augment=augment),
         eval_step=make_eval_step(module, loss=loss, metrics=metrics),
         predict=predict,
     )

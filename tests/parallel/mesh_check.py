@@ -13,6 +13,7 @@ from flax import linen as nn
 
 import jaxconv
 from jaxconv import parallel
+from jaxconv.data import compose, erase, warp
 from jaxconv.training.replicas import evaluate_seeds, fit_seeds
 
 
@@ -54,7 +55,8 @@ def main():
         parallel.data_mesh(5)
 
     model, tx = jaxconv.create_model("dropout", filters=(3, 4)), jaxconv.adam()
-    net = jaxconv.classifier(model, tx)
+    augment = compose(warp(rotation=15.0, shift=1.0, elastic=1.0), erase(4))
+    net = jaxconv.classifier(model, tx, augment=augment)
     shared = on_mesh(net, mesh)
     step, divided = net.train_step, shared.train_step
     init = jax.jit(lambda key: net.init(key, (28, 28, 1)))
@@ -66,7 +68,7 @@ def main():
     )
     assert len(parallel.unreplicate(everywhere).step.sharding.device_set) == 1
 
-    # A step on a batch that does not divide: every sample counts once, dropout is the same.
+    # A step on a batch that does not divide: every sample counts once, and is changed the same.
     train = jaxconv.load_dataset().train.batch()
     for size in (64, 61, 3):
         batch = {name: x[:size] for name, x in train.items()}

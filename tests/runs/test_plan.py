@@ -27,6 +27,13 @@ REFUSED = [
     ({"learning_rate": float("inf")}, "positive and finite in float32, not inf"),
     ({"learning_rate": 1e300}, "positive and finite in float32, not 1e"),
     ({"learning_rate": 1e-300}, "positive and finite in float32, not 1e-300"),
+    ({"schedule": "cosin"}, r"Unknown schedule 'cosin' \(did you mean 'cosine'\?\)"),
+    ({"weight_decay": -0.1}, "weight_decay must be 0 or a positive number, not -0.1"),
+    ({"global_clipnorm": 0.0}, "global_clipnorm must be a positive number, not 0.0"),
+    ({"label_smoothing": 1.0}, r"label_smoothing must be in \[0, 1\), not 1.0"),
+    ({"zoom": 2.0}, r"zoom must be in \[0, 0.9\], not 2.0"),
+    ({"erase": -1}, "erase must be a positive integer or 0, not -1"),
+    ({"target_accuracy": 97.0}, r"target_accuracy must be in \(0, 1\], not 97.0"),
     ({"seed": -1}, r"seed must be in \[0, 2\*\*32\), not -1"),
     ({"seed": HUGE}, rf"seed must be in \[0, 2\*\*32\), not {HUGE}"),
     ({"seeds": "0"}, "seeds must be 1 to 10000, not '0'"),
@@ -108,6 +115,8 @@ def test_one_seed_is_a_group_of_one():
 
 DECIDING = {
     "epochs": 4, "batch_size": 16, "learning_rate": 0.1, "seed": 1, "seeds": "3",
+    "rotation": 1.0, "zoom": 0.1, "shear": 1.0, "shift": 1.0, "elastic": 1.0, "erase": 2,
+    "schedule": "cosine", "weight_decay": 0.1, "global_clipnorm": 1.0, "label_smoothing": 0.1,
     "dataset": "folder:x", "image_size": "8", "test_split": 0.5,
     "validation_split": 0.5, "padding": "same", "stream": True, "activation": "relu",
 }  # fmt: skip

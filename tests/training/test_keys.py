@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import jaxconv
-from jaxconv.training import dropout_key, epoch_permutation, init_key, order_key
+from jaxconv.training import augment_keys, dropout_key, epoch_permutation, init_key, order_key
 from jaxconv.training.keys import as_key
 
 ROOT_KEYS = [jax.random.key(0), jax.random.key(2**32 - 1)]
@@ -34,6 +34,9 @@ def test_each_key_is_the_documented_fold(rng):
         np.testing.assert_array_equal(key_data(order_key(rng, i)), key_data(expected))
         expected = fold_in(fold_in(rng, 1), i)
         np.testing.assert_array_equal(key_data(dropout_key(rng, i)), key_data(expected))
+        expected = [fold_in(fold_in(fold_in(rng, 3), i), place) for place in range(3)]
+        expected = np.concatenate(list(map(key_data, expected)))
+        np.testing.assert_array_equal(key_data(augment_keys(rng, i, 3)), expected)
 
 
 @pytest.mark.parametrize("rng", ROOT_KEYS)

@@ -3,7 +3,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxconv import categorical_crossentropy, one_hot_labels, sparse_categorical_crossentropy
+from jaxconv import (
+    categorical_crossentropy,
+    one_hot_labels,
+    smoothed_crossentropy,
+    sparse_categorical_crossentropy,
+)
 from tests.support import oracles
 
 LOGITS = np.random.default_rng(0).normal(scale=5, size=(64, 10)).astype(np.float32)
@@ -19,6 +24,26 @@ def test_both_losses_match_numpy_and_each_other():
         one_hot_labels(categorical_crossentropy)(jnp.asarray(LOGITS), jnp.asarray(LABELS)),
     ):
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.9])
+def test_smoothed_targets_are_those_of_keras(smoothing):
+    import keras
+
+    theirs = keras.losses.CategoricalCrossentropy(
+        from_logits=True, label_smoothing=smoothing, reduction=None
+    )
+    found = smoothed_crossentropy(smoothing)(jnp.asarray(LOGITS), jnp.asarray(LABELS))
+    np.testing.assert_allclose(found, theirs(ONE_HOT, LOGITS), rtol=1e-5, atol=1e-6)
+    targets = ONE_HOT * (1 - smoothing) + smoothing / 10
+    expected = -(targets * oracles.log_softmax(LOGITS)).sum(-1)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("smoothing", [-0.1, 1.0, float("nan")])
+def test_no_other_smoothing_makes_sense(smoothing):
+    with pytest.raises(ValueError, match=f"must be in \\[0, 1\\), not {smoothing}"):
+        smoothed_crossentropy(smoothing)
 
 
 def test_the_gradient_is_softmax_minus_one_hot():

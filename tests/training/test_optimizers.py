@@ -4,7 +4,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxconv import adam, rmsprop
+from jaxconv import adam, learning_rate_schedule, regularize, rmsprop
 
 STEPS = 50
 GRADIENTS = np.random.default_rng(0).normal(size=(STEPS, 7)) * np.logspace(-6, 1, 7)
@@ -51,6 +51,60 @@ def test_adam_and_rmsprop_match_numpy():
     np.testing.assert_allclose(
         run(rmsprop(0.01, rho=0.5, epsilon=1e-3)), rmsprop_in_numpy(0.01, 0.5, 1e-3), rtol=1e-12
     )
+
+
+def keras_steps(optimizer) -> np.ndarray:
+    """The parameters after the steps of `run`, taken by an optimizer of Keras."""
+    import keras
+
+    variables = [keras.Variable(x, dtype="float64") for x in (START[:3], START[3:])]
+    optimizer.build(variables)
+    for g in GRADIENTS:
+        optimizer.apply([jnp.asarray(g[:3]), jnp.asarray(g[3:])])
+    return np.concatenate([np.asarray(x.value) for x in variables])
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("name", ["adam", "rmsprop"])
+@pytest.mark.parametrize("scheduled", [False, True])
+def test_weight_decay_and_clipping_match_keras(name, scheduled):
+    import keras
+
+    keras.config.set_floatx("float64")
+    try:
+        make, theirs = {
+            "adam": (adam, keras.optimizers.Adam),
+            "rmsprop": (rmsprop, keras.optimizers.RMSprop),
+        }[name]
+        rate = learning_rate_schedule("cosine", 0.01, STEPS) if scheduled else 0.01
+        keras_rate = keras.optimizers.schedules.CosineDecay(0.01, STEPS) if scheduled else 0.01
+        own = {"weight_decay": 0.1, "global_clipnorm": 2.0}
+        found = run(regularize(make(rate), rate, **own))
+        expected = keras_steps(theirs(keras_rate, **own))
+    finally:
+        keras.config.set_floatx("float32")
+    # Keras computes its schedule in float32.
+    np.testing.assert_allclose(found, expected, rtol=1e-6 if scheduled else 1e-11)
+    assert abs(found - run(make(rate))).max() > 1e-3
+
+
+def test_nothing_is_added_to_an_optimizer_without_decay_and_limit():
+    tx = adam()
+    assert regularize(tx, 1e-3) is tx
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"weight_decay": -1.0}, "weight_decay must be 0 or a positive number, not -1.0"),
+        ({"weight_decay": float("nan")}, "weight_decay .* not nan"),
+        ({"global_clipnorm": 0.0}, "global_clipnorm must be a positive number, not 0.0"),
+        ({"global_clipnorm": float("inf")}, "global_clipnorm .* not inf"),
+    ],
+)
+def test_decay_and_limit_without_sense_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        regularize(adam(), 1e-3, **settings)
 
 
 @pytest.mark.usefixtures("x64")

@@ -1,0 +1,87 @@
+"""Schedules, weight decay, clipping, smoothing and a target, as a run has them."""
+
+import json
+import signal
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+import jaxconv
+from experiments import dense
+from jaxconv.data import compose, erase, warp
+from jaxconv.runs import cli
+from tests.support.oracles import bits
+from tests.support.run_folders import run
+
+pytestmark = pytest.mark.usefixtures("few_digits", "no_pictures")
+
+ALL = {
+    "schedule": "onecycle",
+    "weight_decay": 0.01,
+    "global_clipnorm": 1.0,
+    "label_smoothing": 0.1,
+}
+IMAGES = {"rotation": 15.0, "zoom": 0.1, "shift": 1.0, "elastic": 0.5, "erase": 4}
+
+
+def test_a_run_trains_as_the_same_parts_in_ones_own_code(digits, tmp_path):
+    """300 digits in steps of 64 are 5 steps an epoch, and 10 in all."""
+    result = run("dense", tmp_path / "a", epochs=2, batch_size=64, **ALL, **IMAGES)
+    rate = optax.cosine_onecycle_schedule(10, dense.CONFIG.training.learning_rate)
+    clipped = optax.chain(optax.clip_by_global_norm(1.0), dense.RECIPE.tx(rate))
+    tx = jaxconv.regularize(clipped, rate, weight_decay=0.01)
+    net = jaxconv.classifier(
+        jaxconv.create_model("dense"),
+        tx,
+        loss=jaxconv.smoothed_crossentropy(0.1),
+        augment=compose(warp(rotation=15.0, zoom=0.1, shift=1.0, elastic=0.5), erase(4)),
+    )
+    state = net.init(jax.random.key(0), (28, 28, 1))
+    state, _ = jaxconv.fit(net, state, digits.train, epochs=2, batch_size=64)
+    means = jaxconv.evaluate(net, state, digits.test)
+    assert result["test_loss"] == pytest.approx(means["loss"], rel=1e-5)
+    assert {name: json.loads((tmp_path / "a" / "config.json").read_text())["training"][name]
+            for name in ALL} == ALL  # fmt: skip
+
+
+@pytest.mark.parametrize("settings", [{}, {"seeds": "3,7"}])
+def test_a_resumed_run_ends_in_the_same_bits(settings, interrupted, tmp_path):
+    settings = {**ALL, **IMAGES, **settings}
+    run("dense", tmp_path / "a", epochs=2, **settings)
+    interrupted(3, signal.SIGINT, "dense", tmp_path / "b", epochs=2, **settings)
+    result = run("dense", tmp_path / "b", epochs=2, resume=True, **settings)
+    assert result["resumed_at_step"] > 0
+    whole, resumed = (jaxconv.load_run(tmp_path / x) for x in "ab")
+    assert list(map(bits, whole.states)) == list(map(bits, resumed.states))
+
+
+def test_a_seed_of_a_group_is_trained_as_alone(tmp_path):
+    run("dense", tmp_path / "a", epochs=1, seeds="3,7", **ALL, **IMAGES)
+    run("dense", tmp_path / "b", epochs=1, seed=7, **ALL, **IMAGES)
+    together, alone = (jaxconv.load_run(tmp_path / x) for x in "ab")
+    assert bits(together.states[1]) == bits(alone.state)
+
+
+def test_the_epochs_of_a_schedule_cannot_grow(tmp_path):
+    run("dense", tmp_path / "a", epochs=1, schedule="cosine")
+    with pytest.raises(ValueError, match=r"epochs: 1 then, 2 now\).*a schedule's epochs cannot"):
+        run("dense", tmp_path / "a", epochs=2, schedule="cosine", resume=True)
+    np.testing.assert_equal(jaxconv.load_run(tmp_path / "a").result["epochs"], 1)
+
+
+@pytest.mark.parametrize(("target", "code"), [(0.001, None), (1.0, 1)])
+def test_a_target_that_is_missed_ends_with_1(target, code, monkeypatch, tmp_path, capsys):
+    options = ["--epochs", "1", "--quiet", "--output-dir", str(tmp_path / "a")]
+    monkeypatch.setattr("sys.argv", ["dense.py", *options, "--target-accuracy", str(target)])
+    if code is None:
+        cli(dense.CONFIG, dense.main, None)
+        assert capsys.readouterr().err == ""
+    else:
+        with pytest.raises(SystemExit) as ended:
+            cli(dense.CONFIG, dense.main, None)
+        assert ended.value.code == code
+        found = json.loads((tmp_path / "a" / "result.json").read_text())["test_accuracy"]
+        expected = f"error: The test accuracy, {found}, is below the target, 1.0.\n"
+        assert capsys.readouterr().err == expected
