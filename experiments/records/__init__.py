@@ -1,0 +1,1 @@
+"""The records: recipes that go beyond the notebooks, each with its claim."""

@@ -1,0 +1,1 @@
+"""The records: their commands on a few digits, and what they keep."""
