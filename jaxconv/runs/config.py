@@ -1,7 +1,6 @@
 """The settings of a run, nested by what they decide; on the command line they are flat.
 
-`training`, `seeds`, `data`, `augmentation` and `model` decide the result. `run` and `parallel` do
-not.
+All but `run` and `parallel` decide the result.
 """
 
 import dataclasses
