@@ -26,8 +26,8 @@ class _Draws(NamedTuple):
 
     matrix: Float[Array, "batch 2 2"]
     """From a place around the centre to where it goes, as rows and columns."""
-    field: Float[Array, "batch 2 height width"]
-    """What is added to the place that each pixel of the result comes from."""
+    field: Float[Array, "batch 2 rows columns"]
+    """What is added to the place that each pixel of the result comes from; one 0 for all."""
     share: Float[Array, "batch 2"]
     """Where the shift lies between the least and the largest, in [0, 1)."""
 
@@ -82,7 +82,7 @@ def warp(
     ) -> Shaped[Array, "batch height width channels"]:
         draws = _draw(keys, image.shape[1:3], (rotation, zoom, shear, elastic), smoothness)
         offset = _shift(image, draws, shift) if shift else jnp.zeros_like(draws.share)
-        return _resample(image, _sources(draws, offset))
+        return _resample(image, _sources(draws, offset, image.shape[1:3]))
 
     return warped
 
@@ -161,11 +161,7 @@ def _draw(
         size = (2, down.shape[1], across.shape[1])
         noise = jax.vmap(lambda key: jax.random.normal(key, size))(for_field)
         field = elastic * jnp.einsum("ya,ncab,xb->ncyx", down, noise, across)
-    return _Draws(
-        matrix.reshape(-1, 2, 2),
-        jnp.broadcast_to(field, (len(u), 2, *shape)),
-        (u[:, 4:] + 1) / 2,
-    )
+    return _Draws(matrix.reshape(-1, 2, 2), field, (u[:, 4:] + 1) / 2)
 
 
 def _bumps(pixels: int, distance: float) -> Float[np.ndarray, "pixels knots"]:
@@ -198,10 +194,12 @@ def _shift(image: Array, draws: _Draws, share: float) -> Float[Array, "batch 2"]
     return jnp.where(least > largest, jnp.floor((least + largest) / 2), drawn)
 
 
-def _sources(draws: _Draws, offset: Array) -> Float[Array, "batch 2 height width"]:
-    """The place in the image that each pixel of the result comes from."""
+def _sources(
+    draws: _Draws, offset: Array, shape: tuple[int, ...]
+) -> Float[Array, "batch 2 height width"]:
+    """The place in the image, of this height and width, that each pixel of the result is from."""
     (a, b), (c, d) = draws.matrix.transpose(1, 2, 0)[..., None, None]
-    height, width = draws.field.shape[2:]
+    height, width = shape
     rows = jnp.arange(height)[:, None] - (height - 1) / 2 - offset[:, 0, None, None]
     columns = jnp.arange(width)[None, :] - (width - 1) / 2 - offset[:, 1, None, None]
     area = a * d - b * c

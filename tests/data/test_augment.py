@@ -31,7 +31,9 @@ def test_an_affine_warp_is_that_of_scipy(images):
     """SciPy's matrix leads from the result to the image, ours from the image to the result."""
     own = draws(KEYS[:64], rotation=40.0, zoom=0.3, shear=20.0)
     offset = np.random.default_rng(0).integers(-6, 7, (64, 2))
-    found = augment._resample(images / np.float32(255), augment._sources(own, jnp.array(offset)))
+    found = augment._resample(
+        images / np.float32(255), augment._sources(own, jnp.array(offset), (28, 28))
+    )
     for i in range(64):
         inverse = np.linalg.inv(np.asarray(own.matrix[i], np.float64))
         first = 13.5 - inverse @ (13.5 + offset[i])
@@ -44,7 +46,7 @@ def test_an_affine_warp_is_that_of_scipy(images):
 def test_a_warp_is_that_of_scipy_with_channels_and_sides_of_its_own():
     images = np.random.default_rng(0).random((3, 9, 14, 2)).astype(np.float32)
     own = draws(KEYS[:3], (9, 14), rotation=40.0, elastic=1.5)
-    sources = augment._sources(own, jnp.array([[1, -2], [0, 3], [2, 0]]))
+    sources = augment._sources(own, jnp.array([[1, -2], [0, 3], [2, 0]]), (9, 14))
     found = augment._resample(images, sources)
     for i in range(3):
         for channel in range(2):
@@ -106,8 +108,7 @@ def test_no_warp_with_a_shift_cuts_a_digit(images):
     own = draws(KEYS[:64], rotation=15.0, zoom=0.1, shear=10.0)
     canvas = np.pad(images / np.float32(255), ((0, 0), (20, 20), (20, 20), (0, 0)))
     offset = augment._shift(jnp.asarray(images), own, 1.0)
-    wide = own._replace(field=jnp.zeros((64, 2, 68, 68)))
-    ink = np.asarray(augment._resample(canvas, augment._sources(wide, offset)))
+    ink = np.asarray(augment._resample(canvas, augment._sources(own, offset, (68, 68))))
     assert ink.sum(axis=(1, 2, 3)) == pytest.approx(ink[:, 20:48, 20:48].sum(axis=(1, 2, 3)))
     assert len(np.unique(offset, axis=0)) > 30
 

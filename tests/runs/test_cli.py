@@ -67,9 +67,9 @@ def test_help_reads_well():
         assert f"--{option} " in run.stdout
     assert "The number of epochs to train. (default: 15)" in run.stdout
     options = re.findall(r"^│ --([a-z-]+)", run.stdout, re.MULTILINE)
-    assert options[:5] == ["epochs", "batch-size", "learning-rate", "seed", "seeds"]
+    assert options[:4] == ["epochs", "batch-size", "learning-rate", "schedule"]
     groups = re.findall(r"^╭─ (\w+) options ─", run.stdout, re.MULTILINE)
-    assert groups == ["training", "seeds", "data", "model", "run", "parallel"]
+    assert groups == ["training", "seeds", "data", "augmentation", "model", "run", "parallel"]
     cache = run.stdout.split("--no-compilation-cache")[1]
     assert "Compile every program anew." in cache.split("--quiet")[0]
 
