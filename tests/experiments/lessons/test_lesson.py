@@ -50,9 +50,9 @@ def test_a_title_is_nearer_to_its_own_picture_than_to_the_one_above(tmp_path):
     assert panels[0].bbox.y0 - title.y1 > 5 * (title.y0 - panels[1].bbox.y1)
 
 
-def test_each_notebooks_lesson_is_a_script():
+def test_each_lesson_is_a_script():
     trained = ["activations", "dense_vs_conv", "features", "padding"]
-    others = ["animate", "conv1d", "losses", "pooling"]
+    others = ["animate", "augmentation", "conv1d", "losses", "pooling"]
     assert [path.stem for path in SCRIPTS] == sorted([*trained, *others])
 
 
