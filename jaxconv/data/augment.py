@@ -208,7 +208,10 @@ def _sources(
     return places + centre[:, None, None] + draws.field
 
 
-def _resample(image: Array, sources: Float[Array, "batch 2 height width"]) -> Array:
+def _resample(
+    image: Shaped[Array | np.ndarray, "batch height width channels"],
+    sources: Float[Array, "batch 2 height width"],
+) -> Shaped[Array, "batch height width channels"]:
     """Bilinear interpolation, with zeros outside; uint8 is rounded."""
     batch, height, width, _ = image.shape
     sizes = jnp.array([height, width], jnp.float32)[:, None, None]

@@ -1,6 +1,7 @@
 """A training step changes its images at random, and nothing else does."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -19,7 +20,7 @@ def first_state(seed=0) -> jaxconv.TrainState:
 
 
 def test_a_step_trains_on_the_changed_images(digits):
-    batch, state = digits.train[:64].batch(), first_state()._replace(step=np.int32(7))
+    batch, state = digits.train[:64].batch(), first_state()._replace(step=jnp.int32(7))
     keys = augment_keys(state.rng, state.step, 64)
     by_hand = batch | {"image": jax.jit(AUGMENT)(keys, batch["image"])}
     expected, sums = jax.jit(PLAIN.train_step)(state, by_hand)
