@@ -174,19 +174,18 @@ def _bumps(pixels: int, distance: float) -> Float[np.ndarray, "pixels knots"]:
 def _shift(image: Array, draws: _Draws, share: float) -> Float[Array, "batch 2"]:
     """A shift in whole pixels that keeps all that is not 0 inside, as the draws place it."""
     ink, sizes = (image != 0).any(axis=-1), jnp.array(image.shape[1:3], jnp.float32)
-    edges = []
-    for axis in (2, 1):  # rows have ink if any column has, and the other way round
+    edges, reach = [], jnp.abs(draws.field).max(axis=(2, 3))
+    for i, axis in enumerate((2, 1)):  # rows have ink if any column has, and the other way round
         has = ink.any(axis=axis)
-        n = has.shape[1]
+        first, last = jnp.argmax(has, axis=1), has.shape[1] - 1 - jnp.argmax(has[:, ::-1], axis=1)
         # Interpolation reaches less than a pixel beyond the outermost ones.
-        edges.append((jnp.argmax(has, axis=1) - 1, n - jnp.argmax(has[:, ::-1], axis=1)))
+        edges.append((first - 1 - reach[:, i], last + 1 + reach[:, i]))
     (top, bottom), (left, right) = edges
     corners = jnp.stack([jnp.stack([y, x], -1) for y in (top, bottom) for x in (left, right)], 1)
     centre = (sizes - 1) / 2
     moved = jnp.einsum("nij,nkj->nki", draws.matrix, corners - centre) + centre
-    reach = jnp.abs(draws.field).max(axis=(2, 3))
-    least = -jnp.floor(moved.min(axis=1) - reach) - 1
-    largest = sizes - jnp.ceil(moved.max(axis=1) + reach)
+    least = -jnp.floor(moved.min(axis=1)) - 1
+    largest = sizes - jnp.ceil(moved.max(axis=1))
     nearest = jnp.clip(0.0, least, largest)
     low = jnp.round(nearest + share * (least - nearest))
     high = jnp.round(nearest + share * (largest - nearest))
