@@ -44,8 +44,8 @@ def warp(
     """Makes an augmentation that moves every pixel, with one bilinear interpolation for all of it.
 
     Rotation, zoom and shear keep the centre of the image. The shift is a number of whole pixels for
-    which nothing that is not 0 leaves the image: it never cuts a digit. What does not fit into the
-    image is centred. Zeros enter at the edges.
+    which nothing that is not 0 leaves the image: it never cuts a digit. What may not fit into the
+    image, turned and with the largest displacement, is centred. Zeros enter at the edges.
 
     Args:
       rotation: the largest angle, in degrees, to either side.
@@ -212,7 +212,7 @@ def _resample(
     sources: Float[Array, "batch 2 height width"],
 ) -> Shaped[Array, "batch height width channels"]:
     """Bilinear interpolation, with zeros outside; uint8 is rounded."""
-    batch, height, width, _ = image.shape
+    height, width = image.shape[1:3]
     sizes = jnp.array([height, width], jnp.float32)[:, None, None]
     sources = jnp.clip(sources, -1, sizes)
     first = jnp.minimum(jnp.floor(sources), sizes - 1)
@@ -224,8 +224,9 @@ def _resample(
     corners = jnp.stack(four, axis=-1)
     if image.dtype == jnp.uint8:
         corners = lax.bitcast_convert_type(corners, jnp.uint32)
-    place = jnp.arange(batch)[:, None, None], top, left
-    found = corners.at[place].get(mode="promise_in_bounds")
+    # vmap, so that devices that share a batch look up their own images.
+    look_up = jax.vmap(lambda x, row, column: x.at[row, column].get(mode="promise_in_bounds"))
+    found = look_up(corners, top, left)
     if image.dtype == jnp.uint8:
         found = lax.bitcast_convert_type(found, jnp.uint8).astype(jnp.float32)
     above = found[..., 0] * (1 - across) + found[..., 1] * across
