@@ -9,7 +9,8 @@ from jaxconv._checks import check_choice, check_positive
 SCHEDULES: dict[str, Callable[[float, int], optax.ScalarOrSchedule]] = {
     "constant": lambda peak, steps: peak,
     "cosine": lambda peak, steps: optax.cosine_decay_schedule(peak, steps),
-    "onecycle": lambda peak, steps: optax.cosine_onecycle_schedule(steps, peak),
+    # Older versions of optax divide by the three tenths of the steps, rounded down.
+    "onecycle": lambda peak, steps: optax.cosine_onecycle_schedule(max(4, steps), peak),
     "warmup-cosine": lambda peak, steps: optax.warmup_cosine_decay_schedule(
         0.0, peak, max(1, steps // 10), max(2, steps)
     ),
