@@ -44,7 +44,7 @@ def main(rounds: int, output: Path | None) -> dict[str, Any]:
     check_positive("rounds", rounds)
     kinds = {"seconds": ("--times", "5"), "whole_seconds": ("--times", "0")}
     samples = {kind: {peer: [] for peer in PEERS} for kind in kinds}
-    accuracies = {peer: [] for peer in PEERS}
+    accuracies, versions = {peer: [] for peer in PEERS}, {}
     measure("jaxconv")  # compiles
     for _ in range(rounds):
         for kind, arguments in kinds.items():
@@ -55,7 +55,9 @@ def main(rounds: int, output: Path | None) -> dict[str, Any]:
                     continue
                 samples[kind][peer].append(report[kind])
                 accuracies[peer].append(report["accuracy"])
-    content = {**environment(), "rounds": rounds, **samples, "accuracy": accuracies}
+                versions[peer] = report["version"]
+    content = {**environment(), "rounds": rounds, **samples}
+    content |= {"accuracy": accuracies, "versions": versions}
     if output is not None:
         write_json(output, content)
     print("| library | training | to jaxconv's | whole process | to jaxconv's |")

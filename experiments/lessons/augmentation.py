@@ -5,7 +5,7 @@
 The lesson draws eight digits under each augmentation of `jaxconv.data`, and measures on the 10,000
 test digits how much of their ink each one leaves:
 
-- a shift leaves all of it: it never cuts a digit;
+- a shift leaves all of it: it cuts no digit;
 - turned and leaning digits keep it as well, since MNIST's margin is wide enough for 15°;
 - a zoom of 0.2 and an elastic deformation of 1 pixel lose 0.1% and 0.2%;
 - a square of 6×6, which is 4.6% of the image, takes 6.7% of the ink: digits stand in the middle.

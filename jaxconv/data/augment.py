@@ -28,7 +28,7 @@ class _Draws(NamedTuple):
     """From a place around the centre to where it goes, as rows and columns."""
     field: Float[Array, "batch 2 rows columns"]
     """What is added to the place that each pixel of the result comes from; one 0 for all."""
-    share: Float[Array, "batch 2"]
+    place: Float[Array, "batch 2"]
     """Where the shift lies between the least and the largest, in [0, 1)."""
 
 
@@ -44,7 +44,7 @@ def warp(
     """Makes an augmentation that moves every pixel, with one bilinear interpolation for all of it.
 
     Rotation, zoom and shear keep the centre of the image. The shift is a number of whole pixels for
-    which nothing that is not 0 leaves the image: it never cuts a digit. What may not fit into the
+    which nothing that is not 0 leaves the image: it cuts no digit. What may not fit into the
     image, turned and with the largest displacement, is centred. Zeros enter at the edges.
 
     Args:
@@ -81,7 +81,7 @@ def warp(
         keys: Key[Array, " batch"], image: Shaped[Array, "batch height width channels"]
     ) -> Shaped[Array, "batch height width channels"]:
         draws = _draw(keys, image.shape[1:3], (rotation, zoom, shear, elastic), smoothness)
-        offset = _shift(image, draws, shift) if shift else jnp.zeros_like(draws.share)
+        offset = _shift(image, draws, shift) if shift else jnp.zeros_like(draws.place)
         return _resample(image, _sources(draws, offset, image.shape[1:3]))
 
     return warped
@@ -189,7 +189,7 @@ def _shift(image: Array, draws: _Draws, share: float) -> Float[Array, "batch 2"]
     nearest = jnp.clip(0.0, least, largest)
     low = jnp.round(nearest + share * (least - nearest))
     high = jnp.round(nearest + share * (largest - nearest))
-    drawn = low + jnp.floor((high - low + 1) * draws.share)
+    drawn = low + jnp.floor((high - low + 1) * draws.place)
     return jnp.where(least > largest, jnp.floor((least + largest) / 2), drawn)
 
 

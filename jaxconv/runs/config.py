@@ -73,7 +73,7 @@ class Augmentation:
     shear: float = 0.0
     """Let the columns of each training image lean by up to so many degrees to either side."""
     shift: float = 0.0
-    """Shift each training image within this share of its empty margin, which cuts nothing off."""
+    """Shift each training image within this share of its empty margin."""
     elastic: float = 0.0
     """Deform each training image by so many pixels (standard deviation)."""
     erase: int = 0

@@ -59,12 +59,8 @@ def main(make: Callable[[str, Notebook], Peer], *packages: str) -> None:
     parser.add_argument("--started", type=float, default=time.time(), help="The parent's time().")
     given = parser.parse_args()
     notebook = Notebook(**json.loads(given.notebook))
-    with np.load(given.data) as file:
-        train, test = (
-            Digits(file[f"x_{part}"][..., None], file[f"y_{part}"].astype(np.int32))
-            for part in ("train", "test")
-        )
-    versions = {name: _version(name) for name in packages}
+    train, test = read_digits(given.data)
+    versions = {name: version(name) for name in packages}
     peer, result = make(given.net, notebook), {}
     if given.steps:
         samples = given.steps * notebook.batch_size
@@ -84,7 +80,18 @@ def main(make: Callable[[str, Notebook], Peer], *packages: str) -> None:
     print(json.dumps({**result, **getattr(peer, "facts", {})}), flush=True)
 
 
-def _version(package: str) -> str:
+def read_digits(path: Path) -> tuple[Digits, Digits]:
+    """The training and the test digits of a file in Keras' layout."""
+    with np.load(path) as file:
+        train, test = (
+            Digits(file[f"x_{part}"][..., None], file[f"y_{part}"].astype(np.int32))
+            for part in ("train", "test")
+        )
+    return train, test
+
+
+def version(package: str) -> str:
+    """The version of an installed package."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:  # tensorflow-cpu, a checkout on the path

@@ -2,7 +2,8 @@
 
 import jax
 
-from experiments.benchmarks.peers.speed_main import Digits, main
+from experiments.benchmarks.peers.peer_main import Digits
+from experiments.benchmarks.peers.speed_main import main
 from experiments.records import speed
 from jaxconv.measure.compilation_cache import cache_if_possible
 
@@ -26,4 +27,4 @@ class Jaxconv:
 
 if __name__ == "__main__":
     with cache_if_possible():
-        main(Jaxconv)
+        main(Jaxconv, "jax")

@@ -6,16 +6,9 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Protocol
 
-import numpy as np
-
-
-class Digits(NamedTuple):
-    """Images and labels: uint8 [N, 28, 28, 1] and int32 [N], or as a peer prepares them."""
-
-    image: Any
-    label: Any
+from experiments.benchmarks.peers.peer_main import Digits, read_digits, version
 
 
 class Peer(Protocol):
@@ -30,7 +23,7 @@ class Peer(Protocol):
         ...
 
 
-def main(make: Callable[[dict, Digits, Digits], Peer]) -> None:
+def main(make: Callable[[dict, Digits, Digits], Peer], package: str) -> None:
     """Trains once, or some times after a first one, and prints one line of JSON."""
     parser = argparse.ArgumentParser()
     parser.add_argument("recipe", type=json.loads, help="The recipe, `speed.RECORD`, as JSON.")
@@ -38,15 +31,10 @@ def main(make: Callable[[dict, Digits, Digits], Peer]) -> None:
     parser.add_argument("--times", type=int, default=0, help="Trainings after a first one.")
     parser.add_argument("--started", type=float, default=time.time(), help="The parent's time().")
     given = parser.parse_args()
-    with np.load(given.data) as file:
-        train, test = (
-            Digits(file[f"x_{part}"][..., None], file[f"y_{part}"].astype(np.int32))
-            for part in ("train", "test")
-        )
-    peer = make(given.recipe, train, test)
+    peer = make(given.recipe, *read_digits(given.data))
     peer.fit()
     accuracies = [peer.accuracy()]
-    result = {"whole_seconds": time.time() - given.started}
+    result = {"whole_seconds": time.time() - given.started, "version": version(package)}
     seconds = []
     for _ in range(given.times):
         seconds.append(peer.fit())

@@ -8,7 +8,8 @@ import torch  # pyright: ignore[reportMissingImports]
 from torch import nn  # pyright: ignore[reportMissingImports]
 from torch.nn import functional  # pyright: ignore[reportMissingImports]
 
-from experiments.benchmarks.peers.speed_main import Digits, main
+from experiments.benchmarks.peers.peer_main import Digits
+from experiments.benchmarks.peers.speed_main import main
 
 
 def make_net(recipe: dict, side: int) -> nn.Sequential:
@@ -78,4 +79,4 @@ class Torch:
 
 
 if __name__ == "__main__":
-    main(Torch)
+    main(Torch, "torch")

@@ -21,10 +21,12 @@ def template() -> Any:
 
 
 def words(name: str) -> str:
+    """A figure's name as words."""
     return name.replace("_", " ")
 
 
 def digits(value: float | None, places: int = 4) -> str:
+    """A number with so many places; whole numbers as they are."""
     if isinstance(value, int):
         return str(value)
     return "not finite" if value is None or not math.isfinite(value) else f"{value:.{places}f}"

@@ -31,10 +31,10 @@ def test_a_process_reports_the_median_after_the_first_training(
     np.savez(tmp_path / "d.npz", x_train=image, y_train=label, x_test=image, y_test=label)
     options = ["--data", str(tmp_path / "d.npz"), "--times", str(times)]
     monkeypatch.setattr(sys, "argv", ["peer", '{"samples": 2}', *options])
-    speed_main.main(Known)
+    speed_main.main(Known, "numpy")
     report = json.loads(capsys.readouterr().out)
     assert report.get("seconds") == seconds
-    assert report["accuracy"] == 0.5
+    assert (report["accuracy"], report["version"]) == (0.5, np.__version__)
 
 
 def test_libraries_take_turns_and_ratios_are_those_of_a_round(monkeypatch, tmp_path, capsys):
@@ -45,7 +45,7 @@ def test_libraries_take_turns_and_ratios_are_those_of_a_round(monkeypatch, tmp_p
         if peer == "PyTorch":
             return {"error": "No module named 'torch'"}
         own = 1.0 if peer == "jaxconv" else 2.5
-        return {"seconds": own, "whole_seconds": 2 * own, "accuracy": 0.99}
+        return {"seconds": own, "whole_seconds": 2 * own, "accuracy": 0.99, "version": "1"}
 
     monkeypatch.setattr(bench_record, "measure", measure)
     content = bench_record.main(2, tmp_path / "x.json")
