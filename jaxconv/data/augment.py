@@ -173,19 +173,29 @@ def _bumps(pixels: int, distance: float) -> Float[np.ndarray, "pixels knots"]:
 
 def _shift(image: Array, draws: _Draws, share: float) -> Float[Array, "batch 2"]:
     """A shift in whole pixels that keeps all that is not 0 inside, as the draws place it."""
-    ink, sizes = (image != 0).any(axis=-1), jnp.array(image.shape[1:3], jnp.float32)
-    edges, reach = [], jnp.abs(draws.field).max(axis=(2, 3))
-    for i, axis in enumerate((2, 1)):  # rows have ink if any column has, and the other way round
-        has = ink.any(axis=axis)
-        first, last = jnp.argmax(has, axis=1), has.shape[1] - 1 - jnp.argmax(has[:, ::-1], axis=1)
-        # Interpolation reaches less than a pixel beyond the outermost ones.
-        edges.append((first - 1 - reach[:, i], last + 1 + reach[:, i]))
-    (top, bottom), (left, right) = edges
-    corners = jnp.stack([jnp.stack([y, x], -1) for y in (top, bottom) for x in (left, right)], 1)
+    height, width = image.shape[1:3]
+    sizes = jnp.array([height, width], jnp.float32)
     centre = (sizes - 1) / 2
-    moved = jnp.einsum("nij,nkj->nki", draws.matrix, corners - centre) + centre
-    least = -jnp.floor(moved.min(axis=1)) - 1
-    largest = sizes - jnp.ceil(moved.max(axis=1))
+    ink = (image != 0).any(axis=-1)
+    # The outermost ink of each row goes furthest. Integers, since XLA compares floats slowly.
+    left = jnp.where(ink, jnp.arange(width), width).min(axis=2)
+    right = jnp.where(ink, jnp.arange(width), -1).max(axis=2)
+    inked = right >= 0
+    down = jnp.arange(height) - centre[0]
+    edges = []
+    for row in draws.matrix.transpose(1, 0, 2)[..., None]:
+        ends = [row[:, 0] * down + row[:, 1] * (x - centre[1]) for x in (left, right)]
+        least, most = jnp.minimum(*ends), jnp.maximum(*ends)
+        field = (row * draws.field.reshape(len(row), 2, -1)).sum(axis=1)
+        # Interpolation reaches less than a pixel beyond the outermost ones.
+        reach = jnp.abs(row).sum(axis=(1, 2))
+        first = jnp.where(inked, least, jnp.inf).min(axis=1) - field.max(axis=1) - reach
+        last = jnp.where(inked, most, -jnp.inf).max(axis=1) - field.min(axis=1) + reach
+        edges.append((first, last))
+    first, last = jnp.array(edges).transpose(1, 2, 0)
+    some = inked.any(axis=1)[:, None]
+    least = -jnp.floor(jnp.where(some, first + centre, 0)) - 1
+    largest = sizes - jnp.ceil(jnp.where(some, last + centre, 0))
     nearest = jnp.clip(0.0, least, largest)
     low = jnp.round(nearest + share * (least - nearest))
     high = jnp.round(nearest + share * (largest - nearest))
