@@ -45,7 +45,8 @@ def main(
     path = Path(output) if output else folder / NAMES[form]
     model, state, shape = trained.model, trained.states[member], trained.input_shape
     if form == "keras":
-        save_weights(path, state.params, model, shape, overwrite=overwrite)
+        own = {"params": state.params, "batch_stats": state.batch_stats}
+        save_weights(path, model=model, input_shape=shape, overwrite=overwrite, **own)
     else:
         save = {"stablehlo": save_stablehlo, "onnx": save_onnx}[form]
         save(path, model, state, shape, input_dtype=trained.input_dtype, overwrite=overwrite)

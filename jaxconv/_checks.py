@@ -150,11 +150,11 @@ def list_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def check_params(given: PyTree, params: PyTree) -> None:
-    """Refuses parameters that differ from a model's own in structure, shape or dtype.
+def check_params(given: PyTree, params: PyTree, name: str = "params") -> None:
+    """Refuses variables that differ from a model's own in structure, shape or dtype.
 
     Raises:
-      ValueError: naming the first parameter that differs, with both shapes and dtypes.
+      ValueError: naming the first array that differs, with both shapes and dtypes.
 
     Example:
       >>> check_params({"bias": jnp.zeros(3)}, {"bias": jnp.zeros(10)})
@@ -171,6 +171,6 @@ def check_params(given: PyTree, params: PyTree) -> None:
     for path in sorted(has.keys() | wants.keys()):
         if has.get(path) != wants.get(path):
             raise ValueError(
-                f"params{path} is {has.get(path, 'missing')}, but the model's is "
-                f"{wants.get(path, 'missing')}: pass parameters of this model and input_shape."
+                f"{name}{path} is {has.get(path, 'missing')}, but the model's is "
+                f"{wants.get(path, 'missing')}: pass those of this model and input_shape."
             )

@@ -4,6 +4,7 @@ The room may import `inspection`, `training`, `data`, `models`, `parallel`, `mea
 """
 
 from jaxconv.export.keras import check_save as check_save
+from jaxconv.export.keras import load_variables as load_variables
 from jaxconv.export.keras import load_weights as load_weights
 from jaxconv.export.keras import save_weights as save_weights
 from jaxconv.export.onnx import save_onnx as save_onnx

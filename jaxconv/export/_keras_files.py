@@ -18,11 +18,15 @@ import jax.numpy as jnp
 
 from jaxconv._checks import check_installed
 
+BATCH_NORM = ("scale", "bias", "mean", "var")
+"""Flax' names of what Keras calls gamma, beta, moving mean and moving variance, in its order."""
+
 
 class Layer(NamedTuple):
     """A layer with weights, in a model or in a file.
 
-    Its arrays are `kernel` and, if there is one, `bias`: anything with a shape and a dtype.
+    Its arrays are `kernel` and, if there is one, `bias`, or those of BatchNorm: anything with a
+    shape and a dtype.
     """
 
     path: tuple[str, ...]
@@ -77,7 +81,8 @@ def stored_layers(file: Any, path: Path) -> dict[str, Layer]:
             return
         holder, _, index = name.rpartition("/")
         group = f"/{holder.removesuffix('/vars')}".removeprefix("/layers/")
-        key = {"0": "kernel", "1": "bias"}.get(index, index)
+        names = BATCH_NORM if group.startswith("batch_normalization") else ("kernel", "bias")
+        key = dict(zip("0123", names, strict=False)).get(index, index)
         layer = layers.get(group, Layer((str(item.parent.attrs.get("name", group)),), {}))
         layers[group] = layer._replace(arrays={**layer.arrays, key: item})
 

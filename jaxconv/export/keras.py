@@ -2,18 +2,19 @@
 
 Keras names a layer's group in such a file by the layer's class and its number among the layers of
 that class: `layers/conv2d`, `layers/conv2d_1`, `layers/dense`. In a chain, therefore, the nth
-`Conv` of a Linen model is the nth `Conv2D` of the Keras model and the nth `Dense` its nth `Dense`,
-whatever their names. (If layers branch, Keras counts by depth instead, and layers of equal shape
-would be exchanged.) Both sides keep kernels in HWIO and flatten alike: nothing is transposed.
+`Conv` of a Linen model is the nth `Conv2D` of the Keras model, the nth `Dense` its nth `Dense` and
+the nth `BatchNorm` its nth `BatchNormalization`, whatever their names. (If layers branch, Keras
+counts by depth instead, and layers of equal shape would be exchanged.) Both sides keep kernels in
+HWIO and flatten alike: nothing is transposed.
 
-A file of weights does not record strides, padding, activations or `data_format`: the model decides
-them. A `.keras` file does record its net: it is refused if the layers do not stand in one row, from
-one input to one output, or have their channels first.
+A file of weights does not record strides, padding, activations, `data_format`, or the epsilon of
+BatchNorm: the model decides them. A `.keras` file does record its net: it is refused if the layers
+do not stand in one row, from one input to one output, or have their channels first.
 """
 
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,31 +26,28 @@ from jaxtyping import Array, PyTree, Shaped
 
 from jaxconv._checks import check_params
 from jaxconv.export._files import check_path, write_whole
-from jaxconv.export._keras_files import Layer, import_h5py, is_bfloat16, open_weights, stored_layers
-from jaxconv.inspection.summary import trace_layers
+from jaxconv.export._keras_files import (
+    Layer,
+    import_h5py,
+    is_bfloat16,
+    open_weights,
+    stored_layers,
+)
+from jaxconv.export._keras_layers import collection, mismatches, model_layers
 
 
 def load_weights(
     path: str | os.PathLike[str], model: nn.Module, input_shape: Sequence[int]
 ) -> PyTree[Array]:
-    """Reads the weights of a Keras 3 model, functional or sequential, as parameters of a model.
+    """Reads the weights of a Keras 3 model without BatchNorm as parameters of a model.
 
-    Executes nothing in the file and does not need Keras.
-
-    Args:
-      path: a file of `keras.Model.save_weights`, `.weights.h5`, or of `keras.Model.save`, `.keras`.
-        An optimizer's state in it is ignored.
-      model: a Linen chain whose layers with parameters are `Conv` and `Dense`, jaxconv's or Flax'.
-      input_shape: the shape of one image, `(height, width, channels)`.
+    Args and errors as in `load_variables`, which also reads the running statistics of BatchNorm.
 
     Returns:
       Parameters in the model's own structure and dtypes, for `create_train_state(..., params=...)`.
 
     Raises:
-      FileNotFoundError: if there is no such file.
-      ModuleNotFoundError: without h5py.
-      ValueError: if the file cannot be read, or its layers are not the model's; the message lists
-        each layer that differs, with the arrays that the file has and those it should have.
+      ValueError: also if the model has BatchNorm.
 
     Example:
       >>> import tempfile
@@ -65,23 +63,71 @@ def load_weights(
 
     Source: https://keras.io/api/models/model_saving_apis/
     """
+    variables = load_variables(path, model, input_shape)
+    if variables["batch_stats"]:
+        raise ValueError(
+            f"{type(model).__name__} has BatchNorm, whose running statistics are no parameters: "
+            "read both with load_variables."
+        )
+    return variables["params"]
+
+
+def load_variables(
+    path: str | os.PathLike[str], model: nn.Module, input_shape: Sequence[int]
+) -> dict[str, PyTree[Array]]:
+    """Reads the weights of a Keras 3 model, functional or sequential, as variables of a model.
+
+    Executes nothing in the file and does not need Keras.
+
+    Args:
+      path: a file of `keras.Model.save_weights`, `.weights.h5`, or of `keras.Model.save`, `.keras`.
+        An optimizer's state in it is ignored.
+      model: a Linen chain whose layers with parameters are `Conv` and `Dense`, jaxconv's or Flax',
+        and Flax' `BatchNorm`.
+      input_shape: the shape of one image, `(height, width, channels)`.
+
+    Returns:
+      `params` and `batch_stats` (`{}` without BatchNorm) in the model's own structure and dtypes,
+      for `create_train_state(..., **variables)`.
+
+    Raises:
+      FileNotFoundError: if there is no such file.
+      ModuleNotFoundError: without h5py.
+      ValueError: if the file cannot be read, or its layers are not the model's; the message lists
+        each layer that differs, with the arrays that the file has and those it should have.
+
+    Example:
+      >>> import tempfile
+      >>> import jax
+      >>> import jaxconv
+      >>> model, shape = jaxconv.create_model("lab6", batch_norm=True), (28, 28, 1)
+      >>> state = jaxconv.create_train_state(model, jaxconv.adam(), jax.random.key(0), shape)
+      >>> own = {"params": state.params, "batch_stats": state.batch_stats}
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     save_weights(folder + "/lab6.weights.h5", model=model, input_shape=shape, **own)
+      ...     variables = load_variables(folder + "/lab6.weights.h5", model, shape)
+      >>> variables["batch_stats"]["norm1"]["var"].shape
+      (32,)
+
+    Source: https://keras.io/api/models/model_saving_apis/
+    """
     path = Path(path)
-    expected = _model_layers(model, input_shape)
+    expected = model_layers(model, input_shape)
     with open_weights(path) as file:
         found = stored_layers(file, path)
-        if problems := _mismatches(expected, found):
+        if problems := mismatches(expected, found):
             text = (
                 f"{path} does not fit {type(model).__name__} for images of {tuple(input_shape)}; "
                 "nothing was loaded:"
             )
             raise ValueError("\n  ".join([text, *problems]))
-        params = {}
+        variables: dict[str, dict[Any, Array]] = {"params": {}, "batch_stats": {}}
         for group, layer in expected.items():
             for key, wanted in layer.arrays.items():
                 dataset = found[group].arrays[key]
                 array = dataset[()].view(jnp.bfloat16 if is_bfloat16(dataset) else dataset.dtype)
-                params[*layer.path, key] = jnp.asarray(array, wanted.dtype)
-    return unflatten_dict(params)
+                variables[collection(key)][*layer.path, key] = jnp.asarray(array, wanted.dtype)
+    return {name: unflatten_dict(arrays) for name, arrays in variables.items()}
 
 
 def save_weights(
@@ -90,6 +136,7 @@ def save_weights(
     model: nn.Module,
     input_shape: Sequence[int],
     *,
+    batch_stats: PyTree[Shaped[Array | np.ndarray, "..."]] | None = None,
     overwrite: bool = False,
 ) -> None:
     """Writes parameters to a `.weights.h5` file that the same net in Keras 3 loads.
@@ -99,8 +146,9 @@ def save_weights(
     Args:
       path: the file to write, `NAME.weights.h5`.
       params: the model's parameters.
-      model: as in `load_weights`.
+      model: as in `load_variables`.
       input_shape: the shape of one image, `(height, width, channels)`.
+      batch_stats: the running statistics of a model with BatchNorm.
       overwrite: whether to replace a file that exists already.
 
     Raises:
@@ -121,9 +169,13 @@ def save_weights(
     """
     path = Path(path)
     layers = check_save(path, model, input_shape, overwrite=overwrite)
-    shapes = {(*x.path, key): array for x in layers.values() for key, array in x.arrays.items()}
-    check_params(params, unflatten_dict(shapes))
-    flat, buffer, h5py = flatten_dict(params), io.BytesIO(), import_h5py()
+    given = {"params": params, "batch_stats": batch_stats or {}}
+    for name, arrays in given.items():
+        own = {(*x.path, key): x.arrays[key] for x in layers.values() for key in x.arrays}
+        own = {place: x for place, x in own.items() if collection(place[-1]) == name}
+        check_params(arrays, unflatten_dict(own), name)
+    flat: dict[Any, Any] = flatten_dict(given["params"]) | flatten_dict(given["batch_stats"])
+    buffer, h5py = io.BytesIO(), import_h5py()
     with h5py.File(buffer, "w") as file:
         file.create_group("vars")  # the model's own variables; Keras 3.0 to 3.5 insist on the group
         for group, layer in layers.items():
@@ -164,56 +216,4 @@ def check_save(
         )
     check_path(path, overwrite=overwrite)
     import_h5py()
-    return _model_layers(model, input_shape)
-
-
-def _model_layers(model: nn.Module, input_shape: Sequence[int]) -> dict[str, Layer]:
-    """The model's layers with parameters, by the group that Keras would give each."""
-    rows, variables = trace_layers(model, input_shape)
-    rest: dict[tuple[str, ...], Any] = flatten_dict(variables.get("params", {}))
-    layers: dict[str, Layer] = {}
-    for row in rows:
-        if row.params == 0:
-            continue
-        keys = [key for key in ("kernel", "bias") if (*row.path, key) in rest]
-        own = {key: rest.pop((*row.path, key)) for key in keys}
-        stem = {("Conv", 4): "conv2d", ("Dense", 2): "dense"}.get(
-            (row.kind, own["kernel"].ndim if "kernel" in own else 0)
-        )
-        if stem is None or row.params != sum(x.size for x in own.values()):
-            raise ValueError(
-                f"Layer {row.name!r} of {type(model).__name__} is a {row.kind} of {row.params:,} "
-                "parameters: only Dense layers and Conv layers in two dimensions are carried over."
-            )
-        same = sum(group.startswith(stem) for group in layers)
-        layers[f"{stem}_{same}" if same else stem] = Layer(row.path, own)
-    if rest:
-        names = ", ".join("/".join(path) for path in rest)
-        raise ValueError(f"{type(model).__name__} has parameters outside of its layers: {names}.")
-    return layers
-
-
-def _mismatches(expected: Mapping[str, Layer], found: Mapping[str, Layer]) -> list[str]:
-    """One line for each layer that differs, or that one side lacks."""
-    problems = []
-    for group in dict.fromkeys([*expected, *found]):
-        ours, theirs = (layers.get(group, Layer((), {})) for layers in (expected, found))
-        keys = dict.fromkeys([*ours.arrays, *theirs.arrays])
-        wants, has = (
-            ", ".join(_describe(key, side.arrays) for key in keys) for side in (ours, theirs)
-        )
-        if has != wants:
-            layer = f"layer {ours.name!r}" if ours.name else "no layer"
-            named = f", named {theirs.name!r}" if theirs.name else ""
-            problems.append(f"{layer} ({group} in the file{named}): has {has}; should have {wants}")
-    return problems
-
-
-def _describe(key: str, arrays: Mapping[str, Any]) -> str:
-    """An array's shape and any obstacle to loading it; equal texts mean that the arrays fit."""
-    if key not in arrays:
-        return f"no {key}"
-    array = arrays[key]
-    kind = "" if array.dtype.kind == "f" or is_bfloat16(array) else f" of {array.dtype}"
-    elsewhere = getattr(array, "external", None) or getattr(array, "is_virtual", False)
-    return f"{key} {array.shape}{kind}{' kept in another file' if elsewhere else ''}"
+    return model_layers(model, input_shape)

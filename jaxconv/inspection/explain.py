@@ -88,6 +88,14 @@ def _formulas(row: LayerRow, windows: Sequence[tuple[Any, ...]]) -> list[str]:
     lines = [f"size: {'; '.join(sizes)}"] if sizes else []
     if row.kind == "Flatten" and row.output_shape == (math.prod(row.input_shape),):
         lines.append(f"size: {_product(row.input_shape)} = {row.output_shape[0]:,}")
+    if row.kind == "GlobalPool" and row.output_shape == row.input_shape[-1:]:
+        lines.append(f"size: means over {_product(row.input_shape[:-1])} positions")
+    if row.kind == "BatchNorm" and row.params == len(row.arrays) * row.input_shape[-1]:
+        names = ", ".join(row.arrays)
+        return [
+            *lines,
+            f"params: {len(row.arrays)}·{row.input_shape[-1]} = {row.params:,} ({names})",
+        ]
     kernel, positions = row.arrays.get("kernel", ()), _product(row.output_shape[:-1])
     shapes = {"kernel": kernel, "bias": kernel[-1:]}.items()
     if not row.macs or not (windows or row.kind == "Dense") or not row.arrays.items() <= shapes:

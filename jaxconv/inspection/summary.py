@@ -28,7 +28,7 @@ class LayerRow(NamedTuple):
     macs: int | None
     """Multiply-adds: for dense layers and convolutions the kernel's size times the positions that
     it is applied at (a convolution called together with a pooling counts those that the pooling
-    leaves); 0 for pooling, Flatten and Dropout; None, not counted, for layers of other kinds."""
+    leaves); 0 for pooling, BatchNorm, Flatten and Dropout; None, not counted, for other kinds."""
     input_shape: tuple[int, ...] = ()
     arrays: Mapping[str, tuple[int, ...]] = {}
     """The shapes of its parameters and running statistics."""
@@ -179,7 +179,7 @@ def trace_layers(
         kernel = arrays["kernel"].shape if "kernel" in arrays else ()
         # Another layer with a kernel may apply it in another way.
         plain = (len(kernel) == 2 or row.kind == "Conv") and shape[-1:] == kernel[-1:]
-        others = 0 if row.kind in ("Dropout", "Flatten", "Pool") else None
+        others = 0 if row.kind in _WITHOUT_PRODUCTS else None
         params, products = (
             sum(x.size for x in own.values()),
             macs(kernel, shape) if plain else others,
@@ -192,6 +192,7 @@ def trace_layers(
     return rows, variables
 
 
+_WITHOUT_PRODUCTS = ("BatchNorm", "Dropout", "Flatten", "GlobalPool", "Pool")
 _OWN = ("name", "parent")  # fields of every Linen module
 
 

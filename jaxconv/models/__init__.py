@@ -7,6 +7,7 @@ from jaxconv.models._arguments import Padding as Padding
 from jaxconv.models._arguments import Pair as Pair
 from jaxconv.models._patches import split_batch as split_batch
 from jaxconv.models.convnet import ARCHITECTURES as ARCHITECTURES
+from jaxconv.models.convnet import BATCH_NORM_EPSILON as BATCH_NORM_EPSILON
 from jaxconv.models.convnet import ConvNet as ConvNet
 from jaxconv.models.convnet import as_hashable as as_hashable
 from jaxconv.models.convnet import create_model as create_model
@@ -20,6 +21,7 @@ from jaxconv.models.layers import Activation as Activation
 from jaxconv.models.layers import Conv as Conv
 from jaxconv.models.layers import Dense as Dense
 from jaxconv.models.layers import Flatten as Flatten
+from jaxconv.models.layers import GlobalPool as GlobalPool
 from jaxconv.models.layers import Pool as Pool
 from jaxconv.models.layers import activate as activate
 from jaxconv.models.ops import Form as Form

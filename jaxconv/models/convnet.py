@@ -12,8 +12,11 @@ from jaxtyping import Array, Float
 from jaxconv._checks import check_choice
 from jaxconv.models._arguments import Padding, Pair
 from jaxconv.models._patches import split_batch
-from jaxconv.models.layers import Activation, Conv, Dense, Flatten, Pool
+from jaxconv.models.layers import Activation, Conv, Dense, Flatten, GlobalPool, Pool, activate
 from jaxconv.models.ops import Form, choose_form
+
+BATCH_NORM_EPSILON = 1e-3
+"""Keras' own; Flax' default is another."""
 
 
 class ConvNet(nn.Module):
@@ -33,6 +36,9 @@ class ConvNet(nn.Module):
         layer out.
       kernel_size, strides, padding, activation: the same for every convolution, as in `Conv`.
       pool, pool_size, pool_strides, pool_padding: the same for every pooling layer, as in `Pool`.
+      batch_norm: whether BatchNorm (Keras' momentum 0.99 and epsilon 0.001) stands between each
+        convolution, which then has no bias, and its activation.
+      global_pool: whether the mean over all positions takes the place of Flatten.
       form: `"patches"`, `"xla"` or None for the backend's own (see `ops`).
       dtype, param_dtype: the dtypes of the computation and of the parameters.
 
@@ -57,6 +63,8 @@ class ConvNet(nn.Module):
     pool_size: Pair = 2
     pool_strides: Pair | None = None
     pool_padding: Padding = "valid"
+    batch_norm: bool = False
+    global_pool: bool = False
     form: Form | None = None
     dtype: DTypeLike = jnp.float32
     param_dtype: DTypeLike = jnp.float32
@@ -73,10 +81,12 @@ class ConvNet(nn.Module):
                 f"{self.num_pools!r}."
             )
         dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        window = (self.kernel_size, self.strides, self.padding, self.activation, self.form)
+        own: dict[str, Any] = dtypes | {"use_bias": not self.batch_norm}
+        activation = None if self.batch_norm else self.activation
+        window = (self.kernel_size, self.strides, self.padding, activation, self.form)
         pooling = (self.pool, self.pool_size, self.pool_strides, self.pool_padding, self.form)
         convolutions = [
-            Conv(filters, *window, **dtypes, name=f"conv{i}")
+            Conv(filters, *window, **own, name=f"conv{i}")
             for i, filters in enumerate(self.filters, start=1)
         ]
         pools = [Pool(*pooling, name=f"pool{i}") for i in range(1, self.num_pools + 1)]
@@ -88,8 +98,21 @@ class ConvNet(nn.Module):
                 x = pool(convolution(x)) if pool and not patched else convolution(x, pool)
             return x
 
-        x = split_batch(convolve, image) if patched and self.filters else convolve(image)
-        x = Flatten(name="flatten")(x)
+        def normalize(x: Array) -> Array:  # its means are those of the whole batch
+            for i, (convolution, pool) in enumerate(itertools.zip_longest(convolutions, pools), 1):
+                x = split_batch(convolution, x) if patched else convolution(x)
+                norm = nn.BatchNorm(
+                    not train, momentum=0.99, epsilon=BATCH_NORM_EPSILON, **dtypes, name=f"norm{i}"
+                )
+                x = activate(self.activation, norm(x))
+                x = pool(x) if pool else x
+            return x
+
+        if self.batch_norm:
+            x = normalize(image)
+        else:
+            x = split_batch(convolve, image) if patched and self.filters else convolve(image)
+        x = GlobalPool(name="mean")(x) if self.global_pool else Flatten(name="flatten")(x)
         if self.dropout_rate > 0:
             x = nn.Dropout(self.dropout_rate, deterministic=not train, name="dropout")(x)
         for i, units in enumerate(self.hidden, start=1):

@@ -63,6 +63,7 @@ class Conv(nn.Module):
       kernel_size, strides, padding, form: as in `conv`.
       activation: a name in `ACTIVATIONS`, a function, or None.
       dtype, param_dtype: the dtypes of the computation and of the parameters.
+      use_bias: False where BatchNorm follows, which takes a bias away again.
 
     Example:
       >>> import jax
@@ -80,6 +81,7 @@ class Conv(nn.Module):
     form: Form | None = None
     dtype: DTypeLike = jnp.float32
     param_dtype: DTypeLike = jnp.float32
+    use_bias: bool = True
 
     @nn.compact
     def __call__(
@@ -92,13 +94,13 @@ class Conv(nn.Module):
             check_image(image)
             check_positive("filters", self.filters)
             shape = (*as_pair("kernel_size", self.kernel_size), image.shape[-1], self.filters)
-            image, kernel, bias = _with_params(self, image, shape)
+            image, kernel, bias = _with_params(self, image, shape, self.use_bias)
             options: Any = {"strides": self.strides, "padding": self.padding, "form": self.form}
             if window is None:
                 maps = conv(image, kernel, **options)
             else:
                 maps = conv_max_pool(image, kernel, window, **options)
-        maps = activate(self.activation, maps + bias)
+        maps = activate(self.activation, maps if bias is None else maps + bias)
         return pool(maps) if pool and window is None else maps
 
 
@@ -139,6 +141,25 @@ class Pool(nn.Module):
             return kinds[self.kind](
                 image, self.window, strides=self.strides, padding=self.padding, form=self.form
             )
+
+
+class GlobalPool(nn.Module):
+    """The mean of each channel over all positions, as Keras' `GlobalAveragePooling2D`.
+
+    Sums are at least float32.
+
+    Example:
+      >>> GlobalPool().apply({}, jnp.ones((2, 3, 3, 64))).shape
+      (2, 64)
+
+    Source: Lin et al., 2014, https://arxiv.org/abs/1312.4400
+    """
+
+    def __call__(
+        self, image: Float[Array, "batch height width channels"]
+    ) -> Float[Array, "batch channels"]:
+        wide = jnp.promote_types(image.dtype, jnp.float32)
+        return image.mean(axis=(1, 2), dtype=wide).astype(image.dtype)
 
 
 class Flatten(nn.Module):
@@ -204,7 +225,9 @@ def _named(layer: nn.Module) -> Iterator[None]:
         raise ValueError(f"Layer {layer.name or type(layer).__name__!r}: {error}") from None
 
 
-def _with_params(layer: "Conv | Dense", x: Array, shape: tuple[int, ...]) -> list[Array]:
+def _with_params(
+    layer: "Conv | Dense", x: Array, shape: tuple[int, ...], use_bias: bool = True
+) -> list[Any]:
     """The inputs, a kernel of this shape and a bias; refuses parameters for other inputs."""
     if layer.has_variable("params", "kernel"):
         expected = np.shape(layer.get_variable("params", "kernel"))[-2]
@@ -215,6 +238,8 @@ def _with_params(layer: "Conv | Dense", x: Array, shape: tuple[int, ...]) -> lis
                 f"{change} the images, or create parameters with the input_shape of the data."
             )
     kernel = layer.param("kernel", nn.initializers.glorot_uniform(), shape, layer.param_dtype)
-    bias = layer.param("bias", nn.initializers.zeros, shape[-1:], layer.param_dtype)
-    bias = bias.reshape(*[1] * (x.ndim - 1), -1)  # of the rank of what it is added to
+    bias = None
+    if use_bias:
+        bias = layer.param("bias", nn.initializers.zeros, shape[-1:], layer.param_dtype)
+        bias = bias.reshape(*[1] * (x.ndim - 1), -1)  # of the rank of what it is added to
     return promote_dtype(x, kernel, bias, dtype=layer.dtype)

@@ -15,7 +15,6 @@ from jaxconv.runs.config import Parallel as Parallel
 from jaxconv.runs.config import Run as Run
 from jaxconv.runs.config import Seeds as Seeds
 from jaxconv.runs.config import Training as Training
-from jaxconv.runs.config import parse_seeds as parse_seeds
 from jaxconv.runs.experiment import run as run
 from jaxconv.runs.files import append_row as append_row
 from jaxconv.runs.files import read_arrays as read_arrays
@@ -32,3 +31,4 @@ from jaxconv.runs.result import diverged as diverged
 from jaxconv.runs.result import name_seeds as name_seeds
 from jaxconv.runs.trained import Trained as Trained
 from jaxconv.runs.trained import load_run as load_run
+from jaxconv.runs.values import parse_seeds as parse_seeds

@@ -253,8 +253,9 @@ def finish(session: Session, outcome: Outcome, start: Start, cache: str | None) 
 
     def export() -> None:
         if (path := config.run.export_keras) is not None:
-            params, own = trained.state.params, config.run
-            save_weights(path, params, net.model, data.input_shape, overwrite=own.overwrite)
+            state, shape, overwrite = trained.state, data.input_shape, config.run.overwrite
+            own = {"params": state.params, "batch_stats": state.batch_stats}
+            save_weights(path, model=net.model, input_shape=shape, overwrite=overwrite, **own)
 
     session.folder.finish(result, outcome, trained.save, export)
     if config.run.export_keras is not None:

@@ -13,11 +13,12 @@ import optax
 from jaxconv._checks import check_choice, check_natural, check_positive
 from jaxconv.data import check_dataset
 from jaxconv.runs.cli import DETERMINISTIC
-from jaxconv.runs.config import Config, parse_image_size, parse_seeds
+from jaxconv.runs.config import Config
 from jaxconv.runs.folder import check_output_dir
 from jaxconv.runs.recipe import Recipe
 from jaxconv.runs.result import name_seeds
-from jaxconv.training import SCHEDULES, Strategy, regularize, smoothed_crossentropy
+from jaxconv.runs.values import parse_image_size, parse_seeds
+from jaxconv.training import SCHEDULES, Strategy, average_weights, regularize, smoothed_crossentropy
 
 JAX_OPTIONS = (
     "jax_default_matmul_precision",
@@ -158,6 +159,8 @@ def _check(config: Config) -> None:
         weight_decay=training.weight_decay,
         global_clipnorm=training.global_clipnorm,
     )
+    if training.ema_momentum is not None:
+        average_weights(optax.identity(), training.ema_momentum)
     if run.target_accuracy is not None and not 0 < run.target_accuracy <= 1:
         raise ValueError(f"target_accuracy must be in (0, 1], not {run.target_accuracy!r}.")
     if not 0 <= own.seed < 2**32:

@@ -11,18 +11,20 @@ from flax import linen as nn
 from jaxtyping import PyTree
 
 from jaxconv.data import Batch, Dataset, Stream, StreamedDataset, load_dataset, open_streamed
-from jaxconv.export import check_save, load_weights
+from jaxconv.export import check_save, load_variables
 from jaxconv.models import as_linen
 from jaxconv.parallel import World
-from jaxconv.runs.config import Augmentation, Config, Training, parse_image_size
+from jaxconv.runs.config import Augmentation, Config, Training
 from jaxconv.runs.plan import Plan
 from jaxconv.runs.recipe import Recipe
 from jaxconv.runs.result import name_seeds
 from jaxconv.runs.trained import load_run
+from jaxconv.runs.values import parse_image_size
 from jaxconv.training import (
     Classifier,
     Strategy,
     TrainState,
+    average_weights,
     check_keys,
     choose_strategy,
     classifier,
@@ -79,8 +81,8 @@ class Net(NamedTuple):
     functions: Classifier
     make_state: Callable[[int], TrainState]
     """The first state of a seed, on one device."""
-    given: PyTree | None
-    """The parameters to start from, if the seed does not decide them."""
+    given: dict[str, PyTree]
+    """The `params` and `batch_stats` to start from, if the seed does not decide them."""
     params_count: int
     strategy: Strategy
     group: int
@@ -107,7 +109,7 @@ def build(
     steps = 1 if plan.grows else steps
     own = (config.augmentation, config.model)
     model, net, init = _functions(recipe, training, steps, *own, data.num_classes, shape)
-    given = world.on_first(lambda: _initial_params(config, model, shape))
+    given = world.on_first(lambda: _initial_variables(config, model, shape)) or {}
     strategy, group = choose_strategy(plan.strategy, plan.group)
     check_keys(jax.random.key(0), strategy, min(group, len(plan.seeds)))
     params = jax.eval_shape(init, jax.random.key(0), given).params
@@ -124,14 +126,14 @@ def build(
     )
 
 
-def _initial_params(config: Config, model: nn.Module, shape: tuple[int, int, int]) -> Any:
-    """Checks that `export_keras` can be written, and reads the parameters of `init_from`."""
+def _initial_variables(config: Config, model: nn.Module, shape: tuple[int, int, int]) -> Any:
+    """Checks that `export_keras` can be written, and reads the variables of `init_from`."""
     if config.run.export_keras is not None:
         check_save(config.run.export_keras, model, shape, overwrite=config.run.overwrite)
     if (path := config.run.init_from) is None:
         return None
     if is_keras_file(path):
-        return load_weights(path, model, shape)
+        return load_variables(path, model, shape)
     if not path or not (Path(path).is_dir() or path.endswith(".safetensors")):
         raise ValueError(
             "init_from takes a run's folder, its model.safetensors, NAME.weights.h5 or NAME.keras, "
@@ -143,7 +145,7 @@ def _initial_params(config: Config, model: nn.Module, shape: tuple[int, int, int
             f"{path} holds the nets of {name_seeds(trained.seeds)}, and a run starts from one: "
             "name a run of one seed."
         )
-    return trained.state.params
+    return {"params": trained.state.params, "batch_stats": trained.state.batch_stats}
 
 
 def is_keras_file(path: str) -> bool:
@@ -173,7 +175,9 @@ def _functions(
         weight_decay=training.weight_decay,
         global_clipnorm=training.global_clipnorm,
     )
+    if training.ema_momentum is not None:
+        tx = average_weights(tx, training.ema_momentum)
     smoothing = training.label_smoothing
     loss = smoothed_crossentropy(smoothing) if smoothing else recipe.loss
     net = classifier(model, tx, loss=loss, augment=augmentation.function())
-    return model, net, jax.jit(lambda rng, params: net.init(rng, shape, params=params))
+    return model, net, jax.jit(lambda rng, given: net.init(rng, shape, **given))

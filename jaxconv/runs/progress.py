@@ -21,8 +21,8 @@ def epoch_line(row: Mapping[str, float], step: int, steps: int) -> str:
 
 def _means(row: Mapping[str, float]) -> list[str]:
     other = ("epoch", "step", "steps", "seconds")
-    names = [name for name in row if name not in other and not name.startswith("test_")]
-    names.sort(key=lambda name: (name.startswith("val_"), name))
+    names = [name for name in row if name not in other and "test_" not in name]
+    names.sort(key=lambda name: ("val_" in name, name))
     return [f"{name}: {row[name]:{'.4f' if abs(row[name]) > 1e-3 else '.4e'}}" for name in names]
 
 

@@ -8,7 +8,7 @@ import jax
 
 from jaxconv.measure.statistics import summarize
 from jaxconv.runs.clock import Clock
-from jaxconv.training import Row, Strategy, TrainState
+from jaxconv.training import Row, Strategy, TrainState, averaged
 
 Nets = Mapping[str, Any]
 """The `params` and `batch_stats` of a group of replicas, stacked, on the host."""
@@ -33,7 +33,8 @@ class Outcome(NamedTuple):
 
 
 def nets_of(states: TrainState) -> Nets:
-    """Copies the nets of stacked states to the host."""
+    """Copies the nets of stacked states to the host, of an average of weights if they keep one."""
+    states = averaged(states)
     return jax.device_get({"params": states.params, "batch_stats": states.batch_stats})
 
 
@@ -88,7 +89,8 @@ def figures_of(
     """Collects the metrics of the last epoch and the final test, one value for each replica.
 
     The names are those of `result.json`, `train_loss` to `test_accuracy`; a value that there is not
-    is None.
+    is None. Beside an average of the weights there are those of the weights, `raw_test_loss` and so
+    on.
 
     Example:
       >>> means = {"loss": 0.5, "accuracy": 0.875}
@@ -96,7 +98,10 @@ def figures_of(
       [None]
     """
     last = [history[-1] for history in histories]
-    sources = (("train", "", last), ("val", "val_", last), ("test", "", tests))
+    sources = [("train", "", last), ("val", "val_", last), ("test", "", tests)]
+    sources += [
+        (kind, f"{kind}_", last) for kind in ("raw_val", "raw_test") if f"{kind}_loss" in last[0]
+    ]
     return {
         f"{kind}_{name}": [row.get(prefix + name) for row in rows]
         for kind, prefix, rows in sources
@@ -205,8 +210,14 @@ def result_lines(result: Mapping[str, Any]) -> str:
       Test accuracy: 0.7500
     """
     if len(result.get("seeds", [])) > 1:
-        return statistics_lines(result)
-    return f"Test loss: {result['test_loss']:.4f}\nTest accuracy: {result['test_accuracy']:.4f}"
+        lines = statistics_lines(result)
+    else:
+        accuracy = f"Test accuracy: {result['test_accuracy']:.4f}"
+        lines = f"Test loss: {result['test_loss']:.4f}\n{accuracy}"
+    if (accuracy := result.get("raw_test_accuracy")) is not None:
+        lines += f"\nWithout the average of the weights: accuracy {accuracy:.4f}"
+        lines += f", loss {result['raw_test_loss']:.4f}"
+    return lines
 
 
 def seed_table(result: Mapping[str, Any]) -> str:

@@ -165,11 +165,11 @@ def report_resume_point(folder: Path, checkpoints: Checkpoints) -> Iterator[None
         raise FloatingPointError(f"{error} The last good checkpoint {last}.") from None
 
 
-def fingerprints(data: Dataset | StreamedDataset, params: PyTree | None) -> dict[str, str | None]:
+def fingerprints(data: Dataset | StreamedDataset, variables: PyTree) -> dict[str, str | None]:
     """Identifies the data (after the validation split), and the initial weights if given."""
     splits = [split for split in (data.train, data.validation, data.test) if split is not None]
-    arrays = [np.asarray(x) for x in jax.tree.leaves(params)]
+    arrays = [np.asarray(x) for x in jax.tree.leaves(variables)]
     return {
         "data": hashlib.sha256(" ".join(x.identity for x in splits).encode()).hexdigest(),
-        "initial_weights": None if params is None else sha256(*arrays),
+        "initial_weights": sha256(*arrays) if arrays else None,
     }

@@ -21,7 +21,7 @@ from jaxconv.runs.result import Nets, Outcome, diverged
 from jaxconv.runs.run_folder import Elsewhere
 from jaxconv.runs.signals import Interrupts
 from jaxconv.runs.trained import Trained
-from jaxconv.training import ResumePoint, Row, TrainState
+from jaxconv.training import ResumePoint, Row, TrainState, averaged
 
 
 class Start(NamedTuple):
@@ -58,7 +58,7 @@ class Session:
         seeds = [self.plan.seeds[i] for i in members]
 
         def write(path: Path) -> None:
-            own, data = self.world.own(states), self.data
+            own, data = averaged(self.world.own(states)), self.data
             save_diagnostics(path, self.net.model, own, seeds, data.test, data.class_names)
 
         with self.clock("report"):

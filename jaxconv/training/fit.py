@@ -14,6 +14,7 @@ from jaxconv.training import metrics
 from jaxconv.training._batches import check_samples, on_device
 from jaxconv.training._finite import raise_if_not_finite
 from jaxconv.training._stacked import Strategy, epoch_orders, first_state, stack_states, sum_steps
+from jaxconv.training.average import averaged
 from jaxconv.training.evaluate import evaluate_replicas
 from jaxconv.training.metrics import Row
 from jaxconv.training.resume_point import ResumePoint, Save, find_place
@@ -77,9 +78,14 @@ def train_group(
         for prefix, batch in held_out.items():
             if prefix == "test" and len(history) + 1 < schedule.epochs:
                 continue
-            found = evaluate_replicas(net, states, batch, strategy=strategy)
-            for row, means in zip(rows, found, strict=True):
-                row |= {f"{prefix}_{name}": x for name, x in means.items()}
+            average = averaged(states)
+            evaluated = {prefix: average}
+            if average is not states:
+                evaluated[f"raw_{prefix}"] = states
+            for kind, own in evaluated.items():
+                found = evaluate_replicas(net, own, batch, strategy=strategy)
+                for row, means in zip(rows, found, strict=True):
+                    row |= {f"{kind}_{name}": x for name, x in means.items()}
         for i, row in zip(members, rows, strict=True):
             histories[i].append(row | {"seconds": seconds / replicas})
         stopped = on_epoch(states, [histories[i][-1] for i in members])
@@ -136,7 +142,8 @@ def fit(
     Returns:
       The final state and the whole history. Each epoch's row has `epoch` (from 1), the means over
       its samples while the weights moved, the validation's means, and the `seconds` of training,
-      without compilation and validation.
+      without compilation and validation. If the optimizer keeps an average (`average_weights`), the
+      validation's means are those of the average, and `raw_val_loss` and so on of the weights.
 
     Raises:
       ValueError: if a number is not positive, a label is no class of the net, or `resume` is from

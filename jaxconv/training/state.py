@@ -35,6 +35,7 @@ def create_train_state(
     input_shape: Sequence[int],
     *,
     params: PyTree[Shaped[Array | np.ndarray, "..."]] | None = None,
+    batch_stats: PyTree[Shaped[Array | np.ndarray, "..."]] | None = None,
 ) -> TrainState:
     """Makes the state at step 0: initial parameters and optimizer state, from a run's root key.
 
@@ -44,11 +45,12 @@ def create_train_state(
       rng: the root key, `jax.random.key(seed)`; an older key `uint32[2]` becomes a typed one.
       input_shape: the shape of one image, `(height, width, channels)`.
       params: parameters to start from, e.g. from `export.load_weights`; None for random ones.
+      batch_stats: running statistics that belong to `params`; None for those of a new net.
 
     Raises:
       TypeError: if `rng` is not a key, `model` is not a module, or `tx` is no optax transform.
       ValueError: if the images are too small, the model has variables other than `params` and
-        `batch_stats` or a flag that nobody sets (`check_flag`), or the given `params` do not fit.
+        `batch_stats` or a flag that nobody sets (`check_flag`), or the given arrays do not fit.
 
     Example:
       >>> import jaxconv
@@ -63,21 +65,23 @@ def create_train_state(
     image = jnp.zeros((1, *input_shape), model_dtype(net))
 
     @jax.jit
-    def init(rng: Rng, given: PyTree | None) -> TrainState:
+    def init(rng: Rng, given: dict[str, PyTree]) -> TrainState:
         # An NNX net with Dropout asks for both keys when it is made.
         rngs = {"params": init_key(rng), "dropout": dropout_key(rng, 0)}
         with check_flag(net):
             variables = dict(net.init(rngs, image, **call_arguments(net, train=False)))
-        params = variables.pop("params", {})
-        batch_stats = variables.pop("batch_stats", {})
+        own = {name: variables.pop(name, {}) for name in given}
         if variables:
             raise ValueError(
                 f"The model has variables in {sorted(variables)}, but a TrainState holds only "
                 "'params' and 'batch_stats'."
             )
-        if given is not None:
-            check_params(given, params)
-            params = given
-        return TrainState(jnp.zeros((), jnp.int32), params, tx.init(params), rng, batch_stats)
+        for name, arrays in given.items():
+            if arrays is not None:
+                check_params(arrays, own[name], name)
+                own[name] = arrays
+        return TrainState(
+            step=jnp.zeros((), jnp.int32), opt_state=tx.init(own["params"]), rng=rng, **own
+        )
 
-    return init(as_key(rng), params)
+    return init(as_key(rng), {"params": params, "batch_stats": batch_stats})

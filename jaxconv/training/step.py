@@ -133,7 +133,7 @@ class Classifier(NamedTuple):
     """Four pure functions that belong together, as optax has two; `classifier` makes it."""
 
     init: Callable[..., TrainState]
-    """`(rng, input_shape, *, params=None) -> state`, as `create_train_state`."""
+    """`(rng, input_shape, *, params=None, batch_stats=None) -> state`, as `create_train_state`."""
     train_step: TrainStep
     """`(state, batch) -> (state, sums)`."""
     eval_step: EvalStep
@@ -217,4 +217,7 @@ def _logits(
             f"The model must return logits [N, classes], not {type(logits).__name__}: wrap it in a "
             "module that returns them alone."
         )
-    return logits, updated.get("batch_stats", {})
+    statistics = updated.get("batch_stats", {})
+    if statistics:  # Flax' BatchNorm begins with float32, and a float64 net moves them in float64
+        statistics = jax.tree.map(lambda x, old: x.astype(old.dtype), statistics, batch_stats)
+    return logits, statistics

@@ -1,4 +1,4 @@
-"""Schedules, weight decay, clipping, smoothing and a target, as a run has them."""
+"""Schedules, weight decay, clipping, averages, smoothing and a target, as a run has them."""
 
 import json
 import signal
@@ -12,6 +12,7 @@ import jaxconv
 from experiments import dense
 from jaxconv.data import compose, erase, warp
 from jaxconv.runs import cli
+from jaxconv.training import average_weights, averaged
 from tests.support.oracles import bits
 from tests.support.run_folders import run
 
@@ -21,6 +22,7 @@ ALL = {
     "schedule": "onecycle",
     "weight_decay": 0.01,
     "global_clipnorm": 1.0,
+    "ema_momentum": 0.7,
     "label_smoothing": 0.1,
 }
 IMAGES = {"rotation": 15.0, "zoom": 0.1, "shift": 1.0, "elastic": 0.5, "erase": 4}
@@ -31,7 +33,7 @@ def test_a_run_trains_as_the_same_parts_in_ones_own_code(digits, tmp_path):
     result = run("dense", tmp_path / "a", epochs=2, batch_size=64, **ALL, **IMAGES)
     rate = optax.cosine_onecycle_schedule(10, dense.CONFIG.training.learning_rate)
     clipped = optax.chain(optax.clip_by_global_norm(1.0), dense.RECIPE.tx(rate))
-    tx = jaxconv.regularize(clipped, rate, weight_decay=0.01)
+    tx = average_weights(jaxconv.regularize(clipped, rate, weight_decay=0.01), 0.7)
     net = jaxconv.classifier(
         jaxconv.create_model("dense"),
         tx,
@@ -40,8 +42,11 @@ def test_a_run_trains_as_the_same_parts_in_ones_own_code(digits, tmp_path):
     )
     state = net.init(jax.random.key(0), (28, 28, 1))
     state, _ = jaxconv.fit(net, state, digits.train, epochs=2, batch_size=64)
-    means = jaxconv.evaluate(net, state, digits.test)
-    assert result["test_loss"] == pytest.approx(means["loss"], rel=1e-5)
+    for kind, own in (("test", averaged(state)), ("raw_test", state)):
+        means = jaxconv.evaluate(net, own, digits.test)
+        assert result[f"{kind}_loss"] == pytest.approx(means["loss"], rel=1e-5)
+    kept = jaxconv.load_run(tmp_path / "a").state.params["logits"]["kernel"]
+    np.testing.assert_allclose(kept, averaged(state).params["logits"]["kernel"], atol=1e-6)
     assert {name: json.loads((tmp_path / "a" / "config.json").read_text())["training"][name]
             for name in ALL} == ALL  # fmt: skip
 

@@ -7,13 +7,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PyTree
 
 from jaxconv._checks import check_installed
 from jaxconv.inspection import explicit_padding, output_size
-from jaxconv.models import ACTIVATIONS, ConvNet, model_dtype
+from jaxconv.models import ACTIVATIONS, BATCH_NORM_EPSILON, ConvNet, model_dtype
 from jaxconv.runs.files import write_text
 from jaxconv.runs.trained import Trained
+from jaxconv.training import TrainState
 
 SHAPE = (28, 28, 1)
 
@@ -60,7 +60,7 @@ def write_draw_page(trained: Trained, path: Path) -> Path:
     net = {
         "classes": list(map(str, trained.class_names or range(model.num_classes))),
         "layers": layers,
-        "members": [_weights(layers, state.params) for state in states],
+        "members": [_weights(layers, state) for state in states],
     }
     where = jinja2.FileSystemLoader(Path(__file__).parent)
     pages = jinja2.Environment(loader=where, autoescape=True, undefined=jinja2.StrictUndefined)
@@ -118,18 +118,34 @@ def describe(model: ConvNet) -> list[dict[str, Any]]:
             strides = model.pool_size if model.pool_strides is None else model.pool_strides
             window = (model.pool_size, strides, model.pool_padding)
             add("pool", f"pool{i}", filters, *window, pool=model.pool)
+    if model.global_pool:
+        add(
+            "pool", "mean", layers[-1]["shape"][-1] if layers else SHAPE[-1], size, 1, 0, pool="avg"
+        )
     for i, units in enumerate(model.hidden, start=1):
         add("dense", f"dense{i}", units, size, 1, 0, activation="relu")
     add("dense", "logits", model.num_classes, size, 1, 0, activation="linear")
     return layers
 
 
-def _weights(layers: list[dict[str, Any]], params: PyTree) -> str:
+def _weights(layers: list[dict[str, Any]], state: TrainState) -> str:
     """Kernels and biases, in the order of the layers, as base64 of little-endian float32."""
-    arrays = [
-        params[x["name"]][y] for x in layers if x["kind"] != "pool" for y in ("kernel", "bias")
-    ]
+    names = [x["name"] for x in layers if x["kind"] != "pool"]
+    arrays = [x for name in names for x in _kernel_and_bias(name, state)]
     flat = np.concatenate([np.asarray(x, "<f4").ravel() for x in arrays])
     if not np.isfinite(flat).all():
         raise ValueError("The net's parameters are not finite, since its training diverged.")
     return base64.b64encode(flat.tobytes()).decode()
+
+
+def _kernel_and_bias(name: str, state: TrainState) -> tuple[Any, Any]:
+    """The kernel and bias of a layer; of a convolution, joined with the BatchNorm behind it."""
+    layer, norm = state.params[name], name.replace("conv", "norm")
+    if norm not in state.batch_stats:
+        return layer["kernel"], layer["bias"]
+    learned, running = (
+        {key: np.asarray(x, np.float64) for key, x in tree[norm].items()}
+        for tree in (state.params, state.batch_stats)
+    )
+    scale = learned["scale"] / np.sqrt(running["var"] + BATCH_NORM_EPSILON)
+    return np.asarray(layer["kernel"]) * scale, learned["bias"] - running["mean"] * scale

@@ -30,6 +30,9 @@ NETS = {
         "dropout", pool="avg", pool_size=3, pool_strides=2, pool_padding="same", hidden=(16,)
     ),
     "dense": jaxconv.create_model("dense", num_classes=3),
+    "normed": jaxconv.ConvNet(
+        filters=(4, 6), num_pools=1, activation="elu", batch_norm=True, global_pool=True
+    ),
     "odd": jaxconv.ConvNet(
         filters=(5, 7),
         num_pools=2,
@@ -46,18 +49,19 @@ NETS = {
 
 def trained(model: nn.Module, seeds: int = 1) -> Trained:
     """Random weights, whose probabilities differ by image."""
-    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 28, 28, 1)))["params"]
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 28, 28, 1)))
     states = []
     for seed in range(seeds):
         draw = np.random.default_rng(seed).normal
-        params = {
-            layer: {
-                "kernel": jnp.float32(draw(0, 2 / np.prod(kernel[:-1]) ** 0.5, kernel)),
-                "bias": jnp.float32(draw(0, 0.2, kernel[-1])),
-            }
-            for layer, kernel in ((layer, x["kernel"].shape) for layer, x in shapes.items())
-        }
-        states.append(TrainState(jnp.int32(0), params, (), jax.random.key(seed), {}))
+
+        def array(path, x, draw=draw):
+            if len(x.shape) > 1:
+                return jnp.float32(draw(0, 2 / np.prod(x.shape[:-1]) ** 0.5, x.shape))
+            middle = float(path[-1].key in ("scale", "var"))
+            return jnp.float32(middle + draw(0, 0.2, x.shape))
+
+        own = {"batch_stats": {}} | jax.tree_util.tree_map_with_path(array, shapes)
+        states.append(TrainState(jnp.int32(0), opt_state=(), rng=jax.random.key(seed), **own))
     return Trained(model, tuple(states), (28, 28, 1), seeds=tuple(range(seeds)), dataset="mnist")
 
 
