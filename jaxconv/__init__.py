@@ -33,6 +33,8 @@ from jaxconv.training import Classifier as Classifier
 from jaxconv.training import TrainState as TrainState
 from jaxconv.training import accuracy as accuracy
 from jaxconv.training import adam as adam
+from jaxconv.training import average_weights as average_weights
+from jaxconv.training import averaged as averaged
 from jaxconv.training import categorical_crossentropy as categorical_crossentropy
 from jaxconv.training import classifier as classifier
 from jaxconv.training import create_train_state as create_train_state

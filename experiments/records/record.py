@@ -14,6 +14,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, PyTree
 
+import jaxconv
 from jaxconv.measure import environment, summarize
 from jaxconv.runs import write_json
 
@@ -45,6 +46,12 @@ def digest(params: PyTree[Array]) -> str:
     for leaf in jax.tree.leaves(jax.device_get(params)):
         sha.update(np.ascontiguousarray(leaf).tobytes())
     return sha.hexdigest()[:16]
+
+
+def load() -> tuple[dict[str, Array], dict[str, Array]]:
+    """The training and the test digits, on the device."""
+    data = jaxconv.load_dataset("mnist")
+    return jax.device_put(data.train.batch()), jax.device_put(data.test.batch())
 
 
 def keep(path: Path, rows: Sequence[Row], **facts: Any) -> None:

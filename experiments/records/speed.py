@@ -35,7 +35,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 import jaxconv
-from experiments.records.record import RESULTS, Row, claim, compare, digest, keep, kept
+from experiments.records.record import RESULTS, Row, claim, compare, digest, keep, kept, load
 from jaxconv._checks import check_natural, check_positive
 from jaxconv.measure import summarize
 from jaxconv.measure.compilation_cache import cache_if_possible
@@ -157,12 +157,6 @@ def train(settings: Settings, seed: int, data: dict[str, Array], test: dict[str,
     seconds = time.perf_counter() - began
     accuracy = jaxconv.evaluate(net, state, test, batch_size=1000)["accuracy"]
     return Row(seed, accuracy, seconds, digest(state.params))
-
-
-def load() -> tuple[dict[str, Array], dict[str, Array]]:
-    """The training and the test digits, on the device."""
-    data = jaxconv.load_dataset("mnist")
-    return jax.device_put(data.train.batch()), jax.device_put(data.test.batch())
 
 
 def train_seeds(settings: Settings, seeds: int) -> list[Row]:

@@ -74,7 +74,7 @@ def test_weights_come_and_go(digits, tmp_path):
     expected = keras.ops.softmax(theirs.predict(image / np.float32(255), verbose=0))
     np.testing.assert_allclose(jaxconv.predict(net, state, image), expected, atol=1e-5)
     assert_equal(load_variables(path, NET, SHAPE), variables_of(state))
-    with pytest.raises(ValueError, match="running statistics .* read both with load_variables"):
+    with pytest.raises(ValueError, match=r"running statistics .* read both with load_variables"):
         load_weights(path, NET, SHAPE)
     with pytest.raises(ValueError, match=r"batch_stats\['norm1'\]\['mean'\] is missing"):
         save_weights(tmp_path / "b.weights.h5", state.params, NET, SHAPE)
@@ -89,7 +89,9 @@ def test_given_statistics_are_checked():
     net = jaxconv.classifier(NET, jaxconv.adam())
     state = net.init(jax.random.key(0), SHAPE)
     wrong = jax.tree.map(lambda x: x[:1], state.batch_stats)
-    with pytest.raises(ValueError, match=r"batch_stats\['norm1'\]\['mean'\] is \(1,\) float32, but"):
+    with pytest.raises(
+        ValueError, match=r"batch_stats\['norm1'\]\['mean'\] is \(1,\) float32, but"
+    ):
         net.init(jax.random.key(0), SHAPE, batch_stats=wrong)
     moved = jax.tree.map(lambda x: x + 1, state.batch_stats)
     begun = net.init(jax.random.key(0), SHAPE, batch_stats=moved)
@@ -121,9 +123,7 @@ def test_replicas_are_those_alone_to_the_bit(digits):
     init = jax.jit(lambda key: net.init(key, SHAPE))
     keys = [jax.random.key(seed) for seed in (3, 4)]
     options = {"epochs": 1, "batch_size": 32}
-    together, _ = fit_seeds(
-        net, init, keys, digits.train[:100], strategy="map", group=2, **options
-    )
+    together, _ = fit_seeds(net, init, keys, digits.train[:100], strategy="map", group=2, **options)
     alone, _ = jaxconv.fit(net, init(keys[1]), digits.train[:100], **options)
     assert_equal(jax.tree.map(lambda x: x[1], variables_of(together)), variables_of(alone))
 
