@@ -41,6 +41,8 @@ from jaxconv.training import create_train_state as create_train_state
 from jaxconv.training import epoch_permutation as epoch_permutation
 from jaxconv.training import evaluate as evaluate
 from jaxconv.training import fit as fit
+from jaxconv.training import keep_best as keep_best
+from jaxconv.training import kept as kept
 from jaxconv.training import learning_rate_schedule as learning_rate_schedule
 from jaxconv.training import make_eval_step as make_eval_step
 from jaxconv.training import make_train_step as make_train_step

@@ -81,11 +81,11 @@ class Settings:
     """The peak of the schedule: a line up from 0 in a fifth of the steps, half a cosine to 0."""
     weight_decay: float = 1e-4
     ema_momentum: float = 0.998
-    rotation: float = 10.0
-    zoom: float = 0.1
+    rotation: float = 8.0
+    zoom: float = 0.08
     shear: float = 5.0
     shift: float = 0.4
-    elastic: float = 0.5
+    elastic: float = 0.3
 
     @property
     def net(self) -> Net:

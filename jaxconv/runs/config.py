@@ -28,6 +28,10 @@ class Training:
     """Scale the gradients to this norm at most, all together, as Keras does."""
     ema_momentum: float | None = None
     """Average the weights, as Keras' use_ema; the average is validated, tested and kept."""
+    early_stopping: int | None = None
+    """End when the loss on the validation split has not fallen for so many epochs."""
+    restore_best: bool = False
+    """Keep the net of the epoch with the lowest loss on the validation split."""
     label_smoothing: float = 0.0
     """Spread so much of each label over all classes, in the loss of training and evaluation."""
 

@@ -149,7 +149,7 @@ def begin(session: Session) -> Start:
     nets = {}
     for i, point in enumerate(points):
         states = found[i][0] if found else template(point)
-        if all(len(histories[k]) >= plan.epochs for k in point.members):
+        if point.stopped or all(len(histories[k]) >= plan.epochs for k in point.members):
             nets[point.members] = nets_of(states)
             states = None if i + 1 < len(points) else states
         resume.append((None if states is None else world.place(states), point))
@@ -195,7 +195,7 @@ def train(session: Session, samples: Samples, start: Start) -> Outcome:
     def on_epoch(members: range, states: TrainState, rows: list[Row]) -> None:
         last[:] = members, states
         session.folder.append(members, rows)
-        if rows[0]["epoch"] == plan.epochs:
+        if "test_accuracy" in rows[0]:
             if world.first:
                 nets[members] = nets_of(world.own(states))
             session.diagnose(members, states)
@@ -216,6 +216,7 @@ def train(session: Session, samples: Samples, start: Start) -> Outcome:
             callbacks=[on_epoch],
             on_chunk=progress.on_chunk,
             check_finite=plan.check_finite,
+            early_stopping=session.config.training.early_stopping,
             keep_states=False,
             save=session.save,
             save_every=plan.save_every,

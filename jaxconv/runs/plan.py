@@ -18,7 +18,14 @@ from jaxconv.runs.folder import check_output_dir
 from jaxconv.runs.recipe import Recipe
 from jaxconv.runs.result import name_seeds
 from jaxconv.runs.values import parse_image_size, parse_seeds
-from jaxconv.training import SCHEDULES, Strategy, average_weights, regularize, smoothed_crossentropy
+from jaxconv.training import (
+    SCHEDULES,
+    Strategy,
+    average_weights,
+    group_of,
+    regularize,
+    smoothed_crossentropy,
+)
 
 JAX_OPTIONS = (
     "jax_default_matmul_precision",
@@ -100,7 +107,7 @@ class Plan:
             title=f"{recipe.name}-{seeds[0] if len(seeds) == 1 else f'{len(seeds)}seeds'}",
             seeds=seeds,
             strategy=own.strategy,
-            group=own.group,
+            group=group_of(own.group, config.training.early_stopping),
             epochs=config.training.epochs,
             batch_size=config.training.batch_size,
             save_every=None if every == "epoch" else every,
@@ -159,6 +166,14 @@ def _check(config: Config) -> None:
         weight_decay=training.weight_decay,
         global_clipnorm=training.global_clipnorm,
     )
+    for name in ("early_stopping", "restore_best"):
+        if getattr(training, name) not in (None, False) and not config.data.validation_split:
+            raise ValueError(
+                f"{name} needs validation samples that were held out of the training set: add "
+                "--validation-split, such as 0.1. What the test set decided, it could not measure."
+            )
+    if training.early_stopping is not None:
+        check_positive("early_stopping", training.early_stopping)
     if training.ema_momentum is not None:
         average_weights(optax.identity(), training.ema_momentum)
     if run.target_accuracy is not None and not 0 < run.target_accuracy <= 1:

@@ -28,6 +28,7 @@ from jaxconv.training import (
     check_keys,
     choose_strategy,
     classifier,
+    keep_best,
     learning_rate_schedule,
     regularize,
     smoothed_crossentropy,
@@ -180,4 +181,9 @@ def _functions(
     smoothing = training.label_smoothing
     loss = smoothed_crossentropy(smoothing) if smoothing else recipe.loss
     net = classifier(model, tx, loss=loss, augment=augmentation.function())
-    return model, net, jax.jit(lambda rng, given: net.init(rng, shape, **given))
+
+    def init(rng: Any, given: dict[str, PyTree]) -> TrainState:
+        state = net.init(rng, shape, **given)
+        return keep_best(state) if training.restore_best else state
+
+    return model, net, jax.jit(init)

@@ -8,7 +8,7 @@ import jax
 
 from jaxconv.measure.statistics import summarize
 from jaxconv.runs.clock import Clock
-from jaxconv.training import Row, Strategy, TrainState, averaged
+from jaxconv.training import Row, Strategy, TrainState, kept
 
 Nets = Mapping[str, Any]
 """The `params` and `batch_stats` of a group of replicas, stacked, on the host."""
@@ -33,8 +33,8 @@ class Outcome(NamedTuple):
 
 
 def nets_of(states: TrainState) -> Nets:
-    """Copies the nets of stacked states to the host, of an average of weights if they keep one."""
-    states = averaged(states)
+    """Copies the nets of stacked states to the host, the best or an average if they keep one."""
+    states = kept(states)
     return jax.device_get({"params": states.params, "batch_stats": states.batch_stats})
 
 
@@ -59,6 +59,10 @@ def summarise(
     own: dict[str, Any] = {"seed": seeds[0]} if len(seeds) == 1 else {}
     own |= {"seeds": list(seeds), "strategy": program[0], "group": program[1]}
     own |= summarize_figures(seeds, figures, diverged(outcome.histories, outcome.tests))
+    if facts.get("early_stopping"):
+        own["last_epochs"] = [len(history) for history in outcome.histories]
+    if facts.get("restore_best"):
+        own["best_epochs"] = [best_epoch(history) for history in outcome.histories]
     compiled = clock.programs.compilations - clock.programs.cached
     seconds_train = seconds_of(outcome.histories)
     new = seconds_train - seconds_before
@@ -76,6 +80,17 @@ def summarise(
         "seconds_total": clock.total,
         **facts,
     }
+
+
+def best_epoch(history: Sequence[Row]) -> int | None:
+    """The first epoch with the lowest `val_loss`; None if none is finite.
+
+    Example:
+      >>> best_epoch([{"epoch": 1, "val_loss": 0.5}, {"epoch": 2, "val_loss": 0.25}])
+      2
+    """
+    finite = [row for row in history if math.isfinite(row["val_loss"])]
+    return int(min(finite, key=lambda row: row["val_loss"])["epoch"]) if finite else None
 
 
 def seconds_of(histories: Sequence[Sequence[Row]]) -> float:
@@ -215,8 +230,11 @@ def result_lines(result: Mapping[str, Any]) -> str:
         accuracy = f"Test accuracy: {result['test_accuracy']:.4f}"
         lines = f"Test loss: {result['test_loss']:.4f}\n{accuracy}"
     if (accuracy := result.get("raw_test_accuracy")) is not None:
-        lines += f"\nWithout the average of the weights: accuracy {accuracy:.4f}"
-        lines += f", loss {result['raw_test_loss']:.4f}"
+        raw = f"loss {result['raw_test_loss']:.4f}, accuracy {accuracy:.4f}"
+        lines += f"\nThe weights of the last step instead: {raw}"
+    for name, text in (("last_epochs", "Ended after epoch"), ("best_epochs", "Kept: epoch")):
+        if name in result:
+            lines += f"\n{text} {', '.join(map(str, result[name]))}"
     return lines
 
 

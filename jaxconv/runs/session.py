@@ -21,7 +21,7 @@ from jaxconv.runs.result import Nets, Outcome, diverged
 from jaxconv.runs.run_folder import Elsewhere
 from jaxconv.runs.signals import Interrupts
 from jaxconv.runs.trained import Trained
-from jaxconv.training import ResumePoint, Row, TrainState, averaged
+from jaxconv.training import ResumePoint, Row, TrainState, kept
 
 
 class Start(NamedTuple):
@@ -58,7 +58,7 @@ class Session:
         seeds = [self.plan.seeds[i] for i in members]
 
         def write(path: Path) -> None:
-            own, data = averaged(self.world.own(states)), self.data
+            own, data = kept(self.world.own(states)), self.data
             save_diagnostics(path, self.net.model, own, seeds, data.test, data.class_names)
 
         with self.clock("report"):
@@ -86,12 +86,12 @@ class Session:
             self.net.model,
             tuple(
                 TrainState(
-                    jnp.int32(self.steps),
+                    jnp.int32(len(history) * self.steps // plan.epochs),
                     rng=jax.random.key(seed),
                     opt_state=(),
                     **jax.tree.map(lambda x, i=i: x[i], stacked),
                 )
-                for i, seed in enumerate(plan.seeds)
+                for i, (seed, history) in enumerate(zip(plan.seeds, outcome.histories, strict=True))
             ),
             data.input_shape,
             input_dtype=data.test.image.dtype.name,
@@ -116,6 +116,8 @@ class Session:
             "params_count": self.net.params_count,
             "epochs": self.plan.epochs,
             "steps": self.steps,
+            "early_stopping": self.config.training.early_stopping,
+            "restore_best": self.config.training.restore_best,
             "resumed_at_step": start.step if self.config.run.resume else None,
             "devices": self.world.mesh.size,
             "processes": self.world.count,

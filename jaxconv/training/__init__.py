@@ -7,12 +7,15 @@ and `_checks`.
 
 from jaxconv.training._groups import check_keys as check_keys
 from jaxconv.training._groups import choose_strategy as choose_strategy
+from jaxconv.training._groups import group_of as group_of
 from jaxconv.training._groups import groups as groups
 from jaxconv.training._stacked import Strategy as Strategy
 from jaxconv.training._stacked import first_state as first_state
 from jaxconv.training._stacked import stack_states as stack_states
 from jaxconv.training.average import average_weights as average_weights
 from jaxconv.training.average import averaged as averaged
+from jaxconv.training.best import keep_best as keep_best
+from jaxconv.training.best import kept as kept
 from jaxconv.training.epoch import train_epoch as train_epoch
 from jaxconv.training.evaluate import evaluate as evaluate
 from jaxconv.training.fit import fit as fit

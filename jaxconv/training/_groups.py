@@ -32,6 +32,25 @@ def choose_strategy(strategy: Strategy | None, group: int | None) -> tuple[Strat
     return strategy or own_strategy, group or own_group
 
 
+def group_of(group: int | None, early_stopping: int | None) -> int | None:
+    """The largest group: one replica where each stops at an epoch of its own.
+
+    Raises:
+      ValueError: if another one is given then.
+
+    Example:
+      >>> group_of(None, early_stopping=3), group_of(8, early_stopping=None)
+      (1, 8)
+    """
+    if early_stopping is None:
+        return group
+    if group not in (None, 1):
+        raise ValueError(
+            f"With early_stopping each replica ends at its own epoch: group must be 1, not {group}."
+        )
+    return 1
+
+
 def check_keys(rng: Any, strategy: Strategy, replicas: int) -> None:
     """Refuses keys that draw other numbers under `vmap` than alone, as those of `rbg` do.
 

@@ -15,6 +15,7 @@ from jaxconv.training._batches import check_samples, on_device
 from jaxconv.training._finite import raise_if_not_finite
 from jaxconv.training._stacked import Strategy, epoch_orders, first_state, stack_states, sum_steps
 from jaxconv.training.average import averaged
+from jaxconv.training.best import Best, kept, update_best
 from jaxconv.training.evaluate import evaluate_replicas
 from jaxconv.training.metrics import Row
 from jaxconv.training.resume_point import ResumePoint, Save, find_place
@@ -43,7 +44,7 @@ def train_group(
     """The driver: trains stacked replicas together, and appends their rows to their histories.
 
     `members` are their places among the `histories`, and `steps_before` the steps of the groups
-    before them. It evaluates the batches `held_out` after each epoch, `test` only after the last.
+    before them. It evaluates the batches `held_out`: `val` after each epoch, `test` after the last.
     """
     history = histories[members.start]
 
@@ -51,6 +52,19 @@ def train_group(
         if save is not None:
             taken = steps_before + sum_steps(states)
             save(states, ResumePoint(taken, members, [list(rows) for rows in histories], **current))
+
+    def with_means(
+        rows: list[Row], prefix: str, states: TrainState, shown: TrainState
+    ) -> list[Row]:
+        """Adds the means of the nets to show; if they are not those that train, of these too."""
+        evaluated = {f"{prefix}_": shown}
+        if shown is not states:
+            evaluated[f"raw_{prefix}_"] = states
+        for start, own in evaluated.items():
+            found = evaluate_replicas(net, own, held_out[prefix], strategy=strategy)
+            means = [{f"{start}{name}": x for name, x in of_one.items()} for of_one in found]
+            rows = [row | more for row, more in zip(rows, means, strict=True)]
+        return rows
 
     # Zero steps: compiles the program before the clock starts.
     orders = epoch_orders(states.rng, 0, data.samples, schedule.shuffle, strategy)
@@ -75,25 +89,29 @@ def train_group(
                 save_at(states, sums=sums, seconds=seconds)
             start = stop
         rows: list[Row] = [{"epoch": epoch + 1, **row} for row in metrics.means_of_replicas(sums)]
-        for prefix, batch in held_out.items():
-            if prefix == "test" and len(history) + 1 < schedule.epochs:
-                continue
-            average = averaged(states)
-            evaluated = {prefix: average}
-            if average is not states:
-                evaluated[f"raw_{prefix}"] = states
-            for kind, own in evaluated.items():
-                found = evaluate_replicas(net, own, batch, strategy=strategy)
-                for row, means in zip(rows, found, strict=True):
-                    row |= {f"{kind}_{name}": x for name, x in means.items()}
+        if "val" in held_out:
+            rows = with_means(rows, "val", states, averaged(states))
+            states = update_best(states, [row["val_loss"] for row in rows])
+        own = list(zip(members, rows, strict=True))
+        stopped = all(schedule.stops([*histories[i], row]) for i, row in own)
+        if "test" in held_out and (stopped or len(history) + 1 >= schedule.epochs):
+            rows = with_means(rows, "test", states, kept(states))
         for i, row in zip(members, rows, strict=True):
             histories[i].append(row | {"seconds": seconds / replicas})
-        stopped = on_epoch(states, [histories[i][-1] for i in members])
+        stopped |= on_epoch(states, [histories[i][-1] for i in members])
         save_at(states, stopped=stopped)
         if stopped:
             break
         start, sums, seconds = 0, {}, 0.0
     return states
+
+
+def check_validation(validation: object, early_stopping: int | None, state: TrainState) -> None:
+    """Refuses early stopping and `keep_best` without a validation."""
+    if validation is None and (early_stopping is not None or isinstance(state.best, Best)):
+        raise ValueError(
+            "early_stopping and keep_best compare the loss on held-out samples: pass validation."
+        )
 
 
 def fit(
@@ -109,6 +127,7 @@ def fit(
     callbacks: Sequence[Callable[[TrainState, Row], bool | None]] = (),
     on_chunk: Callable[[Row], None] | None = None,
     check_finite: bool = True,
+    early_stopping: int | None = None,
     save: Save | None = None,
     save_every: int | None = None,
     resume: ResumePoint | None = None,
@@ -133,6 +152,8 @@ def fit(
         `seconds` so far.
       check_finite: whether a loss or parameter that is not finite raises an error, at most a chunk
         late; False for an optimizer that skips such steps.
+      early_stopping: end the training when the validation's loss has not fallen for so many epochs;
+        `keep_best` also keeps the net of the best one.
       save: called with the state and its `ResumePoint` after each chunk that passed the check, and
         after each epoch's callbacks.
       save_every: also end a chunk whenever `state.step` is a multiple of this.
@@ -146,8 +167,8 @@ def fit(
       validation's means are those of the average, and `raw_val_loss` and so on of the weights.
 
     Raises:
-      ValueError: if a number is not positive, a label is no class of the net, or `resume` is from
-        other data or another batch size.
+      ValueError: if a number is not positive, a label is no class of the net, `early_stopping` or
+        `keep_best` lacks a validation, or `resume` is from other data or another batch size.
       TypeError: if `callbacks` is no list.
       FloatingPointError: with `check_finite`, naming the first step whose loss is not finite.
 
@@ -162,7 +183,10 @@ def fit(
 
     Source: https://keras.io/api/models/model_training_apis/ (fit)
     """
-    schedule = Schedule(epochs, batch_size, shuffle, chunks, save_every, check_finite)
+    schedule = Schedule(
+        epochs, batch_size, shuffle, chunks, save_every, check_finite, early_stopping
+    )
+    check_validation(validation, early_stopping, state)
     check_callbacks(callbacks)
     for samples in (data, validation):
         check_samples(net, state, samples)

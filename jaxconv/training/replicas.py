@@ -11,7 +11,7 @@ from jaxconv._checks import check_callbacks, check_positive
 from jaxconv.data.arrays import Batch, Split
 from jaxconv.data.stream import Stream
 from jaxconv.training._batches import check_samples, on_device
-from jaxconv.training._groups import check_keys, choose_strategy, groups
+from jaxconv.training._groups import check_keys, choose_strategy, group_of, groups
 from jaxconv.training._stacked import (
     Strategy,
     first_state,
@@ -21,7 +21,7 @@ from jaxconv.training._stacked import (
     sum_steps,
 )
 from jaxconv.training.evaluate import evaluate_replicas
-from jaxconv.training.fit import train_group
+from jaxconv.training.fit import check_validation, train_group
 from jaxconv.training.metrics import Row
 from jaxconv.training.resume_point import ResumePoint, Save, histories_of
 from jaxconv.training.schedule import Schedule
@@ -47,6 +47,7 @@ def fit_seeds(
     callbacks: Sequence[Callable[[range, TrainState, list[Row]], object]] = (),
     on_chunk: Callable[[Row], None] | None = None,
     check_finite: bool = False,
+    early_stopping: int | None = None,
     keep_states: bool = True,
     save: Save | None = None,
     save_every: int | None = None,
@@ -76,6 +77,7 @@ def fit_seeds(
         state and a row for each. One that returns True ends the training of the group.
       on_chunk: as in `fit`, with the means over the group.
       check_finite: as in `fit`, for any replica of a group.
+      early_stopping: as in `fit`; each replica then trains in a group of its own.
       keep_states: False to drop each group's state, for any number of replicas.
       save: as in `fit`, with the stacked state of a group; needs `keep_states=False`.
       save_every: as in `fit`.
@@ -110,8 +112,10 @@ def fit_seeds(
         raise ValueError("save and resume keep one group's state: pass keep_states=False.")
     if getattr(keys, "shape", None) == () or not len(keys):
         raise ValueError("There is no key: pass one for each replica, such as jax.random.key(0).")
-    strategy, group = choose_strategy(strategy, group)
-    schedule = Schedule(epochs, batch_size, shuffle, chunks, save_every, check_finite)
+    strategy, group = choose_strategy(strategy, group_of(group, early_stopping))
+    schedule = Schedule(
+        epochs, batch_size, shuffle, chunks, save_every, check_finite, early_stopping
+    )
     check_callbacks(callbacks)
     given = {"val": validation, "test": test}
     held_out = {prefix: on_device(x) for prefix, x in given.items() if x is not None}
@@ -139,6 +143,7 @@ def fit_seeds(
                 steps_before = max(steps_before, point.step - sum_steps(states))
             if first:
                 one, first = jax.eval_shape(first_state, states), False
+                check_validation(validation, early_stopping, one)
                 for samples in (data, validation, test):
                     check_samples(net, one, samples)
             states = train_group(

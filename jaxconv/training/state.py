@@ -26,6 +26,8 @@ class TrainState(NamedTuple):
     """The root key of the run. It never changes."""
     batch_stats: PyTree[Array]
     """The running statistics of BatchNorm; `{}` for a model without it."""
+    best: PyTree[Array] = ()
+    """The net of the best epoch, if `keep_best` asks for it."""
 
 
 def create_train_state(

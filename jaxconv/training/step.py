@@ -97,7 +97,8 @@ def make_train_step(
             value_fn=lambda params: loss_fn(params)[0],
         )
         params = optax.apply_updates(state.params, updates)
-        return TrainState(state.step + 1, params, opt_state, state.rng, batch_stats), sums
+        changed = {"params": params, "opt_state": opt_state, "batch_stats": batch_stats}
+        return state._replace(step=state.step + 1, **changed), sums
 
     return train_step
 

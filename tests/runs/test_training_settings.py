@@ -90,3 +90,46 @@ def test_a_target_that_is_missed_ends_with_1(target, code, monkeypatch, tmp_path
         found = json.loads((tmp_path / "a" / "result.json").read_text())["test_accuracy"]
         expected = f"error: The test accuracy, {found}, is below the target, 1.0.\n"
         assert capsys.readouterr().err == expected
+
+
+STOP = {"early_stopping": 2, "restore_best": True, "validation_split": 0.3, "learning_rate": 0.3}
+
+
+def test_a_run_ends_early_and_keeps_its_best_net(digits, tmp_path, capsys):
+    result = run("dense", tmp_path / "a", epochs=12, batch_size=64, seeds="3,7", **STOP)
+    printed = capsys.readouterr().out
+    assert max(result["last_epochs"]) < 12
+    assert f"Ended after epoch {result['last_epochs'][0]}, {result['last_epochs'][1]}" in printed
+    trained, data = jaxconv.load_run(tmp_path / "a"), digits.split_validation(0.3)
+    assert data.validation is not None
+    for i, (best, last) in enumerate(
+        zip(result["best_epochs"], result["last_epochs"], strict=True)
+    ):
+        assert best == last - 2
+        losses = [row["val_loss"] for row in trained.history if row["seed"] == (3, 7)[i]]
+        means = jaxconv.evaluate(trained.net, trained.states[i], data.validation)
+        assert means["loss"] == pytest.approx(losses[best - 1], rel=1e-5)
+        test = jaxconv.evaluate(trained.net, trained.states[i], digits.test)
+        assert result["test_loss_by_seed"][i] == pytest.approx(test["loss"], rel=1e-5)
+        assert int(trained.states[i].step) == last * 4  # 210 digits
+    assert result["test_loss_by_seed"] != result["raw_test_loss_by_seed"]
+
+
+def test_an_early_end_survives_an_interruption(interrupted, tmp_path):
+    settings = {"epochs": 12, "batch_size": 64, **STOP}
+    run("dense", tmp_path / "a", **settings)
+    interrupted(9, signal.SIGINT, "dense", tmp_path / "b", save_every=3, **settings)
+    result = run("dense", tmp_path / "b", resume=True, **settings)
+    assert result["resumed_at_step"] > 0
+    whole, resumed = (jaxconv.load_run(tmp_path / x) for x in "ab")
+    assert bits(whole.state) == bits(resumed.state)
+    assert whole.result["best_epochs"] == result["best_epochs"]
+
+
+@pytest.mark.parametrize("settings", [{"early_stopping": 2}, {"restore_best": True}])
+def test_the_test_set_decides_nothing(settings, tmp_path):
+    message = f"{next(iter(settings))} needs validation samples .* What the test set decided"
+    for net in ("dense", "strided"):  # strided validates on the test set
+        with pytest.raises(ValueError, match=message):
+            run(net, tmp_path / "a", epochs=2, **settings)
+    assert not any(tmp_path.iterdir())
