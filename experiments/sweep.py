@@ -2,6 +2,7 @@
 
     python experiments/sweep.py
     python experiments/sweep.py --net lab6 --seeds 3 --learning-rates 1e-4 1e-3 1e-2
+    python experiments/sweep.py --schedule onecycle --epochs 5
 
 The learning rate is a number in the optimizer's state (`optax.inject_hyperparams`). The members of
 the grid are therefore replicas of one compiled program, as seeds are, and one that diverges harms
@@ -29,7 +30,7 @@ from jaxconv.runs import cli, diverged, name_seeds, parse_seeds
 from jaxconv.runs import files as run_files
 from jaxconv.runs import folder as run_folder
 from jaxconv.runs.plots import COLORS
-from jaxconv.training import choose_strategy, fit_seeds
+from jaxconv.training import choose_strategy, fit_seeds, learning_rate_schedule
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +41,8 @@ class Config:
     """The notebook's net, with its optimizer, loss and batch size."""
     learning_rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
     """Learning rates to try."""
+    schedule: Literal["constant", "cosine", "onecycle", "warmup-cosine"] = "constant"
+    """How the learning rate moves from the first step to the last; then it is the largest."""
     seeds: str = "5"
     """Seeds for each learning rate: how many, or a list, 3,7,11."""
     epochs: int = 3
@@ -83,6 +86,7 @@ def main(config: Config) -> dict[str, Any]:
         result: dict[str, Any] = {
             "net": config.net,
             "epochs": config.epochs,
+            "schedule": config.schedule,
             "seeds": list(seeds),
             "strategy": strategy,
             "group": group,
@@ -95,7 +99,8 @@ def main(config: Config) -> dict[str, Any]:
         result |= {"device_kind": jax.devices()[0].device_kind, "jax_version": jax.__version__}
         run_files.write_json(folder / run_folder.RESULT, result)
         print(f"\n{table(by_rate)}")
-        title = f"{config.net}, {config.epochs} epochs, {len(seeds)} seeds"
+        kind = "" if config.schedule == "constant" else f", {config.schedule}"
+        title = f"{config.net}, {config.epochs} epochs{kind}, {len(seeds)} seeds"
         labels = {"xlabel": "learning rate", "ylabel": "test accuracy"}
         plot_sweep(by_rate, folder / run_folder.SWEEP, title=title, **labels)
         print(f"Sweep: {folder}")
@@ -139,7 +144,14 @@ def train(
       The rows of each member, with the loss and accuracy of the test.
     """
     notebook, recipe = NOTEBOOKS[config.net], EXPERIMENTS[config.net].RECIPE
-    tx = optax.inject_hyperparams(lambda learning_rate: recipe.tx(learning_rate))(members[0][0])
+    steps = config.epochs * -(-len(data.train) // notebook.batch_size)
+    shape = learning_rate_schedule(config.schedule, 1.0, steps)
+
+    def optimizer(learning_rate: float) -> optax.GradientTransformation:
+        own = recipe.tx(learning_rate)
+        return optax.chain(own, optax.scale_by_schedule(shape)) if callable(shape) else own
+
+    tx = optax.inject_hyperparams(optimizer)(members[0][0])
     net = jaxconv.classifier(recipe.model(data.num_classes), tx, loss=recipe.loss)
 
     @jax.jit

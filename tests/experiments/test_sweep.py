@@ -15,10 +15,29 @@ def small(monkeypatch, digits):
 
 
 @pytest.mark.usefixtures("small", "few_digits")
+def test_a_schedule_moves_every_rate_as_a_run_moves_it(tmp_path):
+    config = sweep.Config(
+        "dense", (0.01, 0.001), "onecycle", "3,", epochs=2, output_dir=str(tmp_path / "s")
+    )
+    result = sweep.main(config)
+    dense = importlib.import_module("experiments.dense")
+    given = {"epochs": 2, "seed": 3, "schedule": "onecycle", "learning_rate": 0.001}
+    alone = dense.main(dense.CONFIG.replace(**given, output_dir=str(tmp_path / "a")))
+    (last,) = (
+        row
+        for row in read_rows(tmp_path / "s")
+        if row["learning_rate"] == 0.001 and row["epoch"] == 2
+    )
+    assert last["loss"] == pytest.approx(alone["train_loss"], rel=1e-5)
+    assert last["test_loss"] == pytest.approx(alone["test_loss"], rel=1e-5)
+    assert result["schedule"] == "onecycle"
+
+
+@pytest.mark.usefixtures("small", "few_digits")
 @pytest.mark.slow
 def test_the_grid_is_trained_and_what_diverges_harms_no_other(tmp_path, capsys):
     rates = (0.001, 1e30, 0.01)
-    config = sweep.Config("dense", rates, "3,7", epochs=2, output_dir=str(tmp_path / "s"))
+    config = sweep.Config("dense", rates, seeds="3,7", epochs=2, output_dir=str(tmp_path / "s"))
     result = sweep.main(config)
     assert json.loads((tmp_path / "s" / "result.json").read_text()) == {
         **result,
