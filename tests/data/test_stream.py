@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import jaxconv
+from jaxconv import data
 from jaxconv.data import stream
 from jaxconv.data.stream import Stream, open_streamed
 from jaxconv.data.tfds import Source
@@ -34,9 +35,11 @@ def streamed(on_disk):
     return functools.partial(open_streamed, "tfds:digits", data_dir=on_disk)
 
 
-def training(dtype="float32"):
-    model = jaxconv.create_model("dropout", filters=(3, 4), dtype=dtype, param_dtype=dtype)
-    net = jaxconv.classifier(model, jaxconv.adam())
+def training(dtype="float32", augment=None, **settings):
+    model = jaxconv.create_model(
+        "dropout", filters=(3, 4), dtype=dtype, param_dtype=dtype, **settings
+    )
+    net = jaxconv.classifier(model, jaxconv.adam(), augment=augment)
     return net, net.init(jax.random.key(1), (28, 28, 1))
 
 
@@ -55,8 +58,11 @@ def test_an_epoch_has_each_sample_once_in_its_order(streamed, digits, start, wor
     np.testing.assert_array_equal(direct["image"], batches[-1]["image"])
 
 
-def test_a_streamed_training_equals_the_resident_one(streamed, digits):
-    net, state = training()
+@pytest.mark.parametrize(
+    "settings", [{}, {"augment": data.warp(rotation=10, shift=1.0), "batch_norm": True}]
+)
+def test_a_streamed_training_equals_the_resident_one(streamed, digits, settings):
+    net, state = training(**settings)
     found, history = jaxconv.fit(net, state, streamed().train, epochs=2, batch_size=64)
     alone, expected = jaxconv.fit(net, state, digits.train, epochs=2, batch_size=64)
     for a, b in zip(jax.tree.leaves(found.params), jax.tree.leaves(alone.params), strict=True):

@@ -10,6 +10,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import jaxconv
+from jaxconv.data import warp
 
 
 def assert_close(found, expected):
@@ -54,6 +55,19 @@ def main():
     found, one = jax.jit(step)(*arguments), jax.jit(step)(state, batch)
     assert_close(found[0].params, one[0].params)
     assert_close(found[1], one[1])
+    # BatchNorm's means are those of the whole batch, and each image is changed as alone.
+    normed = jaxconv.classifier(
+        model.clone(batch_norm=True, global_pool=True),
+        tx,
+        augment=warp(rotation=10, zoom=0.1, shift=1.0, elastic=0.5),
+    )
+    begun = normed.init(jax.random.key(0), (9, 9, 1))
+    everywhere = jax.device_put(begun, NamedSharding(explicit, P()))
+    found, one = (
+        jax.jit(normed.train_step)(*given)[0]
+        for given in ((everywhere, arguments[1]), (begun, batch))
+    )
+    assert_close((found.params, found.batch_stats), (one.params, one.batch_stats))
 
     (size,) = export.symbolic_shape("size")
     logits = jax.jit(lambda image: model.apply({"params": state.params}, image))
