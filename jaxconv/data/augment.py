@@ -58,7 +58,8 @@ def warp(
       smoothness: the distance, in pixels, over which these displacements change.
 
     Raises:
-      ValueError: if a number is out of its range.
+      ValueError: if a number is out of its range. The augmentation raises it for all but a batch of
+        uint8 or floating-point images with a key for each.
 
     Example:
       >>> digit = jnp.zeros((1, 5, 5, 1), jnp.uint8).at[0, 2, 2].set(255)
@@ -80,6 +81,7 @@ def warp(
     def warped(
         keys: Key[Array, " batch"], image: Shaped[Array, "batch height width channels"]
     ) -> Shaped[Array, "batch height width channels"]:
+        _check(keys, image)
         draws = _draw(keys, image.shape[1:3], (rotation, zoom, shear, elastic), smoothness)
         offset = _shift(image, draws, shift) if shift else jnp.zeros_like(draws.place)
         return _resample(image, _sources(draws, offset, image.shape[1:3]))
@@ -108,6 +110,7 @@ def erase(size: int) -> Augment:
     def erased(
         keys: Key[Array, " batch"], image: Shaped[Array, "batch height width channels"]
     ) -> Shaped[Array, "batch height width channels"]:
+        _check(keys, image)
         sides = jnp.array(image.shape[1:3])
         if size > min(image.shape[1:3]):
             raise ValueError(f"A square of {size} is larger than images {image.shape[1:3]}.")
@@ -141,6 +144,22 @@ def compose(*augments: Augment) -> Augment:
         return image
 
     return composed
+
+
+def _check(keys: Array, image: Array) -> None:
+    """Refuses all but a batch of uint8 or floating-point images, and a key for each."""
+    if image.ndim != 4 or not (
+        image.dtype == jnp.uint8 or jnp.issubdtype(image.dtype, jnp.floating)
+    ):
+        raise ValueError(
+            "Images to augment are [batch, height, width, channels] of uint8 or floats, not "
+            f"{image.dtype} {image.shape}: add axes such as images[..., None], or convert them."
+        )
+    if keys.shape != image.shape[:1]:
+        raise ValueError(
+            f"Each image needs its own key, but keys are {keys.shape} for {len(image)} images: "
+            "make them by jax.random.split(key, len(images))."
+        )
 
 
 def _draw(

@@ -149,6 +149,7 @@ def test_an_image_follows_from_its_key_alone(images):
     assert (applied(warp(**ALL), KEYS[:64], images) != whole).any()
 
 
+@pytest.mark.usefixtures("untyped")
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -160,6 +161,11 @@ def test_an_image_follows_from_its_key_alone(images):
         (lambda: warp(elastic=float("inf")), r"elastic must be in \[0, inf\], not inf"),
         (lambda: warp(smoothness=0.5), "smoothness must be at least 1 pixel, not 0.5"),
         (lambda: erase(0), "size must be a positive integer, not 0"),
+        (lambda: warp()(KEYS[:2], jnp.ones((2, 9, 9))), r"\[batch, .*, not float32 \(2, 9, 9\)"),
+        (lambda: warp()(KEYS[:2], jnp.ones((2, 9, 9, 1), int)), r"not int32 \(2, 9, 9, 1\)"),
+        (lambda: erase(2)(KEYS[:2], jnp.ones((2, 9, 9))), r"not float32 \(2, 9, 9\): add axes"),
+        (lambda: warp()(KEYS[:2], jnp.ones((3, 9, 9, 1))), r"keys are \(2,\) for 3 images"),
+        (lambda: erase(2)(KEYS[0], jnp.ones((3, 9, 9, 1))), r"keys are \(\) for 3 images"),
         (lambda: erase(6)(KEYS[:1], jnp.ones((1, 9, 5, 1))), r"A square of 6 .* \(9, 5\)"),
     ],
 )

@@ -55,7 +55,7 @@ def test_float64_training_is_that_of_keras(digits, tmp_path):
         theirs.save_weights(path)
         found = load_variables(path, model, SHAPE)
         logits = theirs.predict(image, verbose=0)
-        own = model.apply(variables_of(state), image)
+        own = model.apply(variables_of(state), jnp.asarray(image))
     assert_equal(variables_of(state), found, atol=1e-6)  # Keras keeps its statistics in float32
     assert_equal([row["loss"] for row in rows], expected, atol=1e-6)
     assert_equal(own, logits, atol=1e-5)
@@ -102,7 +102,8 @@ def test_given_statistics_are_checked():
 @pytest.mark.parametrize("pool", ["max", "avg"])
 def test_both_forms_agree(digits, pool):
     """In value, gradient and statistics, over a batch that the patches form takes in parts."""
-    image, label = digits.train.image[:64] / np.float32(255), digits.train.label[:64]
+    image = jnp.asarray(digits.train.image[:64] / np.float32(255))
+    label = jnp.asarray(digits.train.label[:64])
 
     def loss(params, model, stats):
         variables = {"params": params, "batch_stats": stats}
