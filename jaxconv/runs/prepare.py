@@ -105,8 +105,8 @@ def build(
       FileNotFoundError: if there is no file `init_from`.
     """
     shape, steps = data.input_shape, plan.epochs * -(-len(data.train) // plan.batch_size)
-    # The functions depend on neither; on the number of steps only through a schedule.
-    training = dataclasses.replace(config.training, epochs=1, batch_size=1)
+    # The functions depend on none of these; on the number of steps only through a schedule.
+    training = dataclasses.replace(config.training, epochs=1, batch_size=1, early_stopping=None)
     steps = 1 if plan.grows else steps
     own = (config.augmentation, config.model)
     model, net, init = _functions(recipe, training, steps, *own, data.num_classes, shape)

@@ -31,6 +31,12 @@ REFUSED = [
     ({"weight_decay": -0.1}, "weight_decay must be 0 or a positive number, not -0.1"),
     ({"global_clipnorm": 0.0}, "global_clipnorm must be a positive number, not 0.0"),
     ({"label_smoothing": 1.0}, r"label_smoothing must be in \[0, 1\), not 1.0"),
+    ({"ema_momentum": 1.0}, r"ema_momentum must be in \[0, 1\), not 1.0"),
+    ({"early_stopping": 0, "validation_split": 0.1}, "early_stopping must be a positive integer"),
+    (
+        {"early_stopping": 2, "validation_split": 0.1, "seeds": "4", "group": 2},
+        "each replica ends at its own epoch: group must be 1, not 2",
+    ),
     ({"zoom": 2.0}, r"zoom must be in \[0, 0.9\], not 2.0"),
     ({"erase": -1}, "erase must be a positive integer or 0, not -1"),
     ({"target_accuracy": 97.0}, r"target_accuracy must be in \(0, 1\], not 97.0"),
@@ -117,6 +123,7 @@ DECIDING = {
     "epochs": 4, "batch_size": 16, "learning_rate": 0.1, "seed": 1, "seeds": "3",
     "rotation": 1.0, "zoom": 0.1, "shear": 1.0, "shift": 1.0, "elastic": 1.0, "erase": 2,
     "schedule": "cosine", "weight_decay": 0.1, "global_clipnorm": 1.0, "label_smoothing": 0.1,
+    "ema_momentum": 0.9, "batch_norm": True, "global_pool": True,
     "dataset": "folder:x", "image_size": "8", "test_split": 0.5,
     "validation_split": 0.5, "padding": "same", "stream": True, "activation": "relu",
 }  # fmt: skip
@@ -127,6 +134,12 @@ def test_a_setting_that_changes_the_training_changes_what_is_compared(name):
     settings = {"dataset": "folder:y"}
     changed = plan(strided, **(settings | {name: DECIDING[name]}))
     assert changed.settings != plan(strided, **settings).settings
+
+
+@pytest.mark.parametrize("setting", [{"early_stopping": 2}, {"restore_best": True}])
+def test_what_decides_by_the_validation_changes_what_is_compared(setting):
+    own = {"validation_split": 0.1}
+    assert plan(**own, **setting).settings != plan(**own).settings
 
 
 def test_where_and_on_what_a_run_runs_does_not_count():
