@@ -146,7 +146,8 @@ class RunFolder(Elsewhere):
     def save(self, states: TrainState, resume_point: ResumePoint, *, now: bool = False) -> None:
         self.checkpoints(states, resume_point)
         epochs = len(resume_point.histories[resume_point.members.start])
-        if now or epochs >= self._plan.epochs:  # from its end a training can go on
+        ended = resume_point.stopped or epochs >= self._plan.epochs
+        if now or ended:  # from its end a training can go on
             self.checkpoints.save(states, resume_point)
         if now:
             self.checkpoints.wait()

@@ -133,3 +133,12 @@ def test_the_test_set_decides_nothing(settings, tmp_path):
         with pytest.raises(ValueError, match=message):
             run(net, tmp_path / "a", epochs=2, **settings)
     assert not any(tmp_path.iterdir())
+
+
+def test_a_run_that_ended_early_stays_as_it_is(tmp_path, capsys):
+    result = run("dense", tmp_path / "a", epochs=12, batch_size=64, **STOP)
+    before = bits(jaxconv.load_run(tmp_path / "a").state)
+    again = run("dense", tmp_path / "a", epochs=20, batch_size=64, resume=True, **STOP)
+    assert again["last_epochs"] == result["last_epochs"]
+    assert again["test_loss"] == result["test_loss"]
+    assert bits(jaxconv.load_run(tmp_path / "a").state) == before
