@@ -117,6 +117,19 @@ def test_no_warp_with_a_shift_cuts_a_digit(images, share, elastic):
     assert len(np.unique(offset, axis=0)) > 20
 
 
+def test_a_digit_that_is_turned_and_deformed_still_has_room(mnist):
+    """Bounds that are too wide would centre it: those of its box did so to a fifth of digits."""
+    own = draws(KEYS, rotation=15.0, zoom=0.1, shear=10.0, elastic=0.5)
+    image = jnp.asarray(mnist.train.image[:2000])
+    low, high = (
+        np.asarray(augment._shift(image, own._replace(place=jnp.full((2000, 2), place)), 1.0))
+        for place in (0.0, 0.9999)
+    )
+    assert (low < high).mean(axis=0).min() > 0.95
+    nothing = augment._shift(jnp.zeros((2000, 28, 28, 1)), own, 1.0)
+    assert np.isfinite(nothing).all()
+
+
 def test_what_does_not_fit_is_centred():
     whole = jnp.full((4, 6, 6, 1), 7, jnp.uint8)
     np.testing.assert_array_equal(applied(warp(shift=1.0), KEYS[:4], whole), whole)
