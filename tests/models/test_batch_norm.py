@@ -56,7 +56,9 @@ def test_float64_training_is_that_of_keras(digits, tmp_path):
         found = load_variables(path, model, SHAPE)
         logits = theirs.predict(image, verbose=0)
         own = model.apply(variables_of(state), jnp.asarray(image))
-    assert_equal(variables_of(state), found, atol=1e-6)  # Keras keeps its statistics in float32
+    # Keras' BatchNorm is 4e-7 from NumPy's in float64, Flax' 1e-15; our statistics are float32.
+    assert_equal(state.params, found["params"], atol=1e-6)
+    assert_equal(state.batch_stats, found["batch_stats"], atol=1e-5)
     assert_equal([row["loss"] for row in rows], expected, atol=1e-6)
     assert_equal(own, logits, atol=1e-5)
     assert (np.asarray(state.batch_stats["norm2"]["var"]) != 1).all()
