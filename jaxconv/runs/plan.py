@@ -13,7 +13,7 @@ import optax
 from jaxconv._checks import check_choice, check_natural, check_positive
 from jaxconv.data import check_dataset
 from jaxconv.runs.cli import DETERMINISTIC
-from jaxconv.runs.config import Config
+from jaxconv.runs.config import Config, Training
 from jaxconv.runs.folder import check_output_dir
 from jaxconv.runs.recipe import Recipe
 from jaxconv.runs.result import name_seeds
@@ -151,31 +151,8 @@ def _check(config: Config) -> None:
             f"deterministic needs {DETERMINISTIC} in XLA_FLAGS before JAX starts: set it there, "
             "as the command line does."
         )
-    with np.errstate(over="ignore", under="ignore"):
-        if not 0 < np.float32(training.learning_rate) < math.inf:
-            raise ValueError(
-                "learning_rate must be positive and finite in float32, not "
-                f"{training.learning_rate!r}."
-            )
     config.augmentation.function()
-    check_choice("schedule", training.schedule, SCHEDULES)
-    smoothed_crossentropy(training.label_smoothing)
-    regularize(
-        optax.identity(),
-        training.learning_rate,
-        weight_decay=training.weight_decay,
-        global_clipnorm=training.global_clipnorm,
-    )
-    for name in ("early_stopping", "restore_best"):
-        if getattr(training, name) not in (None, False) and not config.data.validation_split:
-            raise ValueError(
-                f"{name} needs validation samples that were held out of the training set: add "
-                "--validation-split, such as 0.1. What the test set decided, it could not measure."
-            )
-    if training.early_stopping is not None:
-        check_positive("early_stopping", training.early_stopping)
-    if training.ema_momentum is not None:
-        average_weights(optax.identity(), training.ema_momentum)
+    _check_training(training, config.data.validation_split)
     if run.target_accuracy is not None and not 0 < run.target_accuracy <= 1:
         raise ValueError(f"target_accuracy must be in (0, 1], not {run.target_accuracy!r}.")
     if not 0 <= own.seed < 2**32:
@@ -192,3 +169,31 @@ def _check(config: Config) -> None:
         raise ValueError(
             "overwrite needs output_dir or export_keras: runs in runs/ never replace each other."
         )
+
+
+def _check_training(training: Training, validation_split: float) -> None:
+    """Refuses numbers out of their range, and a choice among epochs on the test set."""
+    with np.errstate(over="ignore", under="ignore"):
+        if not 0 < np.float32(training.learning_rate) < math.inf:
+            raise ValueError(
+                "learning_rate must be positive and finite in float32, not "
+                f"{training.learning_rate!r}."
+            )
+    check_choice("schedule", training.schedule, SCHEDULES)
+    smoothed_crossentropy(training.label_smoothing)
+    regularize(
+        optax.identity(),
+        training.learning_rate,
+        weight_decay=training.weight_decay,
+        global_clipnorm=training.global_clipnorm,
+    )
+    for name in ("early_stopping", "restore_best"):
+        if getattr(training, name) not in (None, False) and not validation_split:
+            raise ValueError(
+                f"{name} needs validation samples that were held out of the training set: add "
+                "--validation-split, such as 0.1. What the test set decided, it could not measure."
+            )
+    if training.early_stopping is not None:
+        check_positive("early_stopping", training.early_stopping)
+    if training.ema_momentum is not None:
+        average_weights(optax.identity(), training.ema_momentum)

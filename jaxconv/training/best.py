@@ -58,6 +58,14 @@ def kept(state: TrainState) -> TrainState:
     return averaged(state)
 
 
+def check_validation(validation: object, early_stopping: int | None, state: TrainState) -> None:
+    """Refuses early stopping and `keep_best` without a validation."""
+    if validation is None and (early_stopping is not None or isinstance(state.best, Best)):
+        raise ValueError(
+            "early_stopping and keep_best compare the loss on held-out samples: pass validation."
+        )
+
+
 def update_best(states: TrainState, losses: Sequence[float]) -> TrainState:
     """Takes the nets of those replicas of a stack whose loss has fallen, if they keep the best."""
     if not isinstance(states.best, Best):

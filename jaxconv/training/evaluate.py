@@ -1,6 +1,7 @@
 """Evaluation: the means over all samples of a split, for one state or for many replicas."""
 
 import functools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -58,6 +59,24 @@ def evaluate_replicas(
     """The means of each replica of a stack, in one program, over a batch on the device."""
     more: Any = {"eval_step": net.eval_step, "batch_size": batch_size, "strategy": strategy}
     return means_of_replicas(jax.device_get(_eval_epoch(states, batch, **more)))
+
+
+def evaluate_beside(
+    net: Classifier,
+    held_out: Mapping[str, Batch],
+    strategy: Strategy,
+    prefix: str,
+    states: TrainState,
+    shown: TrainState,
+    rows: Sequence[Row],
+) -> list[Row]:
+    """Adds to the rows the means of the nets `shown`; if `states` are others, theirs as `raw_`."""
+    nets = {prefix: shown} | ({} if shown is states else {f"raw_{prefix}": states})
+    for kind, own in nets.items():
+        found = evaluate_replicas(net, own, held_out[prefix], strategy=strategy)
+        means = [{f"{kind}_{name}": x for name, x in of_one.items()} for of_one in found]
+        rows = [row | more for row, more in zip(rows, means, strict=True)]
+    return list(rows)
 
 
 @functools.partial(jax.jit, static_argnames=("eval_step", "batch_size", "strategy"))

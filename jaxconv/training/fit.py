@@ -1,5 +1,6 @@
 """`fit` trains a net; `train_group` is the one driver, for one state or for many replicas."""
 
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,8 +16,8 @@ from jaxconv.training._batches import check_samples, on_device
 from jaxconv.training._finite import raise_if_not_finite
 from jaxconv.training._stacked import Strategy, epoch_orders, first_state, stack_states, sum_steps
 from jaxconv.training.average import averaged
-from jaxconv.training.best import Best, kept, update_best
-from jaxconv.training.evaluate import evaluate_replicas
+from jaxconv.training.best import check_validation, kept, update_best
+from jaxconv.training.evaluate import evaluate_beside
 from jaxconv.training.metrics import Row
 from jaxconv.training.resume_point import ResumePoint, Save, find_place
 from jaxconv.training.schedule import Schedule
@@ -53,19 +54,7 @@ def train_group(
             taken = steps_before + sum_steps(states)
             save(states, ResumePoint(taken, members, [list(rows) for rows in histories], **current))
 
-    def with_means(
-        rows: list[Row], prefix: str, states: TrainState, shown: TrainState
-    ) -> list[Row]:
-        """Adds the means of the nets to show; if they are not those that train, of these too."""
-        evaluated = {f"{prefix}_": shown}
-        if shown is not states:
-            evaluated[f"raw_{prefix}_"] = states
-        for start, own in evaluated.items():
-            found = evaluate_replicas(net, own, held_out[prefix], strategy=strategy)
-            means = [{f"{start}{name}": x for name, x in of_one.items()} for of_one in found]
-            rows = [row | more for row, more in zip(rows, means, strict=True)]
-        return rows
-
+    evaluate = functools.partial(evaluate_beside, net, held_out, strategy)
     # Zero steps: compiles the program before the clock starts.
     orders = epoch_orders(states.rng, 0, data.samples, schedule.shuffle, strategy)
     states, no_sums = data.take_steps(jax.tree.map(jnp.copy, states), orders, 0, 0)
@@ -90,12 +79,12 @@ def train_group(
             start = stop
         rows: list[Row] = [{"epoch": epoch + 1, **row} for row in metrics.means_of_replicas(sums)]
         if "val" in held_out:
-            rows = with_means(rows, "val", states, averaged(states))
+            rows = evaluate("val", states, averaged(states), rows)
             states = update_best(states, [row["val_loss"] for row in rows])
         own = list(zip(members, rows, strict=True))
         stopped = all(schedule.stops([*histories[i], row]) for i, row in own)
         if "test" in held_out and (stopped or len(history) + 1 >= schedule.epochs):
-            rows = with_means(rows, "test", states, kept(states))
+            rows = evaluate("test", states, kept(states), rows)
         for i, row in zip(members, rows, strict=True):
             histories[i].append(row | {"seconds": seconds / replicas})
         stopped |= on_epoch(states, [histories[i][-1] for i in members])
@@ -104,14 +93,6 @@ def train_group(
             break
         start, sums, seconds = 0, {}, 0.0
     return states
-
-
-def check_validation(validation: object, early_stopping: int | None, state: TrainState) -> None:
-    """Refuses early stopping and `keep_best` without a validation."""
-    if validation is None and (early_stopping is not None or isinstance(state.best, Best)):
-        raise ValueError(
-            "early_stopping and keep_best compare the loss on held-out samples: pass validation."
-        )
 
 
 def fit(

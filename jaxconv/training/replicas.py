@@ -20,8 +20,9 @@ from jaxconv.training._stacked import (
     stack_states,
     sum_steps,
 )
+from jaxconv.training.best import check_validation
 from jaxconv.training.evaluate import evaluate_replicas
-from jaxconv.training.fit import check_validation, train_group
+from jaxconv.training.fit import train_group
 from jaxconv.training.metrics import Row
 from jaxconv.training.resume_point import ResumePoint, Save, histories_of
 from jaxconv.training.schedule import Schedule
