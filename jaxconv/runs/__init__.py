@@ -28,7 +28,7 @@ from jaxconv.runs.plan import Plan as Plan
 from jaxconv.runs.recipe import Recipe as Recipe
 from jaxconv.runs.report.render import write_report as write_report
 from jaxconv.runs.result import diverged as diverged
-from jaxconv.runs.result import name_seeds as name_seeds
+from jaxconv.runs.result_lines import name_seeds as name_seeds
 from jaxconv.runs.trained import Trained as Trained
 from jaxconv.runs.trained import load_run as load_run
 from jaxconv.runs.values import parse_seeds as parse_seeds

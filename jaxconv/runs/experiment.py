@@ -29,16 +29,8 @@ from jaxconv.runs.plan import Plan
 from jaxconv.runs.prepare import Samples, build, is_keras_file, load
 from jaxconv.runs.progress import Progress, spinner
 from jaxconv.runs.recipe import Recipe
-from jaxconv.runs.result import (
-    Outcome,
-    joint_row,
-    name_seeds,
-    nets_of,
-    result_lines,
-    seconds_of,
-    seed_table,
-    summarise,
-)
+from jaxconv.runs.result import Outcome, joint_row, nets_of, seconds_of, summarise
+from jaxconv.runs.result_lines import name_seeds, result_lines, seed_table
 from jaxconv.runs.resume import check_whole, find_run, fingerprints, rows_so_far
 from jaxconv.runs.run_folder import open_folder
 from jaxconv.runs.session import Session, Start

@@ -16,7 +16,7 @@ from jaxconv.runs.cli import DETERMINISTIC
 from jaxconv.runs.config import Config, Training
 from jaxconv.runs.folder import check_output_dir
 from jaxconv.runs.recipe import Recipe
-from jaxconv.runs.result import name_seeds
+from jaxconv.runs.result_lines import name_seeds
 from jaxconv.runs.values import parse_image_size, parse_seeds
 from jaxconv.training import (
     SCHEDULES,

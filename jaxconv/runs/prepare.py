@@ -17,7 +17,7 @@ from jaxconv.parallel import World
 from jaxconv.runs.config import Augmentation, Config, Training
 from jaxconv.runs.plan import Plan
 from jaxconv.runs.recipe import Recipe
-from jaxconv.runs.result import name_seeds
+from jaxconv.runs.result_lines import name_seeds
 from jaxconv.runs.trained import load_run
 from jaxconv.runs.values import parse_image_size
 from jaxconv.training import (

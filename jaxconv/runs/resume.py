@@ -21,7 +21,7 @@ from jaxconv.runs.files import warn_if_not_written
 from jaxconv.runs.folder import CONFIG, REPORT, RESULT, find_run_folder
 from jaxconv.runs.plan import Plan
 from jaxconv.runs.report.render import write_report
-from jaxconv.runs.result import name_seeds, result_lines
+from jaxconv.runs.result_lines import name_seeds, result_lines
 
 
 class Found(NamedTuple):

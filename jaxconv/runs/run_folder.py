@@ -29,7 +29,8 @@ from jaxconv.runs.folder import (
 from jaxconv.runs.plan import Plan
 from jaxconv.runs.plots import plot_run
 from jaxconv.runs.report.render import write_report
-from jaxconv.runs.result import Outcome, diverged, name_seeds
+from jaxconv.runs.result import Outcome, diverged
+from jaxconv.runs.result_lines import name_seeds
 from jaxconv.runs.resume import Found, report_resume_point
 from jaxconv.training import ResumePoint, TrainState
 from jaxconv.training.metrics import Row

@@ -5,7 +5,7 @@ import pytest
 
 from jaxconv.measure import calibration_error
 from jaxconv.runs.ensemble import ensemble_figures
-from jaxconv.runs.result import result_lines
+from jaxconv.runs.result_lines import result_lines
 from tests.runs.test_trained import SMALL, made
 
 

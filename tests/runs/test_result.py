@@ -10,13 +10,11 @@ from jaxconv.runs.result import (
     diverged,
     figures_of,
     joint_row,
-    name_seeds,
     seconds_of,
-    seed_table,
-    statistics_lines,
     summarise,
     summarize_figures,
 )
+from jaxconv.runs.result_lines import name_seeds, seed_table, statistics_lines
 
 NAN = math.nan
 

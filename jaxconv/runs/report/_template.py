@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from jaxconv.runs.result import name_seeds
+from jaxconv.runs.result_lines import name_seeds
 
 
 def template() -> Any:

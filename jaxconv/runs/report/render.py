@@ -19,7 +19,7 @@ from jaxconv.runs.files import read_arrays, read_json, read_rows, write_text
 from jaxconv.runs.plots import COLORS, draw_metric
 from jaxconv.runs.report._pictures import figures_of
 from jaxconv.runs.report._template import digits, seconds, template, words
-from jaxconv.runs.result import name_seeds
+from jaxconv.runs.result_lines import name_seeds
 
 TIMES = {
     "seconds_data": "data",
