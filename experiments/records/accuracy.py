@@ -1,13 +1,13 @@
-"""The accuracy record: one net of 136 thousand parameters, and the ensemble of ten of them.
+"""The accuracy record: 99.62% of MNIST's test digits by one net, 99.70% by ten of them.
 
     python experiments/records/accuracy.py             # prints the claims from the kept seeds
     python experiments/records/accuracy.py --seed 7    # trains one seed anew, and compares its bits
     python experiments/records/accuracy.py --seeds 10  # trains the seeds whose nets are missing
 
-Four convolutions with BatchNorm, each digit moved and deformed at random in each epoch, one cycle
-of AdamW, and the average of the weights. Every choice was made on the last 10,000 training digits,
-by nets that had learned the 50,000 others; the nets of the record learn all 60,000. The test digits
-are asked once, after the last epoch.
+Four convolutions with BatchNorm, 135,530 parameters; each digit is moved and deformed at random in
+each epoch; one cycle of AdamW, and the average of the weights. Every choice was made on the last
+10,000 training digits, by nets that had learned the 50,000 others; the nets of the record learn all
+60,000. The test digits are asked once, after the last epoch.
 
 `--seeds` keeps each net in `runs/record-accuracy`, from where it goes on if it was cut.
 """
