@@ -16,7 +16,7 @@ from tests.support.oracles import bits
 from tests.support.run_folders import without_seconds
 
 SHAPE = (28, 28, 1)
-fit_module = importlib.import_module("jaxconv.training.fit")
+evaluate_module = importlib.import_module("jaxconv.training.evaluate")
 KEYS = [jax.random.key(seed) for seed in (3, 7, 11)]
 BIG = ("strided", "lab6", "intro", "dropout")  # slow to compile
 NETS = [pytest.param(net, marks=pytest.mark.slow) if net in BIG else net for net in NOTEBOOKS]
@@ -217,7 +217,7 @@ def test_a_group_is_evaluated_in_one_program(digits, monkeypatch):
         asked.append(len(states.step))
         return evaluate_replicas(net, states, batch, **options)
 
-    monkeypatch.setattr(fit_module, "evaluate_replicas", spy)
+    monkeypatch.setattr(evaluate_module, "evaluate_replicas", spy)
     keys = jax.random.split(jax.random.key(0), 7)
     run_seeds(make_state, keys, digits.train, test=digits.test, epochs=1, group=7)
     assert asked == [7]
