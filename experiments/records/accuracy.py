@@ -3,6 +3,7 @@
     python experiments/records/accuracy.py             # prints the claims from the kept seeds
     python experiments/records/accuracy.py --seed 7    # trains one seed anew, and compares its bits
     python experiments/records/accuracy.py --seeds 10  # trains the seeds whose nets are missing
+    python experiments/records/accuracy.py --trials    # trains what was tried on held-out digits
 
 Four convolutions with BatchNorm, 135,530 parameters; each digit is moved and deformed at random in
 each epoch; one cycle of AdamW, and the average of the weights. Every choice was made on the last
@@ -15,7 +16,6 @@ each epoch; one cycle of AdamW, and the average of the weights. Every choice was
 import argparse
 import dataclasses
 import functools
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,24 +26,17 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 import jaxconv
-from experiments.records.record import RESULTS, Row, claim, compare, digest, keep, kept, load
+from experiments.records.mistakes import draw, ensemble_claim
+from experiments.records.record import RESULTS, Row, claim, digest, keep, kept, load, show_anew
 from jaxconv._checks import check_natural, check_positive
 from jaxconv.data import warp
 from jaxconv.measure.compilation_cache import cache_if_possible
-from jaxconv.models import Conv, Dense, Flatten, Pool, split_batch
+from jaxconv.models import BATCH_NORM_EPSILON, Conv, Dense, Flatten, Pool, split_batch
 from jaxconv.runs import Trained, exit_codes, load_run
 from jaxconv.training import average_weights, averaged
 
 KEPT = RESULTS / "record-accuracy.json"
 NETS = Path("runs/record-accuracy")
-WRONG_LABELS = {
-    947: 9, 1621: 6, 1901: 4, 2130: None, 2462: 0, 2597: 3, 2654: None, 3520: None, 3558: 0,
-    5937: 3, 6651: 6, 6783: 6, 8527: None, 9679: None, 9729: 6,
-}  # fmt: skip
-"""The test digits whose label fewer than three of five people saw, and what three or more saw.
-
-Source: Northcutt, Athalye and Mueller, 2021, https://arxiv.org/abs/2103.14749
-"""
 
 
 class Net(nn.Module):
@@ -63,7 +56,9 @@ class Net(nn.Module):
             conv = Conv(filters, kernel, use_bias=False, name=f"conv{i + 1}")
             maps = functools.partial(conv, pool=Pool() if i in self.pools else None)
             x = maps(x) if self.is_initializing() else split_batch(maps, x)
-            norm = nn.BatchNorm(not train, momentum=0.95, epsilon=1e-3, name=f"norm{i + 1}")
+            norm = nn.BatchNorm(
+                not train, momentum=0.95, epsilon=BATCH_NORM_EPSILON, name=f"norm{i + 1}"
+            )
             x = nn.relu(norm(x))
         return Dense(10, name="logits")(Flatten()(x))
 
@@ -93,6 +88,16 @@ class Settings:
 
 
 RECORD = Settings()
+_FIRST = dataclasses.replace(RECORD, rotation=10.0, zoom=0.1, elastic=0.5)
+TRIALS = {
+    "rotation 10°, zoom 0.1, deformation 0.5": _FIRST,
+    "and weight decay 0.02": dataclasses.replace(_FIRST, weight_decay=0.02),
+    "and rotation 12°, deformation 0.8": dataclasses.replace(_FIRST, rotation=12.0, elastic=0.8),
+    "and 18 epochs": dataclasses.replace(_FIRST, epochs=18),
+    "the record: rotation 8°, zoom 0.08, deformation 0.3": RECORD,
+}
+"""What was tried on digits held out of the training set."""
+HELD_OUT = 10_000
 
 
 @functools.cache
@@ -128,6 +133,20 @@ def train(
     return row, Trained(settings.net, (state,), (28, 28, 1), seeds=(seed,), dataset="mnist")
 
 
+def try_all() -> None:
+    """Trains each trial without the last training digits, and prints its accuracy on these."""
+    data, _ = load()
+    learned, held_out = (
+        {name: x[rows] for name, x in data.items()}
+        for rows in (slice(-HELD_OUT), slice(-HELD_OUT, None))
+    )
+    print("| trial | params | held-out accuracy |\n|---|---|---|")
+    for name, settings in TRIALS.items():
+        row, trained = train(settings, 0, learned, held_out)
+        params = sum(x.size for x in jax.tree.leaves(trained.state.params))
+        print(f"| {name} | {params:,} | {row.accuracy:.4f} |", flush=True)
+
+
 def train_seeds(seeds: int, path: Path, nets: Path) -> None:
     """Trains the seeds whose nets are missing, keeps all rows, and evaluates the ensemble."""
     nets.mkdir(parents=True, exist_ok=True)
@@ -148,65 +167,21 @@ def train_seeds(seeds: int, path: Path, nets: Path) -> None:
     keep(path, [rows[x] for x in range(seeds)], **dataclasses.asdict(RECORD), **facts)
 
 
-def ensemble_claim(facts: dict[str, Any]) -> str:
-    """The claim of the ensemble, and its mistakes beside the labels that people doubt.
-
-    Example:
-      >>> ensemble = {"seeds": 2, "mistakes": [[947, 8, 9], [2130, 4, 9], [8, 5, 6]]}
-      >>> print(ensemble_claim({"ensemble": ensemble, "test_samples": 1000}))
-      Ensemble of 2: 0.9970 (3 mistakes)
-      Of 15 labels that people doubt, 2 are among them: 947 (8, taken ...
-    """
-    ensemble, samples = facts["ensemble"], facts["test_samples"]
-    doubted = [
-        f"{i} ({label}, taken for {guess}; people: {_seen(i)})"
-        for i, label, guess in ensemble["mistakes"]
-        if i in WRONG_LABELS
-    ]
-    count = len(ensemble["mistakes"])
-    return (
-        f"Ensemble of {ensemble['seeds']}: {1 - count / samples:.4f} ({count} mistakes)\n"
-        f"Of {len(WRONG_LABELS)} labels that people doubt, {len(doubted)} are among them: "
-        f"{', '.join(doubted)}"
-    )
-
-
-def _seen(i: int) -> str:
-    seen = WRONG_LABELS[i]
-    return "no majority" if seen is None else str(seen)
-
-
-def draw(mistakes: Sequence[tuple[int, int, int]], path: Path) -> None:
-    """Draws the ensemble's mistakes, with their labels; those that people doubt in red."""
-    import matplotlib.pyplot as plt
-
-    image = jaxconv.load_dataset("mnist").test.image
-    columns = 9
-    rows = -(-len(mistakes) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(columns, 1.35 * rows), squeeze=False)
-    for axis in axes.flat:
-        axis.axis("off")
-    for axis, (i, label, guess) in zip(axes.flat, mistakes, strict=False):
-        axis.imshow(image[i, :, :, 0], cmap="gray_r")
-        text = f"{label}, taken for {guess}\n{f'people: {_seen(i)}' if i in WRONG_LABELS else ''}"
-        axis.set_title(text, fontsize=7, color="firebrick" if i in WRONG_LABELS else "black")
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
-
-
 def main(
-    seed: int | None = None, seeds: int | None = None, path: Path = KEPT, nets: Path = NETS
+    seed: int | None = None,
+    seeds: int | None = None,
+    path: Path = KEPT,
+    nets: Path = NETS,
+    *,
+    trials: bool = False,
 ) -> None:
     """Does what the options say; without any, prints the claims."""
     with cache_if_possible():
         if seed is not None:
             check_natural("seed", seed)
-            row, _ = train(RECORD, seed, *load())
-            print(f"Test accuracy {row.accuracy:.4f}", flush=True)
-            if path.exists():
-                print(compare(row, *kept(path)))
-            return
+            return show_anew(train(RECORD, seed, *load())[0], path)
+        if trials:
+            return try_all()
         if seeds is not None:
             check_positive("seeds", seeds)
             train_seeds(seeds, path, nets)
@@ -223,7 +198,8 @@ if __name__ == "__main__":
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--seed", type=int, help="Train this seed anew.")
     which.add_argument("--seeds", type=int, help="Train and keep so many seeds, from 0 on.")
+    which.add_argument("--trials", action="store_true", help="Train what was tried (half an hour).")
     parser.add_argument("--kept", type=Path, default=KEPT, help="The JSON file of the seeds.")
     with exit_codes():
         given = parser.parse_args()
-        main(given.seed, given.seeds, given.kept)
+        main(given.seed, given.seeds, given.kept, trials=given.trials)

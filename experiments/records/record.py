@@ -97,6 +97,13 @@ def claim(facts: Mapping[str, Any], rows: Sequence[Row]) -> str:
     )
 
 
+def show_anew(row: Row, path: Path) -> None:
+    """Prints the accuracy of a seed trained anew, and compares it with the kept one."""
+    print(f"Test accuracy {row.accuracy:.4f}", flush=True)
+    if path.exists():
+        print(compare(row, *kept(path)))
+
+
 def compare(row: Row, facts: Mapping[str, Any], rows: Sequence[Row]) -> str:
     """Whether a seed trained anew has the bits of the kept one, in one line.
 

@@ -35,7 +35,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 import jaxconv
-from experiments.records.record import RESULTS, Row, claim, compare, digest, keep, kept, load
+from experiments.records.record import RESULTS, Row, claim, digest, keep, kept, load, show_anew
 from jaxconv._checks import check_natural, check_positive
 from jaxconv.measure import summarize
 from jaxconv.measure.compilation_cache import cache_if_possible
@@ -166,14 +166,6 @@ def train_seeds(settings: Settings, seeds: int) -> list[Row]:
     return [train(settings, seed, data, test) for seed in range(seeds)]
 
 
-def anew(seed: int, path: Path) -> None:
-    """Trains a seed, prints its accuracy, and compares it with the kept one."""
-    row = train(RECORD, seed, *load())
-    print(f"Test accuracy {row.accuracy:.4f}", flush=True)
-    if path.exists():
-        print(compare(row, *kept(path)))
-
-
 def climb_all(seeds: int) -> None:
     """Prints seconds and accuracy of every rung."""
     print("| rung | params | seconds | test accuracy |\n|---|---|---|---|")
@@ -203,7 +195,7 @@ def main(
         if ladder is not None:
             return climb_all(ladder)
         if seed is not None:
-            return anew(seed, path)
+            return show_anew(train(RECORD, seed, *load()), path)
         if seeds is not None:
             keep(path, train_seeds(RECORD, seeds), **dataclasses.asdict(RECORD))
     print(claim(*kept(path)))

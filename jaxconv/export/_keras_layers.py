@@ -9,6 +9,9 @@ from flax.traverse_util import flatten_dict
 from jaxconv.export._keras_files import BATCH_NORM, Layer, is_bfloat16
 from jaxconv.inspection.summary import trace_layers
 
+_STEMS = {("Conv", 4): "conv2d", ("Dense", 2): "dense", ("BatchNorm", 0): "batch_normalization"}
+"""Keras' names of the groups, by the kind of a layer and the axes of its kernel."""
+
 
 def model_layers(model: nn.Module, input_shape: Sequence[int]) -> dict[str, Layer]:
     """The model's layers with parameters, by the group that Keras would give each."""
@@ -30,12 +33,9 @@ def model_layers(model: nn.Module, input_shape: Sequence[int]) -> dict[str, Laye
         same = sum(group.startswith(stem) for group in layers)
         layers[f"{stem}_{same}" if same else stem] = Layer(row.path, own)
     if rest:
-        names = ", ".join("/".join(path) for path in rest)
-        raise ValueError(f"{type(model).__name__} has parameters outside of its layers: {names}.")
+        left = ", ".join("/".join(path) for path in rest)
+        raise ValueError(f"{type(model).__name__} has parameters outside of its layers: {left}.")
     return layers
-
-
-_STEMS = {("Conv", 4): "conv2d", ("Dense", 2): "dense", ("BatchNorm", 0): "batch_normalization"}
 
 
 def collection(key: str) -> str:

@@ -104,8 +104,8 @@ def figures_of(
     """Collects the metrics of the last epoch and the final test, one value for each replica.
 
     The names are those of `result.json`, `train_loss` to `test_accuracy`; a value that there is not
-    is None. Beside an average of the weights there are those of the weights, `raw_test_loss` and so
-    on.
+    is None. Where an average or the best epoch is evaluated, there are also those of the weights of
+    the last step, `raw_test_loss` and so on.
 
     Example:
       >>> means = {"loss": 0.5, "accuracy": 0.875}

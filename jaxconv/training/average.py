@@ -28,7 +28,8 @@ def average_weights(
 
     .. math:: a_1 ← p_1, \quad a_t ← μ a_{t - 1} + (1 - μ) p_t
 
-    Training stays the same to the bit. `averaged` gives the state with the average.
+    Training stays the same to the bit. `averaged` gives the state with the average. In a chain it
+    comes last: it averages what its own optimizer makes of the weights.
 
     Args:
       tx: the optimizer.
@@ -91,6 +92,10 @@ def averaged(state: TrainState) -> TrainState:
       >>> averaged(state).params is state.opt_state.params
       True
     """
-    if isinstance(state.opt_state, AverageState):
-        return state._replace(params=state.opt_state.params)
-    return state
+
+    def is_average(x: object) -> bool:
+        return isinstance(x, AverageState)
+
+    parts = jax.tree.leaves(state.opt_state, is_leaf=is_average)
+    average = next(filter(is_average, parts), None)
+    return state if average is None else state._replace(params=average.params)

@@ -81,8 +81,9 @@ def train_group(
         if "val" in held_out:
             rows = evaluate("val", states, averaged(states), rows)
             states = update_best(states, [row["val_loss"] for row in rows])
-        own = list(zip(members, rows, strict=True))
-        stopped = all(schedule.stops([*histories[i], row]) for i, row in own)
+        stopped = all(
+            schedule.stops([*histories[i], row]) for i, row in zip(members, rows, strict=True)
+        )
         if "test" in held_out and (stopped or len(history) + 1 >= schedule.epochs):
             rows = evaluate("test", states, kept(states), rows)
         for i, row in zip(members, rows, strict=True):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage, stats
 
-from jaxconv.data import augment
+from jaxconv.data import _warp
 from jaxconv.data.augment import compose, erase, warp
 
 KEYS = jax.random.split(jax.random.key(0), 2000)
@@ -21,18 +21,18 @@ def applied(own, keys, images) -> np.ndarray:
     return np.asarray(jax.jit(own)(keys, jnp.asarray(images)))
 
 
-def draws(keys=KEYS, shape=(28, 28), **most) -> augment._Draws:
+def draws(keys=KEYS, shape=(28, 28), **most) -> _warp.Draws:
     """What `warp` draws."""
     limits = tuple(most.get(name, 0.0) for name in ("rotation", "zoom", "shear", "elastic"))
-    return augment._draw(keys, shape, limits, 6.0)
+    return _warp.draw(keys, shape, limits, 6.0)
 
 
 def test_an_affine_warp_is_that_of_scipy(images):
     """SciPy's matrix leads from the result to the image, ours from the image to the result."""
     own = draws(KEYS[:64], rotation=40.0, zoom=0.3, shear=20.0)
     offset = np.random.default_rng(0).integers(-6, 7, (64, 2))
-    found = augment._resample(
-        images / np.float32(255), augment._sources(own, jnp.array(offset), (28, 28))
+    found = _warp.resample(
+        images / np.float32(255), _warp.sources(own, jnp.array(offset), (28, 28))
     )
     for i in range(64):
         inverse = np.linalg.inv(np.asarray(own.matrix[i], np.float64))
@@ -46,8 +46,8 @@ def test_an_affine_warp_is_that_of_scipy(images):
 def test_a_warp_is_that_of_scipy_with_channels_and_sides_of_its_own():
     images = np.random.default_rng(0).random((3, 9, 14, 2)).astype(np.float32)
     own = draws(KEYS[:3], (9, 14), rotation=40.0, elastic=1.5)
-    sources = augment._sources(own, jnp.array([[1, -2], [0, 3], [2, 0]]), (9, 14))
-    found = augment._resample(images, sources)
+    sources = _warp.sources(own, jnp.array([[1, -2], [0, 3], [2, 0]]), (9, 14))
+    found = _warp.resample(images, sources)
     for i in range(3):
         for channel in range(2):
             expected = ndimage.map_coordinates(
@@ -108,11 +108,11 @@ def test_no_warp_with_a_shift_cuts_a_digit(images, share, elastic):
     """All ink of a larger canvas lies within the image's own part of it, near the edges too."""
     images = applied(warp(shift=1.0), KEYS[:64], images)
     own = draws(KEYS[64:128], rotation=15.0, shear=10.0, elastic=elastic)
-    offset = augment._shift(jnp.asarray(images), own, share)
+    offset = _warp.place_shift(jnp.asarray(images), own, share)
     margin = ((0, 0), (0, 0), (20, 20), (20, 20))
     canvas = np.pad(images / np.float32(255), (margin[0], *margin[2:], margin[0]))
     wide = own._replace(field=jnp.pad(own.field, margin, mode="edge") if elastic else own.field)
-    ink = np.asarray(augment._resample(canvas, augment._sources(wide, offset, (68, 68))))
+    ink = np.asarray(_warp.resample(canvas, _warp.sources(wide, offset, (68, 68))))
     assert ink.sum(axis=(1, 2, 3)) == pytest.approx(ink[:, 20:48, 20:48].sum(axis=(1, 2, 3)))
     assert len(np.unique(offset, axis=0)) > 20
 
@@ -122,11 +122,11 @@ def test_a_digit_that_is_turned_and_deformed_still_has_room(mnist):
     own = draws(KEYS, rotation=15.0, zoom=0.1, shear=10.0, elastic=0.5)
     image = jnp.asarray(mnist.train.image[:2000])
     low, high = (
-        np.asarray(augment._shift(image, own._replace(place=jnp.full((2000, 2), place)), 1.0))
+        np.asarray(_warp.place_shift(image, own._replace(place=jnp.full((2000, 2), place)), 1.0))
         for place in (0.0, 0.9999)
     )
     assert (low < high).mean(axis=0).min() > 0.95
-    nothing = augment._shift(jnp.zeros((2000, 28, 28, 1)), own, 1.0)
+    nothing = _warp.place_shift(jnp.zeros((2000, 28, 28, 1)), own, 1.0)
     assert np.isfinite(nothing).all()
 
 

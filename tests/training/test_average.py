@@ -66,6 +66,26 @@ def test_both_kinds_of_weights_are_validated(digits):
     assert "raw_val_loss" not in row
 
 
+def test_the_average_is_found_within_other_transforms(digits):
+    """Clipping in front of it, and a learning rate in the state around it, as a sweep has it."""
+    found = []
+    for wrap in (
+        lambda: average_weights(optax.chain(optax.clip(0.1), optax.sgd(0.1)), 0.9),
+        lambda: optax.chain(optax.clip(0.1), average_weights(optax.sgd(0.1), 0.9)),
+        lambda: optax.chain(
+            optax.clip(0.1),
+            optax.inject_hyperparams(lambda rate: average_weights(optax.sgd(rate), 0.9))(0.1),
+        ),
+    ):
+        net = jaxconv.classifier(MODEL, wrap())
+        state = net.init(jax.random.key(0), SHAPE)
+        state, _ = jaxconv.fit(net, state, digits.train[:100], epochs=1, batch_size=32)
+        found.append(averaged(state).params["logits"]["kernel"])
+        assert np.abs(found[-1] - state.params["logits"]["kernel"]).max() > 1e-4
+    np.testing.assert_allclose(found[1], found[0], atol=1e-6)
+    np.testing.assert_allclose(found[2], found[0], atol=1e-6)
+
+
 def test_an_optimizer_that_takes_more_keeps_it(digits):
     """A line search gets the loss's value, gradient and function through the average."""
     net = jaxconv.classifier(MODEL, average_weights(optax.lbfgs(), 0.5))

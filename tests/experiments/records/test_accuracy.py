@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import jaxconv
-from experiments.records import accuracy
+from experiments.records import accuracy, mistakes
 from experiments.records.record import kept
 from tests.support import ROOT
 
@@ -23,7 +23,7 @@ def small(monkeypatch, digits):
 
 
 def test_the_examples_are_right():
-    assert doctest.testmod(accuracy, optionflags=doctest.ELLIPSIS).failed == 0
+    assert doctest.testmod(mistakes, optionflags=doctest.ELLIPSIS).failed == 0
 
 
 @pytest.mark.usefixtures("small")
@@ -58,6 +58,19 @@ def test_kept_seeds_are_claimed_go_on_and_are_trained_anew_to_the_bit(
     assert capsys.readouterr().out == after.partition("Seed 1")[2].partition("\n")[2]
 
 
+@pytest.mark.usefixtures("small")
+def test_trials_hold_the_last_training_digits_out(monkeypatch, capsys, digits):
+    monkeypatch.setattr(accuracy, "TRIALS", {"alone": SMALL})
+    monkeypatch.setattr(accuracy, "HELD_OUT", 60)
+    seen, train = [], accuracy.train
+    monkeypatch.setattr(accuracy, "train", lambda *given: seen.append(given[2:]) or train(*given))
+    accuracy.main(trials=True)
+    ((learned, held_out),) = seen
+    np.testing.assert_array_equal(learned["label"], digits.train.label[:-60])
+    np.testing.assert_array_equal(held_out["label"], digits.train.label[-60:])
+    assert capsys.readouterr().out.splitlines()[-1].startswith("| alone | 3,124 | 0.")
+
+
 def test_the_kept_seeds_are_of_the_record():
     facts, rows = kept(ROOT / "experiments" / "results" / "record-accuracy.json")
     own = json.loads(json.dumps(dataclasses.asdict(accuracy.RECORD)))
@@ -69,4 +82,4 @@ def test_the_kept_seeds_are_of_the_record():
     labels = jaxconv.load_dataset("mnist").test.label
     assert all(labels[i] == label != guess for i, label, guess in facts["ensemble"]["mistakes"])
     # Whoever doubts a label saw another digit.
-    assert all(labels[i] != seen for i, seen in accuracy.WRONG_LABELS.items())
+    assert all(labels[i] != seen for i, seen in mistakes.WRONG_LABELS.items())
